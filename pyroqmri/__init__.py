@@ -1,0 +1,25 @@
+"""Probabilistic programming for quantitative MRI: parameter maps with honest uncertainty."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# torch and Pyro take seconds to import, and `pyroqmri --help` must not
+_LAZY = {
+    "Acquisition": "pyroqmri.acquisition",
+    "Fit": "pyroqmri.fit",
+    "InputError": "pyroqmri.errors",
+    "Parameter": "pyroqmri.parameter",
+    "Posterior": "pyroqmri.posterior",
+    "fit": "pyroqmri.fit",
+    "load_fit": "pyroqmri.fit",
+}
+
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'pyroqmri' has no attribute {name!r}")

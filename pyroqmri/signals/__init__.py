@@ -1,0 +1,13 @@
+"""Closed-form MR physics, one equation a file."""
+
+from pyroqmri.signals.ball_stick import BallStick
+from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.bound import BoundSignal
+from pyroqmri.signals.msdki import MSDKI
+
+SIGNALS: dict[str, type[SignalModel]] = {
+    "msdki": MSDKI,
+    "ball_stick": BallStick,
+}
+
+__all__ = ["SIGNALS", "BallStick", "BoundSignal", "MSDKI", "SignalModel"]

@@ -1,0 +1,43 @@
+"""Ball and stick."""
+
+import torch
+
+from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.tensor import principal_axis
+
+
+class BallStick(SignalModel):
+    r"""Water in one stick along an axis n, and in a ball.
+
+    .. math:: S(b, g)/S_0 = f e^{-b D_\parallel (g \cdot n)^2} + (1 - f) e^{-b D_{iso}}
+
+    Source: Behrens et al. 2003, doi:10.1002/mrm.10609.
+    """
+
+    requires = ("bval", "bvec")
+    source = "doi:10.1002/mrm.10609"
+    parameters = (
+        Parameter("f", "f", "1", 0.0, 1.0, "stick volume fraction"),
+        Parameter("D_par", r"D_\parallel", "um2/ms", 0.01, 3.5, "diffusivity along the stick"),
+        Parameter("D_iso", r"D_{iso}", "um2/ms", 0.01, 3.5, "diffusivity of the ball"),
+        Direction("n", "n", "stick axis"),
+    )
+    derived_parameters = (
+        Parameter("theta", r"\theta", "rad", 0.0, torch.pi, "polar angle of the stick"),
+        Parameter("phi", r"\phi", "rad", -torch.pi, torch.pi, "azimuth of the stick"),
+    )
+
+    @staticmethod
+    def signal(acq, f, D_par, D_iso, n):
+        cosine = torch.matmul(n, acq.bvec.mT).squeeze(-2)
+        return f * torch.exp(-acq.bval * D_par * cosine.square()) + (1 - f) * torch.exp(-acq.bval * D_iso)
+
+    @classmethod
+    def derived(cls, theta):
+        x, y, z = theta["n"].unbind(-1)
+        return {"theta": torch.acos(z.clamp(-1, 1)), "phi": torch.atan2(y, x)}
+
+    @classmethod
+    def initial_axis(cls, acq, y):
+        return principal_axis(acq, y)

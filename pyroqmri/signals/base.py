@@ -1,0 +1,55 @@
+"""What every signal declares."""
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.parameter import Direction, Parameter
+
+
+class SignalModel(ABC):
+    """Closed-form MR physics: the signal of a tissue with given parameters.
+
+    A subclass states its equation in its docstring, the acquisition settings it
+    ``requires``, its table of ``parameters`` and per-voxel ``inputs``, and writes
+    ``signal``. Everything else (transforms, network widths, site names, file
+    names, axis labels, bounds of the fits) comes from the table.
+
+    Raises
+    ------
+    TypeError
+        At import, when the table does not match the arguments of ``signal``.
+    """
+
+    requires: ClassVar[tuple[str, ...]]
+    parameters: ClassVar[tuple[Parameter | Direction, ...]]
+    inputs: ClassVar[tuple[str, ...]] = ()
+    powder_average: ClassVar[bool] = False  # describes the mean over gradient directions
+    suffix: ClassVar[str] = "dwimap"  # BIDS suffix of its maps
+    derived_parameters: ClassVar[tuple[Parameter, ...]] = ()
+    source: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        table = [p.name for p in cls.parameters] + list(cls.inputs)
+        arguments = list(inspect.signature(cls.signal).parameters)[1:]
+        if arguments != table:
+            raise TypeError(f"{cls.__name__}: parameter table {table} does not match signal{tuple(arguments)}")
+
+    @staticmethod
+    @abstractmethod
+    def signal(acq: Acquisition, *args: Tensor, **theta: Tensor) -> Tensor:
+        """Signal over S0, ``(..., M)``, of parameters that come as ``(..., 1)``, directions as ``(..., 1, 3)``."""
+
+    @classmethod
+    def derived(cls, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Quantities of interest that follow from the parameters, each ``(...)``; named in ``derived_parameters``."""
+        return {}
+
+    @classmethod
+    def initial_axis(cls, acq: Acquisition, y: Tensor) -> Tensor:
+        """A first guess of each voxel's direction ``(N, 3)``; only for signals with one."""
+        raise NotImplementedError(f"{cls.__name__} has no direction")

@@ -1,0 +1,122 @@
+"""A signal at one acquisition, with some of its parameters fixed or tied."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.signals.base import SignalModel
+
+S0 = Parameter("S0", "S_0", "1", 0.0, 4.0, "signal without encoding, over the scan's scale")
+
+
+class BoundSignal(nn.Module):
+    """A signal model at one acquisition: from latents to parameters to signals.
+
+    Parameters
+    ----------
+    signal
+        The signal model.
+    acquisition
+        Its settings, kept as buffers so that they move with the module.
+    fixed
+        Parameters held at a value.
+    tied
+        Parameters that take another parameter's value, ``{"D_iso": "D_par"}``.
+    infer_s0
+        Add S0 as a free parameter; without it signals are S/S0.
+
+    Raises
+    ------
+    InputError
+        When a setting is missing, or ``fixed`` or ``tied`` name no parameter,
+        leave the bounds, or leave nothing free.
+    """
+
+    def __init__(
+        self,
+        signal: type[SignalModel],
+        acquisition: Acquisition,
+        fixed: Mapping[str, float] | None = None,
+        tied: Mapping[str, str] | None = None,
+        infer_s0: bool = False,
+    ) -> None:
+        super().__init__()
+        acquisition.require(*signal.requires)
+        self.signal = signal
+        self.fixed = {k: float(v) for k, v in (fixed or {}).items()}
+        self.tied = dict(tied or {})
+        self.infer_s0 = infer_s0
+        self._settings = tuple(acquisition.settings())
+        for name, value in acquisition.settings().items():
+            self.register_buffer(name, value, persistent=False)
+        self._check()
+        table = signal.parameters + ((S0,) if infer_s0 else ())
+        # directions last: priors and decoders treat the leading latents as tissue
+        free = [p for p in table if p.name not in self.fixed and p.name not in self.tied]
+        self.free = tuple(sorted(free, key=lambda p: p.is_direction))
+        if not self.free:
+            raise InputError(f"{signal.__name__}: every parameter is fixed, nothing is left to fit")
+
+    def _check(self) -> None:
+        scalars = {p.name: p for p in self.signal.parameters if isinstance(p, Parameter)}
+        for name in (*self.fixed, *self.tied, *self.tied.values()):
+            if name not in scalars:
+                raise InputError(f"fixed or tied names {name!r}; {self.signal.__name__} has {', '.join(scalars)}")
+        for name, value in self.fixed.items():
+            if not scalars[name].lower <= value <= scalars[name].upper:
+                raise InputError(f"{name} is fixed at {value:g}, outside {scalars[name].lower:g}..{scalars[name].upper:g}")
+        for name, target in self.tied.items():
+            if target in self.tied or name in self.fixed:
+                raise InputError(f"{name} is tied to {target}: tie to a free or fixed parameter, once")
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The settings, on the module's device."""
+        return Acquisition.trusted(**{name: getattr(self, name) for name in self._settings})
+
+    @property
+    def tissue(self) -> tuple[Parameter, ...]:
+        """The free scalar parameters, in the order of their latents."""
+        return tuple(p for p in self.free if isinstance(p, Parameter))
+
+    @property
+    def direction(self) -> Direction | None:
+        """The free direction, if the signal has one."""
+        return next((p for p in self.free if isinstance(p, Direction)), None)
+
+    @property
+    def n_tissue(self) -> int:
+        """Number of tissue latents; they come first."""
+        return len(self.tissue)
+
+    @property
+    def n_latents(self) -> int:
+        """Number of unconstrained coordinates of a voxel."""
+        return sum(p.n_latents for p in self.free)
+
+    def constrain(self, z: Tensor, frame: Tensor | None = None) -> dict[str, Tensor]:
+        """Parameters, each ``(...)`` in physical units (a direction ``(..., 3)``), of latents ``(..., L)``."""
+        theta = {p.name: p.constrain(z[..., i]) for i, p in enumerate(self.tissue)}
+        for name, value in self.fixed.items():
+            theta[name] = z.new_full(z.shape[:-1], value)
+        for name, target in self.tied.items():
+            theta[name] = theta[target]
+        if self.direction is not None:
+            assert frame is not None
+            theta[self.direction.name] = self.direction.constrain(z[..., self.n_tissue :], frame)
+        return theta
+
+    def unconstrain(self, theta: Mapping[str, Tensor]) -> Tensor:
+        """Tissue latents ``(..., n_tissue)`` of parameters in physical units."""
+        return torch.stack([p.unconstrain(theta[p.name]) for p in self.tissue], -1)
+
+    def forward(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Noise-free measurements ``(..., M)``."""
+        columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1) for p in self.signal.parameters}
+        given = {name: inputs[name].unsqueeze(-1) for name in self.signal.inputs} if inputs else {}
+        signal = self.signal.signal(self.acquisition, **columns, **given)
+        return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal

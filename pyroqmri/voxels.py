@@ -1,0 +1,62 @@
+"""What a voxel model is given about a batch of voxels."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Measurements of N voxels with what is known of each voxel beforehand.
+
+    Parameters
+    ----------
+    y
+        Measurements ``(N, M)``, in units of S0.
+    sigma
+        Noise level ``(N, 1)`` in the units of ``y``.
+    frame
+        Coordinate frame of each voxel's direction, ``(N, 3, 3)``, rows n0, e1, e2.
+    inputs
+        Per-voxel inputs of the signal (such as a B1 map), each ``(N,)``.
+    mode, scale_tril
+        A starting point for guides: the voxel's own posterior mode under a weak
+        prior ``(N, L)`` and the Cholesky factor of its covariance ``(N, L, L)``.
+    """
+
+    y: Tensor
+    sigma: Tensor | None = None
+    frame: Tensor | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    mode: Tensor | None = None
+    scale_tril: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Voxels":
+        """Apply ``function`` to every tensor."""
+
+        def opt(t: Tensor | None) -> Tensor | None:
+            return None if t is None else function(t)
+
+        return Voxels(
+            function(self.y),
+            opt(self.sigma),
+            opt(self.frame),
+            {k: function(v) for k, v in self.inputs.items()},
+            opt(self.mode),
+            opt(self.scale_tril),
+        )
+
+    def __getitem__(self, index: Any) -> "Voxels":
+        if isinstance(index, Tensor) and index.dtype == torch.int64:
+            return self.map(lambda t: t.index_select(0, index))
+        return self.map(lambda t: t[index])
+
+    def to(self, device: torch.device | str) -> "Voxels":
+        """The same voxels on another device."""
+        return self.map(lambda t: t.to(device))
