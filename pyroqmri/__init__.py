@@ -8,12 +8,12 @@ __version__ = "0.1.0"
 # torch and Pyro take seconds to import, and `pyroqmri --help` must not
 _LAZY = {
     "Acquisition": "pyroqmri.acquisition",
-    "Fit": "pyroqmri.fit",
+    "Fit": "pyroqmri.trained",
     "InputError": "pyroqmri.errors",
     "Parameter": "pyroqmri.parameter",
     "Posterior": "pyroqmri.posterior",
-    "fit": "pyroqmri.fit",
-    "load_fit": "pyroqmri.fit",
+    "fit": "pyroqmri.trained",
+    "load_fit": "pyroqmri.trained",
 }
 
 __all__ = ["__version__", *_LAZY]
