@@ -1,6 +1,16 @@
 """Probability distributions that Pyro does not have."""
 
-from pyroqmri.distributions.rice_math import log_i0e, rice_fisher, rice_mean, rice_variance
+from pyroqmri.distributions.gaussian_mixture import GaussianMixture, normal_points
+from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, log_i0e, rice_fisher, rice_mean, rice_variance
 from pyroqmri.distributions.rician import Rician
 
-__all__ = ["Rician", "log_i0e", "rice_fisher", "rice_mean", "rice_variance"]
+__all__ = [
+    "GaussianMixture",
+    "Rician",
+    "bessel_ratio_minus_one",
+    "log_i0e",
+    "normal_points",
+    "rice_fisher",
+    "rice_mean",
+    "rice_variance",
+]
