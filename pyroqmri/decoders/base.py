@@ -1,0 +1,19 @@
+"""What every decoder answers."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Decoder(nn.Module, ABC):
+    """Map from a voxel's latent to the unconstrained coordinates of its physical parameters.
+
+    Latents of a direction come last and pass through as they are: their prior is
+    exactly uniform over axes, which no network could keep.
+    """
+
+    n_tissue_latents: int
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> Tensor:
+        """Unconstrained coordinates ``(..., P)`` of latents ``(..., L)``."""

@@ -1,0 +1,90 @@
+"""What every guide answers."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyroqmri.distributions import GaussianMixture
+from pyroqmri.plates import voxel_plate
+from pyroqmri.voxels import Voxels
+
+
+class PairedModel(Protocol):
+    """A voxel model, as far as its guide is concerned."""
+
+    n_latents: int
+    n_unconstrained: int
+    has_direction: bool
+    is_identity: bool
+
+    def prepare(self, y: Tensor | Voxels, mode: bool = False) -> Voxels: ...
+
+    def simulate(self, z: Tensor, voxels: Voxels) -> Tensor: ...
+
+
+class Guide(nn.Module, ABC):
+    """Approximate posterior of the latents; the variational half of a Pyro pair.
+
+    A guide knows the model it belongs to, but the model's parameters are not its
+    own: ``parameters()`` and ``state_dict()`` of the two never overlap.
+    """
+
+    needs_mode = False
+
+    def __init__(self, model: PairedModel) -> None:
+        super().__init__()
+        self._model = (model,)  # a tuple hides the module from registration
+
+    @property
+    def model(self) -> PairedModel:
+        """The voxel model of the pair."""
+        return self._model[0]
+
+    def prepare(self, y: Tensor | Voxels) -> Voxels:
+        """Measurements with everything that the pair needs beside them; done once, batches are cheap."""
+        return self.model.prepare(y, mode=self.needs_mode)
+
+    @torch.no_grad()
+    def fit_features(self, voxels: Voxels) -> None:
+        """Take what standardises the network's input from the training voxels."""
+
+    @abstractmethod
+    def z_dist(self, voxels: Voxels) -> GaussianMixture:
+        """Posterior of each voxel's latent, batch ``(N,)`` and event ``(L,)``."""
+
+
+class GaussianGuide(Guide):
+    """A guide that answers one normal a voxel."""
+
+    def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
+        """Sample the latents: the Pyro program."""
+        voxels = self.prepare(y)
+        q = self.z_dist(voxels)
+        with voxel_plate(len(voxels), size, voxels.y.device):
+            pyro.sample(
+                "z", pyro.distributions.MultivariateNormal(q.loc.squeeze(-2), scale_tril=q.scale_tril.squeeze(-3))
+            )
+
+
+def tril_from(raw: Tensor, n_latents: int) -> Tensor:
+    """Lower-triangular factors ``(..., L, L)`` with positive diagonal, of free coordinates ``(..., L (L + 1) / 2)``."""
+    i, j = torch.tril_indices(n_latents, n_latents, -1)
+    tril = torch.diag_embed(raw[..., :n_latents].exp())
+    tril[..., i, j] = raw[..., n_latents:]
+    return tril
+
+
+def perceptron(n_in: int, width: int, depth: int, n_out: int, last_scale: float = 1.0) -> nn.Sequential:
+    """Multilayer perceptron with SiLU units; a small ``last_scale`` makes it start near zero."""
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Linear(n_in, width), nn.SiLU()]
+        n_in = width
+    last = nn.Linear(n_in, n_out)
+    with torch.no_grad():
+        last.weight.mul_(last_scale)
+        last.bias.zero_()
+    return nn.Sequential(*layers, last)

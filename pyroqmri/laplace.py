@@ -1,0 +1,141 @@
+"""Modes and curvatures of many voxels at once, by Levenberg-Marquardt with Fisher scoring.
+
+What guides start from, and what the classical estimators are made of.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pyroqmri.voxels import Voxels
+
+
+class HasInformation(Protocol):
+    """A likelihood, as far as a mode is concerned."""
+
+    def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Quadratic view of a log-likelihood: value ``(...)``, gradient ``(..., L)``, Fisher information ``(..., L, L)``."""
+
+    value: Tensor
+    gradient: Tensor
+    information: Tensor
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Modes ``(..., L)`` with the objective ``(...)``, the precision ``(..., L, L)`` and whether each one converged."""
+
+    z: Tensor
+    objective: Tensor
+    precision: Tensor
+    converged: Tensor
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """Cholesky factor of the covariance, the inverse of the precision."""
+        return inverse_tril(self.precision)
+
+
+def inverse_tril(precision: Tensor) -> Tensor:
+    """Lower Cholesky factor of the inverse of ``precision`` ``(..., L, L)``."""
+    flipped = torch.flip(safe_cholesky(torch.flip(precision, (-2, -1))), (-2, -1)).mT
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(flipped, identity.expand_as(flipped), upper=False)
+
+
+def safe_cholesky(matrix: Tensor) -> Tensor:
+    """Cholesky factor; a matrix that is not positive definite in float32 gets a larger diagonal."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if bool((info > 0).any()):
+        bad = (info > 0)[..., None, None]
+        scale = matrix.diagonal(dim1=-2, dim2=-1).abs().amax(-1)[..., None, None].clamp_min(1e-6)
+        identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        repaired = torch.where(bad, matrix + 1e-3 * scale * identity, matrix)
+        factor, info = torch.linalg.cholesky_ex(repaired)
+        factor = torch.where((info > 0)[..., None, None], scale.sqrt() * identity, factor)
+    return factor
+
+
+def expand(
+    simulate: Callable[[Tensor], Tensor], likelihood: HasInformation, voxels: Voxels, z: Tensor
+) -> Expansion:
+    """Value, gradient and Fisher information at latents ``z`` ``(..., N, L)`` of the log-likelihood of ``simulate(z)``.
+
+    ``simulate`` acts on each voxel alone, so L forward-mode products give the
+    whole Jacobian; the score and the information of single measurements are closed forms.
+    """
+    n_latents = z.shape[-1]
+    basis = torch.eye(n_latents, dtype=z.dtype, device=z.device).view(n_latents, *(1,) * (z.dim() - 1), n_latents)
+
+    def column(tangent: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(simulate, (z,), (tangent,))
+
+    signal, jacobian = torch.func.vmap(column, out_dims=(None, -1))(basis.expand(n_latents, *z.shape))
+    log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.sigma)
+    gradient = (score.unsqueeze(-2) @ jacobian).squeeze(-2)
+    information = jacobian.mT @ (fisher.unsqueeze(-1) * jacobian)
+    return Expansion(log_prob.sum(-1), gradient, information)
+
+
+def find_mode(
+    evaluate: Callable[[Tensor], Expansion],
+    start: Tensor,
+    loc: Tensor,
+    precision: Tensor,
+    n_steps: int,
+    tolerance: float = 1e-4,
+) -> Mode:
+    """Maximise a log-likelihood plus a Gaussian log-prior with mean ``loc`` and ``precision``.
+
+    Parameters
+    ----------
+    evaluate
+        The log-likelihood's expansion at given latents.
+    start
+        Latents to start from ``(..., L)``.
+    loc, precision
+        Of the prior, broadcast against ``start``.
+    n_steps
+        Steps at most; every voxel is damped for itself, and a step is kept only if the objective rises.
+    tolerance
+        Converged when the Newton decrement, twice the nats still to gain, is below it.
+    """
+
+    def total(z: Tensor) -> tuple[Expansion, Tensor, Tensor]:
+        likelihood = evaluate(z)
+        pull = (precision @ (z - loc).unsqueeze(-1)).squeeze(-1)
+        return likelihood, likelihood.value - ((z - loc) * pull).sum(-1) / 2, likelihood.gradient - pull
+
+    z = start
+    now, objective, gradient = total(z)
+    curvature = now.information + precision
+    damping = torch.full_like(objective, 1e-3)
+    converged = torch.zeros_like(objective, dtype=torch.bool)
+    for _ in range(n_steps):
+        diagonal = curvature.diagonal(dim1=-2, dim2=-1)
+        damped = curvature + torch.diag_embed(diagonal * damping.unsqueeze(-1))
+        factor = safe_cholesky(damped)
+        step = torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
+        decrement = (gradient * step).sum(-1)
+        converged = (decrement < tolerance) & (damping < 1)
+        if bool(converged.all()):
+            break
+        proposal = z + step.clamp(-1, 1)
+        then, new_objective, new_gradient = total(proposal)
+        better = new_objective > objective
+        pick, matrix = better.unsqueeze(-1), better[..., None, None]
+        z = torch.where(pick, proposal, z)
+        gradient = torch.where(pick, new_gradient, gradient)
+        curvature = torch.where(matrix, then.information + precision, curvature)
+        objective = torch.where(better, new_objective, objective)
+        damping = torch.where(better, damping / 8, damping * 8).clamp(1e-6, 1e6)
+        # no better point at any length in float32 is a mode as well
+        converged = converged | (~better & (decrement < 100 * tolerance))
+    return Mode(z, objective, curvature, converged)

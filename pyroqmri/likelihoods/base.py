@@ -1,0 +1,55 @@
+"""What every likelihood answers."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+
+class Information(NamedTuple):
+    """Log-likelihood of each measurement with its first and expected second derivative in the signal, each ``(..., M)``."""
+
+    log_prob: Tensor
+    score: Tensor
+    fisher: Tensor
+
+
+class Likelihood(nn.Module, ABC):
+    """Distribution of the measurements around the noise-free signal; owns the noise scale.
+
+    Parameters
+    ----------
+    n_average
+        How many measurements each entry is the mean of, ``(M,)``; None for single measurements.
+    learn
+        Learn one factor on the given noise level. The factor is also the first
+        alarm of a signal that does not fit: noise that grew has swallowed a misfit.
+    """
+
+    def __init__(self, n_average: Tensor | None = None, learn: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("n_average", n_average)
+        log_factor = torch.zeros(())
+        if learn:
+            self.log_factor = nn.Parameter(log_factor)
+        else:
+            self.register_buffer("log_factor", log_factor)
+
+    @property
+    def factor(self) -> Tensor:
+        """Learned over given noise level."""
+        return self.log_factor.exp()
+
+    @abstractmethod
+    def forward(self, signal: Tensor, sigma: Tensor) -> TorchDistribution:
+        """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``, at given noise ``(N, 1)``."""
+
+    @abstractmethod
+    def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> Information:
+        """Derivatives of the log-likelihood in the signal; what modes and curvatures are made of."""
+
+    @abstractmethod
+    def moments(self, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each measurement, each ``(..., M)``."""

@@ -1,0 +1,28 @@
+"""Gaussian noise."""
+
+import math
+
+from pyro.distributions import Normal
+from torch import Tensor
+
+from pyroqmri.likelihoods.base import Information, Likelihood
+
+
+class GaussianLikelihood(Likelihood):
+    """Measurements with additive Gaussian noise; right for signed data and for magnitudes at high SNR."""
+
+    def _scale(self, sigma: Tensor) -> Tensor:
+        scale = sigma * self.factor
+        return scale if self.n_average is None else scale / self.n_average.sqrt()
+
+    def forward(self, signal, sigma):
+        return Normal(signal, self._scale(sigma)).to_event(1)
+
+    def information(self, signal, y, sigma):
+        scale = self._scale(sigma)
+        residual = (y - signal) / scale
+        log_prob = -residual.square() / 2 - scale.log() - math.log(2 * math.pi) / 2
+        return Information(log_prob, residual / scale, scale.square().reciprocal().expand_as(signal))
+
+    def moments(self, signal, sigma):
+        return signal, self._scale(sigma).square().expand_as(signal)

@@ -1,0 +1,56 @@
+"""Rician noise of magnitude images."""
+
+import math
+
+import torch
+from pyro.distributions import Normal
+
+from pyroqmri.distributions import Rician, rice_fisher, rice_mean, rice_variance
+from pyroqmri.likelihoods.base import Information, Likelihood
+
+
+class RicianLikelihood(Likelihood):
+    """Magnitudes of complex measurements with Gaussian noise in both channels.
+
+    A mean of several magnitudes (``n_average``) is close to normal with the mean
+    and variance of the Rice distribution; a single one is exactly Rician.
+    """
+
+    def forward(self, signal, sigma):
+        sigma = sigma * self.factor
+        if self.n_average is None:
+            return Rician(signal, sigma).to_event(1)
+        mean, variance = self._average(signal, sigma)
+        return Normal(mean, variance.sqrt()).to_event(1)
+
+    def _average(self, signal, sigma):
+        return rice_mean(signal, sigma), rice_variance(signal, sigma) / self.n_average
+
+    def moments(self, signal, sigma):
+        sigma = sigma * self.factor
+        n = 1 if self.n_average is None else self.n_average
+        return rice_mean(signal, sigma), rice_variance(signal, sigma) / n
+
+    def information(self, signal, y, sigma):
+        sigma = sigma * self.factor
+        if self.n_average is not None:
+            return self._average_information(signal, y, sigma)
+        x, a = y / sigma, signal / sigma
+        z = x * a
+        i0 = torch.special.i0e(z)
+        log_prob = x.log() - sigma.log() - (x - a).square() / 2 + i0.log()
+        score = x * (torch.special.i1e(z) / i0) - a
+        return Information(log_prob, score / sigma, rice_fisher(signal, sigma))
+
+    def _average_information(self, signal, y, sigma):
+        mean, variance = self._average(signal, sigma)
+        a = signal / sigma
+        h = a.square() / 4
+        slope = math.sqrt(math.pi / 8) * a * (torch.special.i0e(h) + torch.special.i1e(h))
+        # d variance / d signal by the identity 2 nu - 2 mean slope cancels: take the variance's own slope where it matters
+        variance_slope = (2 * signal - 2 * mean * slope) / self.n_average
+        variance_slope = torch.where(a > 6, sigma / a.clamp_min(6) ** 3 / self.n_average, variance_slope)
+        residual = y - mean
+        log_prob = -residual.square() / (2 * variance) - variance.log() / 2 - math.log(2 * math.pi) / 2
+        score = residual * slope / variance + (residual.square() / variance - 1) * variance_slope / (2 * variance)
+        return Information(log_prob, score, slope.square() / variance + variance_slope.square() / (2 * variance.square()))

@@ -1,0 +1,9 @@
+"""Distributions of a voxel's latent before its measurements are seen."""
+
+from pyroqmri.priors.base import GaussianPrior, Population, Prior
+from pyroqmri.priors.hierarchical import Hierarchical
+from pyroqmri.priors.standard_normal import StandardNormal
+
+PRIORS: dict[str, type[Prior]] = {"standard_normal": StandardNormal, "hierarchical": Hierarchical}
+
+__all__ = ["PRIORS", "GaussianPrior", "Hierarchical", "Population", "Prior", "StandardNormal"]

@@ -1,0 +1,53 @@
+"""What every prior answers."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import pyro
+from pyro.infer import ELBO, Trace_ELBO
+from torch import Tensor, nn
+
+
+class Population(NamedTuple):
+    """Classes of tissue: log weights ``(C,)``, means ``(C, L)`` and Cholesky factors ``(C, L, L)`` over the latents."""
+
+    log_weights: Tensor
+    loc: Tensor
+    scale_tril: Tensor
+
+
+class Prior(nn.Module, ABC):
+    """Distribution of a voxel's latent before its measurements are seen.
+
+    Latents of a direction come last and are always standard normal, which is
+    uniform over axes. A prior says which ELBO it needs.
+    """
+
+    n_latents: int
+
+    @abstractmethod
+    def classes(self) -> Population:
+        """What all voxels share, at its current values; plain tensors, for guides."""
+
+    def population(self) -> Population:
+        """The same as the Pyro program states it, hyperpriors included; called once, outside the plate."""
+        return self.classes()
+
+    @abstractmethod
+    def forward(self, population: Population) -> Tensor:
+        """Sample the latents ``(N, L)`` inside the plate."""
+
+    def elbo(self) -> ELBO:
+        """The objective this prior is trained by."""
+        return Trace_ELBO()
+
+
+class GaussianPrior(Prior):
+    """A prior with one class: a multivariate normal over the latents."""
+
+    def z_dist(self, population: Population) -> pyro.distributions.TorchDistribution:
+        """Distribution of a latent, event ``(L,)``."""
+        return pyro.distributions.MultivariateNormal(population.loc[0], scale_tril=population.scale_tril[0])
+
+    def forward(self, population):
+        return pyro.sample("z", self.z_dist(population))

@@ -1,0 +1,95 @@
+"""Where inference starts: every voxel's own posterior mode under a weak prior."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pyroqmri.laplace import HasInformation, Mode, expand, find_mode
+from pyroqmri.parameter import frame_around
+from pyroqmri.signals import BoundSignal
+from pyroqmri.voxels import Voxels
+
+N_CANDIDATES = 256
+CHUNK = 8192
+
+
+@torch.no_grad()
+def find_start(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, n_steps: int = 30) -> Voxels:
+    """The same voxels with ``mode``, ``scale_tril`` and, for a signal with a direction, ``frame``.
+
+    The prior is standard normal in the unconstrained coordinates, uniform in the
+    box of the bounds. A direction's frame is turned to the mode's axis, where its
+    coordinates are zero.
+    """
+    parts = [_start_chunk(voxels[i : i + CHUNK], signal, likelihood, n_steps) for i in range(0, len(voxels), CHUNK)]
+    modes, trils = torch.cat([p.mode for p in parts]), torch.cat([p.scale_tril for p in parts])
+    frames = torch.cat([p.frame for p in parts]) if signal.direction is not None else None
+    return replace(voxels, mode=modes, scale_tril=trils, frame=frames)
+
+
+def mode_under_prior(
+    voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, precision: Tensor, n_steps: int
+) -> tuple[Mode, Tensor | None]:
+    """Mode of each voxel and the frame it is written in, under a zero-mean Gaussian prior of given ``precision``."""
+    frame = None
+    if signal.direction is not None:
+        frame = frame_around(signal.signal.initial_axis(signal.acquisition, voxels.y))
+    z = _best_candidate(voxels, signal, likelihood, frame)
+    rounds = 1 if frame is None else 3
+    for _ in range(rounds):
+        mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)
+        z = mode.z
+        if frame is not None:
+            theta = signal.constrain(z, frame)
+            frame = frame_around(theta[signal.direction.name])  # type: ignore[union-attr]
+            z = torch.cat([z[..., : signal.n_tissue], torch.zeros_like(z[..., signal.n_tissue :])], -1)
+    # the last turn moved the coordinates: a step more writes the curvature in them
+    return (mode if frame is None else _climb(voxels, signal, likelihood, frame, z, precision, 0)), frame
+
+
+def _climb(
+    voxels: Voxels,
+    signal: BoundSignal,
+    likelihood: HasInformation,
+    frame: Tensor | None,
+    z: Tensor,
+    precision: Tensor,
+    n_steps: int,
+) -> Mode:
+    def simulate(u: Tensor) -> Tensor:
+        return signal(signal.constrain(u, frame), voxels.inputs)
+
+    return find_mode(
+        lambda u: expand(simulate, likelihood, voxels, u), z, torch.zeros_like(z[0]), precision, n_steps
+    )
+
+
+def _start_chunk(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, n_steps: int) -> Voxels:
+    weak = voxels.y.new_ones(signal.n_latents)
+    mode, frame = mode_under_prior(voxels, signal, likelihood, weak.diag(), n_steps)
+    return replace(voxels, mode=mode.z, scale_tril=mode.scale_tril, frame=frame)
+
+
+def _best_candidate(
+    voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, frame: Tensor | None
+) -> Tensor:
+    """Latents ``(N, L)`` of the likeliest of a fixed set of points spread over the prior."""
+    n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
+    points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
+    tissue = torch.special.ndtri(points.clamp(0.02, 0.98))
+    candidates = torch.cat([tissue, tissue.new_zeros(n, signal.n_latents - signal.n_tissue)], -1)
+    if frame is None and not signal.signal.inputs:
+        signals = signal(signal.constrain(candidates))
+        # least squares by one matrix product; the noise model matters once the region is found
+        distance = signals.square().sum(-1) - 2 * voxels.y @ signals.mT
+        return candidates[distance.argmin(-1)]
+    best = torch.full((len(voxels),), -torch.inf, device=voxels.y.device)
+    chosen = torch.zeros(len(voxels), dtype=torch.long, device=voxels.y.device)
+    for i, candidate in enumerate(candidates):
+        z = candidate.expand(len(voxels), -1)
+        signals = signal(signal.constrain(z, frame), voxels.inputs)
+        fit = -(signals - voxels.y).square().sum(-1)
+        chosen = torch.where(fit > best, i, chosen)
+        best = torch.maximum(fit, best)
+    return candidates[chosen]

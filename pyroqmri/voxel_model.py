@@ -1,0 +1,75 @@
+"""The generative program of every Bayesian estimator."""
+
+from dataclasses import replace
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyroqmri.decoders import Decoder, IdentityDecoder
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.plates import voxel_plate
+from pyroqmri.priors import Prior
+from pyroqmri.signals import BoundSignal
+from pyroqmri.start import find_start
+from pyroqmri.voxels import Voxels
+
+
+class VoxelModel(nn.Module):
+    r"""Voxels of a tissue, measured with noise.
+
+    .. math::
+        z_n &\sim p(z \mid \text{population}) \\
+        \theta_n &= \mathrm{constrain}(\mathrm{decoder}(z_n)) \\
+        y_n &\sim p(y \mid S(\theta_n), \sigma_n)
+
+    Parameters
+    ----------
+    signal
+        Physics at one acquisition.
+    prior, decoder, likelihood
+        The exchangeable parts.
+    sigma
+        Noise level of voxels that bring none of their own, in units of S0.
+    """
+
+    def __init__(
+        self, signal: BoundSignal, prior: Prior, decoder: Decoder, likelihood: Likelihood, sigma: float = 0.05
+    ) -> None:
+        super().__init__()
+        self.signal, self.prior, self.decoder, self.likelihood = signal, prior, decoder, likelihood
+        self.register_buffer("sigma", torch.as_tensor(float(sigma)))
+        self.n_latents = prior.n_latents
+        self.n_unconstrained = signal.n_latents
+        self.has_direction = signal.direction is not None
+        self.is_identity = isinstance(decoder, IdentityDecoder)
+
+    def forward(self, y: Tensor | Voxels, size: int | None = None) -> Tensor:
+        """The Pyro program; ``size`` is the number of voxels that the batch stands for."""
+        voxels = self.prepare(y)
+        population = self.prior.population()
+        with voxel_plate(len(voxels), size, voxels.y.device):
+            z = self.prior(population)
+            return pyro.sample("y", self.y_dist(z, voxels), obs=voxels.y)
+
+    def prepare(self, y: Tensor | Voxels, mode: bool = False) -> Voxels:
+        """Voxels with the noise level and, where the pair needs them, frame and mode filled in."""
+        voxels = y if isinstance(y, Voxels) else Voxels(y)
+        if voxels.sigma is None:
+            voxels = replace(voxels, sigma=self.sigma.expand(len(voxels), 1))
+        if voxels.mode is None and (mode or (self.has_direction and voxels.frame is None)):
+            voxels = find_start(voxels, self.signal, self.likelihood)
+        return voxels
+
+    def theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
+        """Physical parameters of latents ``(..., N, L)``."""
+        return self.signal.constrain(self.decoder(z), voxels.frame)
+
+    def simulate(self, z: Tensor, voxels: Voxels) -> Tensor:
+        """Noise-free measurements ``(..., N, M)`` of latents ``(..., N, L)``."""
+        return self.signal(self.theta(z, voxels), voxels.inputs)
+
+    def y_dist(self, z: Tensor, voxels: Voxels) -> pyro.distributions.TorchDistribution:
+        """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""
+        assert voxels.sigma is not None
+        return self.likelihood(self.simulate(z, voxels), voxels.sigma)
