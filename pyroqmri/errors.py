@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one sentence that says what is wrong, in which input, what
     was found and what to do. The command line prints it and exits with 2.
     """
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong; the message names the site and the step."""

@@ -12,6 +12,7 @@ from pyroqmri.voxels import Voxels
 
 N_CANDIDATES = 256
 CHUNK = 8192
+FIRST_STEPS = 8
 
 
 @torch.no_grad()
@@ -57,12 +58,26 @@ def _climb(
     precision: Tensor,
     n_steps: int,
 ) -> Mode:
-    def simulate(u: Tensor) -> Tensor:
-        return signal(signal.constrain(u, frame), voxels.inputs)
+    """Mode of each voxel; a few steps for all, then more for those that need them."""
+    loc = torch.zeros_like(z[0])
 
-    return find_mode(
-        lambda u: expand(simulate, likelihood, voxels, u), z, torch.zeros_like(z[0]), precision, n_steps
-    )
+    def steps(index: Tensor, start: Tensor, n: int) -> Mode:
+        part, turned = voxels[index], None if frame is None else frame[index]
+
+        def simulate(u: Tensor) -> Tensor:
+            return signal(signal.constrain(u, turned), part.inputs)
+
+        return find_mode(lambda u: expand(simulate, likelihood, part, u), start, loc, precision, n)
+
+    every = torch.arange(len(z), device=z.device)
+    mode = steps(every, z, min(n_steps, FIRST_STEPS))
+    left = every[~mode.converged]
+    if n_steps <= FIRST_STEPS or len(left) == 0:
+        return mode
+    more = steps(left, mode.z[left], n_steps - FIRST_STEPS)
+    for name in ("z", "objective", "precision", "converged"):
+        getattr(mode, name)[left] = getattr(more, name)
+    return mode
 
 
 def _start_chunk(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, n_steps: int) -> Voxels:

@@ -84,6 +84,7 @@ def perceptron(n_in: int, width: int, depth: int, n_out: int, last_scale: float 
         layers += [nn.Linear(n_in, width), nn.SiLU()]
         n_in = width
     last = nn.Linear(n_in, n_out)
+    # an unlucky start must not throw the first draws to the far corners of the box
     with torch.no_grad():
         last.weight.mul_(last_scale)
         last.bias.zero_()

@@ -1,5 +1,7 @@
 """The amortised encoder."""
 
+import torch
+
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.guides.base import GaussianGuide, PairedModel, perceptron, tril_from
 from pyroqmri.guides.features import Features
@@ -34,6 +36,8 @@ class Encoder(GaussianGuide):
         self.features = Features(0 if self.needs_mode else n_measurements, model.n_unconstrained * self.needs_mode)
         self.diagonal = diagonal
         n_out = 2 * n if diagonal else n + n * (n + 1) // 2
+        # narrow at first: wide draws reach the far corners of the box and their enormous signals
+        self.register_buffer("first_shift", torch.cat([torch.full((n,), 2.0), torch.zeros(n_out - 2 * n)]))
         self.network = perceptron(self.features.size, width, depth, n_out, last_scale=0.1)
 
     def fit_features(self, voxels):
@@ -42,6 +46,6 @@ class Encoder(GaussianGuide):
     def z_dist(self, voxels):
         out = self.network(self.features(voxels))
         n = self.model.n_latents
-        raw = out[..., n:].clamp(-8, 8)
+        raw = out[..., n:].clamp(-8, 8) - self.first_shift
         tril = raw.exp().diag_embed() if self.diagonal else tril_from(raw, n)
         return GaussianMixture.single(out[..., :n], tril)

@@ -37,9 +37,9 @@ class Prior(nn.Module, ABC):
     def forward(self, population: Population) -> Tensor:
         """Sample the latents ``(N, L)`` inside the plate."""
 
-    def elbo(self) -> ELBO:
+    def elbo(self, n_particles: int = 1) -> ELBO:
         """The objective this prior is trained by."""
-        return Trace_ELBO()
+        return Trace_ELBO(num_particles=n_particles)
 
 
 class GaussianPrior(Prior):

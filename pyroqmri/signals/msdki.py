@@ -11,6 +11,9 @@ class MSDKI(SignalModel):
 
     .. math:: S(b)/S_0 = e^{-b D + b^2 D^2 K / 6}
 
+    Above 20 times S0, which no tissue reaches, it goes on linearly: in the far
+    corner of the box the exponential would leave float32.
+
     Source: Henriques et al. 2019, doi:10.1002/mrm.27606.
     """
 
@@ -25,4 +28,6 @@ class MSDKI(SignalModel):
     @staticmethod
     def signal(acq, D, K):
         bD = acq.bval * D
-        return torch.exp(-bD + bD.square() * K / 6)
+        exponent = -bD + bD.square() * K / 6
+        beyond = (exponent - 3).clamp_min(0)
+        return torch.exp(exponent - beyond) * (1 + beyond)

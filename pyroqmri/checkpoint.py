@@ -1,0 +1,62 @@
+"""A training that was interrupted goes on where it was: tensors in safetensors, the rest in its JSON header."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pyroqmri.errors import InputError
+
+
+def save_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
+    """Write the state of a loop under a temporary name, then give it its own."""
+    tensors = {f"model.{k}": v for k, v in loop.model.state_dict().items()}
+    tensors |= {f"guide.{k}": v for k, v in loop.guide.state_dict().items()}
+    for i, p in enumerate(loop.parameters):
+        for k, v in loop.optimizer.state.get(p, {}).items():
+            tensors[f"optimizer.{i}.{k}"] = torch.as_tensor(v)
+    tensors["random.torch"] = torch.get_rng_state()
+    tensors["random.batches"] = loop.generator.get_state()
+    if loop.voxels.y.is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state(loop.voxels.y.device)
+    meta = {"tag": json.dumps(tag), "step": str(loop.step), "running": repr(loop.running), "trace": json.dumps(asdict(loop.trace))}
+    partial = path.with_name(path.name + ".partial")
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=meta)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
+    """Bring a loop to the state that a checkpoint holds.
+
+    Raises
+    ------
+    InputError
+        When the checkpoint belongs to other settings or other data.
+    """
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    if json.loads(meta["tag"]) != json.loads(json.dumps(tag)):
+        raise InputError(f"{path} is the checkpoint of other settings or other data; start afresh without --resume")
+    loop.model.load_state_dict(_under(tensors, "model."))
+    loop.guide.load_state_dict(_under(tensors, "guide."))
+    for i, p in enumerate(loop.parameters):
+        state = _under(tensors, f"optimizer.{i}.")
+        if state:
+            loop.optimizer.state[p] = {k: v.to(p.device) for k, v in state.items()}
+    torch.set_rng_state(tensors["random.torch"])
+    loop.generator.set_state(tensors["random.batches"])
+    if "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], loop.voxels.y.device)
+    loop.step, loop.running = int(meta["step"]), float(meta["running"])
+    loop.trace = type(loop.trace)(**json.loads(meta["trace"]))
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
