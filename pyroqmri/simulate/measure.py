@@ -1,0 +1,69 @@
+"""Measurements of tissue whose parameters are known."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.bound import BoundSignal
+
+NOISES = ("rician", "gaussian", "none")
+
+
+def simulate(
+    signal: type[SignalModel],
+    acquisition: Acquisition,
+    theta: Mapping[str, Tensor],
+    *,
+    snr: float | None = None,
+    sigma: float | Tensor | None = None,
+    noise: str = "rician",
+    seed: int = 0,
+    inputs: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    r"""Measurements ``(N, M)`` of N voxels with parameters ``theta``, each ``(N,)``, directions ``(N, 3)``.
+
+    Rician noise is the magnitude of a complex signal with independent normal noise in both channels,
+    :math:`y = |S + \sigma (\epsilon_1 + i \epsilon_2)|` (Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618).
+
+    Parameters
+    ----------
+    signal, acquisition, theta, inputs
+        The physics. S0 is 1 unless ``theta`` holds ``S0``.
+    snr, sigma
+        Noise level: exactly one of 1/sigma, for an S0 of 1, and sigma itself, a number or ``(N,)``.
+    noise
+        ``"rician"``, ``"gaussian"`` or ``"none"`` (which needs no level).
+    seed
+        Same seed, same noise.
+
+    Raises
+    ------
+    InputError
+        When the noise is unknown or its level is not given once, or ``theta`` lacks a parameter.
+    """
+    if noise not in NOISES:
+        raise InputError(f"noise is {noise!r}; choose one of {', '.join(NOISES)}")
+    missing = [p.name for p in signal.parameters if p.name not in theta]
+    if missing:
+        raise InputError(f"theta lacks {', '.join(missing)}, which {signal.__name__} needs")
+    clean = BoundSignal(signal, acquisition, infer_s0="S0" in theta)(theta, inputs)
+    if noise == "none":
+        return clean
+    level = noise_level(snr, sigma).to(clean)
+    generator = torch.Generator().manual_seed(seed)
+    real, imaginary = torch.randn(2, *clean.shape, generator=generator, dtype=clean.dtype) * level
+    return clean + real if noise == "gaussian" else torch.hypot(clean + real, imaginary)
+
+
+def noise_level(snr: float | None, sigma: float | Tensor | None) -> Tensor:
+    """Sigma as a scalar or ``(N, 1)`` tensor, from exactly one of ``snr`` and ``sigma``."""
+    if (snr is None) == (sigma is None):
+        raise InputError("give the noise level once: either snr or sigma")
+    level = torch.as_tensor(1 / snr if snr is not None else sigma, dtype=torch.float64)
+    if not (torch.isfinite(level).all() and (level > 0).all()):
+        raise InputError("the noise level must be positive and finite")
+    return level.unsqueeze(-1) if level.ndim == 1 else level
