@@ -61,6 +61,12 @@ class VoxelModel(nn.Module):
             voxels = find_start(voxels, self.signal, self.likelihood)
         return voxels
 
+    @torch.no_grad()
+    def start(self, voxels: Voxels) -> None:
+        """Start the population at the voxels' own modes, where there are any."""
+        if voxels.mode is not None:
+            self.prior.start(voxels.mode[:, : self.signal.n_tissue])
+
     def theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Physical parameters of latents ``(..., N, L)``."""
         return self.signal.constrain(self.decoder(z), voxels.frame)

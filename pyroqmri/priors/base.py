@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import pyro
+import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
@@ -36,6 +37,10 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def forward(self, population: Population) -> Tensor:
         """Sample the latents ``(N, L)`` inside the plate."""
+
+    @torch.no_grad()
+    def start(self, modes: Tensor) -> None:
+        """Start from modes of the tissue latents ``(N, P)``; a fixed prior has nothing to do."""
 
     def elbo(self, n_particles: int = 1) -> ELBO:
         """The objective this prior is trained by."""

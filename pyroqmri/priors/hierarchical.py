@@ -51,13 +51,11 @@ class Hierarchical(GaussianPrior):
         return Population(loc.new_zeros(1), loc[None], tril[None])
 
     @torch.no_grad()
-    def start(self, loc: Tensor, covariance: Tensor) -> None:
-        """Start from a population mean ``(P,)`` and covariance ``(P, P)``."""
-        tril = torch.linalg.cholesky(covariance)
-        sd = covariance.diagonal().sqrt()
-        self.loc.copy_(loc)
-        self.log_sd.copy_(sd.log())
-        self.off_diagonal.copy_(correlation_coordinates(tril / sd.unsqueeze(-1)))
+    def start(self, modes):
+        """Start from the median and spread of the voxels' modes."""
+        self.loc.copy_(modes.median(0).values)
+        spread = (modes.quantile(0.84, 0) - modes.quantile(0.16, 0)) / 2
+        self.log_sd.copy_(spread.clamp(0.05, 1).log())
 
 
 def hyperprior(loc: Tensor, sd: Tensor, correlation: Tensor) -> Tensor:
@@ -75,10 +73,3 @@ def correlation_tril(off_diagonal: Tensor, n: int) -> Tensor:
     i, j = torch.tril_indices(n, n, -1)
     rows[..., i, j] = off_diagonal
     return rows / rows.norm(dim=-1, keepdim=True)
-
-
-def correlation_coordinates(tril: Tensor) -> Tensor:
-    """Inverse of :func:`correlation_tril`."""
-    n = tril.shape[-1]
-    i, j = torch.tril_indices(n, n, -1)
-    return (tril / tril.diagonal(dim1=-2, dim2=-1).unsqueeze(-1))[..., i, j]

@@ -1,0 +1,173 @@
+"""From raw measurements to what a voxel model sees."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.signals import SignalModel
+from pyroqmri.voxels import Voxels
+
+STATUS: dict[int, str] = {
+    0: "outside the mask",
+    1: "fine",
+    2: "NaN or Inf in the signal",
+    3: "no signal",
+    4: "negative values, set to zero",
+    5: "did not converge",
+    6: "a parameter at its bound",
+    7: "the signal does not fit (posterior predictive p < 0.001)",
+}
+OUTSIDE, FINE, NOT_FINITE, NO_SIGNAL, NEGATIVE, NOT_CONVERGED, AT_BOUND, MISFIT = range(8)
+
+SHELL_TOLERANCE = 0.05  # ms/um2; b-values closer than this are one shell
+_FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Voxels that can be fitted, where they stand among all, and the status of all ``(N,)``."""
+
+    voxels: Voxels
+    index: Tensor
+    status: Tensor
+    reference: Tensor  # what each fitted voxel was divided by, (n,)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How raw measurements become what the model sees; part of a fit, so that new data are treated alike.
+
+    Parameters
+    ----------
+    s0
+        "measured": each voxel is divided by its own b0 level, and its b0 measurements,
+        which then say nothing more, are left out. "inferred": S0 is a parameter,
+        and all voxels are divided by one scale. A number: the known S0 of all voxels.
+    scale
+        What all voxels are divided by, unless S0 is measured.
+    average
+        Average directions within a shell.
+    magnitude
+        Values cannot be negative; a measured S0 is freed of the Rician bias.
+    """
+
+    s0: str | float
+    scale: float
+    average: bool
+    magnitude: bool
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for a file."""
+        return asdict(self)
+
+    def groups(self, acq: Acquisition) -> list[Tensor]:
+        """Indices of the measurements behind each entry that the model sees."""
+        keep = torch.ones(len(acq), dtype=torch.bool)
+        if self.s0 == "measured":
+            keep &= ~acq.b0
+        index = torch.nonzero(keep).squeeze(-1)
+        if len(index) == 0:
+            raise InputError("every measurement is a b0, so nothing is left to fit once S0 is measured")
+        if not self.average:
+            return [i[None] for i in index]
+        assert acq.bval is not None
+        order = acq.bval[index].argsort(stable=True)
+        edges = torch.nonzero(acq.bval[index][order].diff() > SHELL_TOLERANCE).squeeze(-1) + 1
+        return [index[part] for part in torch.tensor_split(order, edges.tolist())]
+
+    def acquisition(self, acq: Acquisition) -> Acquisition:
+        """The acquisition that the model sees."""
+        groups = self.groups(acq)
+        if not self.average:
+            return acq[torch.cat(groups)]
+        names = [n for n in acq.settings() if n != "bvec"]
+        return Acquisition(**{n: torch.stack([getattr(acq, n)[g].mean() for g in groups]) for n in names})
+
+    def n_average(self, acq: Acquisition) -> Tensor | None:
+        """Measurements behind each entry ``(M,)``, or None when they are single."""
+        return torch.tensor([float(len(g)) for g in self.groups(acq)]) if self.average else None
+
+    def __call__(
+        self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None
+    ) -> Batch:
+        """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
+        if y.dim() != 2 or y.shape[1] != len(acq):
+            raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
+        y = y.float()
+        status, finite = self._status(y)
+        sigma = sigma.float().expand(len(y)) if sigma.dim() == 0 else sigma.float()
+        clean = torch.where(finite.unsqueeze(-1), y, 0)
+        if self.magnitude:
+            clean = clean.clamp_min(0)
+        reference = self._reference(clean, sigma, acq)
+        dark = finite & ~(reference > sigma * (self.s0 == "measured"))
+        dark |= finite & (clean == 0).all(-1)
+        status[dark] = NO_SIGNAL
+        index = torch.nonzero((status != NOT_FINITE) & (status != NO_SIGNAL)).squeeze(-1)
+        scaled = clean[index] / reference[index].unsqueeze(-1)
+        groups = self.groups(acq)
+        if self.average:
+            seen = torch.stack([scaled[:, g].mean(-1) for g in groups], -1)
+        else:
+            seen = scaled[:, torch.cat(groups)]
+        if self.magnitude:
+            seen = seen.clamp_min(_FLOOR)
+        given = {k: v.float()[index] for k, v in (inputs or {}).items()}
+        voxels = Voxels(seen.contiguous(), (sigma[index] / reference[index]).unsqueeze(-1), inputs=given)
+        return Batch(voxels, index, status, reference[index])
+
+    def _status(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        finite = torch.isfinite(y).all(-1)
+        status = torch.full((len(y),), FINE, dtype=torch.uint8)
+        if self.magnitude:
+            status[(y < 0).any(-1)] = NEGATIVE
+        status[~finite] = NOT_FINITE
+        return status, finite
+
+    def _reference(self, y: Tensor, sigma: Tensor, acq: Acquisition) -> Tensor:
+        if self.s0 != "measured":
+            return torch.full((len(y),), self.scale)
+        b0 = y[:, acq.b0]
+        if not self.magnitude:
+            return b0.mean(-1)
+        # the second moment of a Rice distribution is nu^2 + 2 sigma^2
+        return (b0.square().mean(-1) - 2 * sigma.square()).clamp_min(0).sqrt()
+
+
+def prepare_for(
+    signal: type[SignalModel], acq: Acquisition, y: Tensor, *, s0: str | float, average: str, magnitude: bool
+) -> Preparation:
+    """Decide how measurements of a signal are treated.
+
+    Parameters
+    ----------
+    average
+        "auto" averages directions for a signal that describes the mean over them, when
+        there are directions; without gradient directions measurements are taken as they
+        are. "shells" and "volumes" say it outright.
+
+    Raises
+    ------
+    InputError
+        When S0 is to be measured and there is no b0, or an argument is not one of its values.
+    """
+    acq.require(*signal.requires)
+    if s0 not in ("measured", "inferred") and not (isinstance(s0, int | float) and s0 > 0):
+        raise InputError(f"s0 must be 'measured', 'inferred' or a value above zero, got {s0!r}")
+    if average not in ("auto", "shells", "volumes"):
+        raise InputError(f"data.average must be 'auto', 'shells' or 'volumes', got {average!r}")
+    if s0 == "measured" and (acq.bval is None or not acq.b0.any()):
+        raise InputError("S0 cannot be measured: no measurement has b = 0; use s0 'inferred' or give its value")
+    shells = signal.powder_average and (average == "shells" or (average == "auto" and acq.bvec is not None))
+    scale = 1.0
+    if s0 == "inferred":
+        finite = y[torch.isfinite(y).all(-1)].abs()
+        scale = float(torch.quantile(finite.amax(-1)[:100_000], 0.98)) if len(finite) else 1.0
+    elif s0 != "measured":
+        scale = float(s0)
+    return Preparation(s0 if isinstance(s0, str) else float(s0), scale, shells, magnitude)

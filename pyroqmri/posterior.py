@@ -1,0 +1,283 @@
+"""What a fit says about some voxels."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.data import AT_BOUND, FINE, MISFIT, Batch
+from pyroqmri.distributions import normal_points
+from pyroqmri.guides import Guide
+from pyroqmri.parameter import Parameter
+from pyroqmri.progress import progress_bar
+from pyroqmri.signals import BoundSignal
+from pyroqmri.voxel_model import VoxelModel
+
+CHUNK_VALUES = 4_000_000  # numbers that a chunk's largest array may hold
+QUANTILES = (0.05, 0.95)
+
+
+class Estimates(ABC):
+    """Parameters of N voxels with what is known of their uncertainty.
+
+    Every array is over all N voxels that were asked about; a voxel that could not
+    be fitted has NaN and a ``status`` that says why.
+    """
+
+    has_sd = True
+
+    def __init__(self, signal: BoundSignal, batch: Batch) -> None:
+        self.signal, self.batch = signal, batch
+        table = (*signal.tissue, *signal.signal.derived_parameters)
+        self.parameters: dict[str, Parameter] = {p.name: p for p in table}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Scalar quantities, parameters first."""
+        return tuple(self.parameters)
+
+    @property
+    @abstractmethod
+    def mean(self) -> dict[str, Tensor]:
+        """Point estimate of each quantity ``(N,)``."""
+
+    @property
+    @abstractmethod
+    def sd(self) -> dict[str, Tensor]:
+        """Standard deviation of each quantity ``(N,)``."""
+
+    @abstractmethod
+    def quantile(self, q: float) -> dict[str, Tensor]:
+        """Quantile of each quantity ``(N,)``."""
+
+    def interval(self, p: float) -> dict[str, Tensor]:
+        """Central intervals that hold probability ``p``, each ``(N, 2)``."""
+        if not 0 < p < 1:
+            raise ValueError(f"an interval's probability lies between 0 and 1, got {p}")
+        lower, upper = self.quantile((1 - p) / 2), self.quantile((1 + p) / 2)
+        return {name: torch.stack([lower[name], upper[name]], -1) for name in self.names}
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""
+        full = torch.full((len(self.batch.status), *values.shape[1:]), torch.nan)
+        full[self.batch.index] = values.float().cpu()
+        return full
+
+    def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """S0 back in the scan's own units."""
+        if "S0" in theta and self.signal.infer_s0:
+            theta = theta | {"S0": theta["S0"] * self.reference}
+        return theta
+
+    @property
+    def reference(self) -> Tensor:
+        """What each voxel was divided by; one number when S0 is inferred."""
+        return self.batch.reference[:1]
+
+
+class Posterior(Estimates):
+    """Posterior of N voxels under a trained pair.
+
+    Moments and quantiles are streamed over chunks of voxels: memory stays bounded.
+    The same points serve every voxel, so that no map carries Monte Carlo speckle.
+
+    Parameters
+    ----------
+    model, guide
+        The trained pair.
+    batch
+        Voxels as the fit's preparation left them.
+    n_draws
+        Points that stand for each voxel's posterior.
+    progress
+        Show a bar.
+    """
+
+    def __init__(
+        self, model: VoxelModel, guide: Guide, batch: Batch, n_draws: int = 256, progress: bool = False
+    ) -> None:
+        super().__init__(model.signal, batch)
+        self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
+        self._prepared: dict[int, Any] = {}
+
+    def _chunks(self, n_per_voxel: int):
+        n = max(1, min(8192, CHUNK_VALUES // n_per_voxel))
+        device = self.model.sigma.device
+        for i in range(0, len(self.batch.voxels), n):
+            yield self.batch.voxels[i : i + n].to(device)
+
+    def _theta(self, z: Tensor, voxels: Any) -> dict[str, Tensor]:
+        theta = self.rescale(self.model.theta(z, voxels))
+        return theta | self.signal.signal.derived(theta)
+
+    @cached_property
+    @torch.no_grad()
+    def _summary(self) -> dict[str, Tensor]:
+        """Everything that the maps need, in one pass over the voxels."""
+        points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
+        parts: list[dict[str, Tensor]] = []
+        done = 0
+        n_measurements = self.batch.voxels.y.shape[1]
+        with progress_bar("posterior", len(self.batch.voxels), self.progress) as report:
+            for chunk in self._chunks(self.n_draws * (n_measurements // 8 + 8)):
+                parts.append(self._summarise(chunk, points))
+                done += len(chunk)
+                report(done)
+        if not parts:
+            raise ValueError("no voxel could be fitted: see status")
+        return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+
+    def _summarise(self, chunk: Any, points: Tensor) -> dict[str, Tensor]:
+        voxels = self.guide.prepare(chunk)
+        q = self.guide.z_dist(voxels)
+        z = q.transport(points)
+        theta = self._theta(z, voxels)
+        out = {"ppc": self._ppc(z[:: max(1, self.n_draws // 16)], voxels)}
+        if q.logits.shape[-1] > 1:
+            out["responsibilities"] = q.probs
+        direction = self.signal.direction
+        if direction is not None:
+            out |= _axis_summary(theta[direction.name])
+        for name, parameter in self.parameters.items():
+            draws = theta[name]
+            if direction is not None and parameter.unit == "rad":
+                centre = self.signal.signal.derived({direction.name: out["axis"]})[name]
+                draws = centre + _wrap(draws - centre, parameter)
+                out[f"mean {name}"] = centre
+                out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
+            else:
+                out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
+            low, high = torch.quantile(draws, draws.new_tensor(QUANTILES), dim=0)
+            out[f"{QUANTILES[0]} {name}"], out[f"{QUANTILES[1]} {name}"] = low, high
+        return {k: v.cpu() for k, v in out.items()}
+
+    def _ppc(self, z: Tensor, voxels: Any) -> Tensor:
+        """Posterior predictive p-value of the standardised residual sum of squares, ``(n,)``.
+
+        For given parameters replicated residuals are close to chi-squared, so only
+        the draws of the parameters are averaged over.
+        """
+        mean, variance = self.model.likelihood.moments(self.model.simulate(z, voxels), voxels.sigma)
+        discrepancy = ((voxels.y - mean).square() / variance).sum(-1)
+        half = discrepancy.new_tensor(voxels.y.shape[1] / 2)
+        return torch.special.gammaincc(half, discrepancy / 2).mean(0)
+
+    def _get(self, what: str) -> dict[str, Tensor]:
+        return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}
+
+    @property
+    def mean(self):
+        """Posterior mean of each quantity ``(N,)``; angles are those of the mean axis."""
+        return self._get("mean")
+
+    @property
+    def sd(self):
+        """Posterior standard deviation of each quantity ``(N,)``."""
+        return self._get("sd")
+
+    def quantile(self, q):
+        """Posterior quantile of each quantity ``(N,)``."""
+        if q in QUANTILES:
+            return self._get(str(q))
+        points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
+        parts: list[dict[str, Tensor]] = []
+        with torch.no_grad():
+            for chunk in self._chunks(8 * self.n_draws):
+                voxels = self.guide.prepare(chunk)
+                theta = self._theta(self.guide.z_dist(voxels).transport(points), voxels)
+                parts.append({k: torch.quantile(theta[k], q, dim=0).cpu() for k in self.names})
+        return {name: self.scatter(torch.cat([p[name] for p in parts])) for name in self.names}
+
+    def draws(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+        """Independent posterior draws of each quantity ``(n, N)``; a direction is ``(n, N, 3)``."""
+        parts: list[dict[str, Tensor]] = []
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for chunk in self._chunks(8 * n):
+                voxels = self.guide.prepare(chunk)
+                theta = self._theta(self.guide.z_dist(voxels).sample(torch.Size([n])), voxels)
+                parts.append({k: v.movedim(0, 1).cpu() for k, v in theta.items() if v.dim() > 1})
+        return {k: self.scatter(torch.cat([p[k] for p in parts])).movedim(1, 0) for k in parts[0]}
+
+    def log_likelihood(self, n: int = 100, seed: int = 0) -> Tensor:
+        """Log-likelihood of each measurement that the model sees, under ``n`` draws: ``(n, N, M)``."""
+        parts = []
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for chunk in self._chunks(n * self.batch.voxels.y.shape[1]):
+                voxels = self.guide.prepare(chunk)
+                signal = self.model.simulate(self.guide.z_dist(voxels).sample(torch.Size([n])), voxels)
+                parts.append(self.model.likelihood.information(signal, voxels.y, voxels.sigma).log_prob.movedim(0, 1).cpu())
+        return self.scatter(torch.cat(parts)).movedim(1, 0)
+
+    @property
+    def direction(self) -> Tensor | None:
+        """Mean axis of each voxel ``(N, 3)``, or None for a signal without one."""
+        return self.scatter(self._summary["axis"]) if self.signal.direction is not None else None
+
+    def cone(self, p: float) -> Tensor:
+        """Half-angle in degrees of the cone around the mean axis that holds probability ``p``, ``(N,)``."""
+        if self.signal.direction is None:
+            raise ValueError(f"{self.signal.signal.__name__} has no direction")
+        angles = self._summary["angles"]
+        return self.scatter(torch.quantile(angles, p, dim=-1))
+
+    @property
+    def ppc(self) -> Tensor:
+        """Posterior predictive p-value ``(N,)``: near zero where the signal does not fit."""
+        return self.scatter(self._summary["ppc"])
+
+    @property
+    def responsibilities(self) -> Tensor | None:
+        """Probability of each tissue class ``(N, C)``, or None for a prior with one."""
+        found = self._summary.get("responsibilities")
+        return None if found is None else self.scatter(found)
+
+    @property
+    def status(self) -> Tensor:
+        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.data.STATUS`."""
+        return with_findings(self)
+
+    def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200) -> Any:
+        """The posterior as ArviZ knows it: InferenceData before ArviZ 1.0, a DataTree from there on."""
+        from pyroqmri.diagnostics import posterior_to_arviz
+
+        return posterior_to_arviz(self, voxels, n_draws)
+
+
+def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
+    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
+    found = {}
+    for parameter in estimates.signal.tissue:
+        value, width = estimates.mean[parameter.name], margin * (parameter.upper - parameter.lower)
+        if parameter.name == "S0":
+            value = value / estimates.reference
+        found[parameter.name] = (value < parameter.lower + width) | (value > parameter.upper - width)
+    return found
+
+
+def with_findings(estimates: Any) -> Tensor:
+    """Status of the data, with what the fit found added to voxels that were fine."""
+    status = estimates.batch.status.clone()
+    fine = status == FINE
+    bound = torch.stack(list(at_bound(estimates).values())).any(0)
+    status[fine & bound] = AT_BOUND
+    status[fine & (estimates.ppc < 0.001)] = MISFIT
+    return status
+
+
+def _axis_summary(n: Tensor) -> dict[str, Tensor]:
+    """Mean axis of draws ``(S, n, 3)`` by their dyadic mean, and the draws' angles to it in degrees ``(n, S)``."""
+    dyad = torch.einsum("sni,snj->nij", n, n) / len(n)
+    axis = torch.linalg.eigh(dyad).eigenvectors[..., -1]
+    axis = axis * torch.where(axis[..., 2:] < 0, -1.0, 1.0)
+    angles = torch.rad2deg(torch.acos((n * axis).sum(-1).abs().clamp(max=1)))
+    return {"axis": axis, "angles": angles.T.contiguous()}
+
+
+def _wrap(difference: Tensor, parameter: Parameter) -> Tensor:
+    """Angle differences of an axis, whose sign means nothing, into half a turn around zero."""
+    period = torch.pi
+    return difference - period * torch.round(difference / period)

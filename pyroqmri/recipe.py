@@ -1,0 +1,171 @@
+"""Recipes: declared estimators, one TOML file each."""
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from pyroqmri.decoders import DECODERS
+from pyroqmri.errors import InputError
+from pyroqmri.estimators import Search
+from pyroqmri.guides import GUIDES
+from pyroqmri.likelihoods import LIKELIHOODS
+from pyroqmri.priors import PRIORS
+from pyroqmri.svi import Training
+
+_KINDS: dict[str, Mapping[str, type]] = {"prior": PRIORS, "decoder": DECODERS, "guide": GUIDES, "likelihood": LIKELIHOODS}
+_SETTINGS: dict[str, type] = {"training": Training, "search": Search}
+_DATA = {"average": "auto"}
+# what the data decide, so no recipe states it
+_FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "given"}
+_TABLES = {"voxel_model": ("prior", "decoder", "guide", "likelihood", "training"), "point": ("likelihood", "search")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A declared estimator: names and numbers only.
+
+    Parameters
+    ----------
+    name, doc
+        What it is called, and one sentence.
+    estimator
+        ``voxel_model`` or ``point``.
+    tables
+        Settings by table; ``kind`` picks a class, the rest are its arguments.
+    """
+
+    name: str
+    doc: str
+    estimator: str
+    tables: dict[str, dict[str, Any]]
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A table without its kind; empty when the recipe leaves it out."""
+        return {k: v for k, v in self.tables.get(name, {}).items() if k != "kind"}
+
+    def kind(self, name: str) -> str:
+        """The class a table picks."""
+        return self.tables[name]["kind"]
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Recipe":
+        """The recipe with entries such as ``{"training.steps": 2000}`` changed.
+
+        Raises
+        ------
+        InputError
+            When an entry is none of the recipe's.
+        """
+        tables = {k: dict(v) for k, v in self.tables.items()}
+        for key, value in settings.items():
+            table, dot, entry = key.partition(".")
+            if not dot or not entry:
+                raise InputError(f"setting {key!r} must read TABLE.KEY, such as training.steps")
+            tables.setdefault(table, {})[entry] = value
+        changed = replace(self, tables=tables)
+        changed.check()
+        return changed
+
+    def check(self) -> None:
+        """Raise InputError on an unknown estimator, table, kind or key, or a value of the wrong type."""
+        if self.estimator not in _TABLES:
+            raise InputError(_unknown("estimator", self.estimator, _TABLES, self.name))
+        allowed = (*_TABLES[self.estimator], "data")
+        for table, entries in self.tables.items():
+            if table not in allowed:
+                raise InputError(_unknown("table", table, allowed, self.name))
+            known = self._known(table)
+            for key, value in entries.items():
+                if key not in known:
+                    raise InputError(_unknown(f"key in [{table}]", key, known, self.name))
+                _check_type(f"{table}.{key}", value, known[key])
+        for table in allowed:
+            if table in _KINDS and "kind" not in self.tables.get(table, {}):
+                raise InputError(f"recipe {self.name}: table [{table}] needs a kind, one of {', '.join(_KINDS[table])}")
+
+    def _known(self, table: str) -> dict[str, Any]:
+        if table == "data":
+            return dict(_DATA)
+        if table in _SETTINGS:
+            return {f.name: f.default for f in fields(_SETTINGS[table])}
+        kind = self.tables[table].get("kind", "")
+        if kind not in _KINDS[table]:
+            raise InputError(_unknown(f"kind of {table}", kind, _KINDS[table], self.name))
+        signature = inspect.signature(_KINDS[table][kind]).parameters
+        return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
+
+    def to_toml(self) -> str:
+        """The recipe as a file's text."""
+        return tomli_w.dumps({"name": self.name, "doc": self.doc, "estimator": self.estimator, **self.tables})
+
+
+def _unknown(what: str, found: str, known: Any, recipe: str) -> str:
+    near = difflib.get_close_matches(found, list(known), 1)
+    hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known)}"
+    return f"recipe {recipe}: unknown {what} {found!r}; {hint}"
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    wanted = None
+    if isinstance(default, bool):
+        wanted = None if isinstance(value, bool) else "true or false"
+    elif isinstance(default, int):
+        wanted = None if isinstance(value, int) and number else "a whole number"
+    elif isinstance(default, float):
+        wanted = None if number else "a number"
+    elif isinstance(default, str):
+        wanted = None if isinstance(value, str) else "a word"
+    if wanted is not None:
+        raise InputError(f"setting {name} must be {wanted}, got {value!r}")
+
+
+def recipe_folder() -> Path:
+    """Where recipes lie: inside the installed package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "models"
+
+
+def list_recipes() -> list[Recipe]:
+    """Every recipe that comes with the package, by name."""
+    return [_read(path) for path in sorted(recipe_folder().glob("*.toml"))]
+
+
+def load_recipe(name: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name or by file, with settings changed.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name, the file is not TOML, or an entry is unknown.
+    """
+    if isinstance(name, Recipe):
+        recipe = name
+    elif str(name).endswith(".toml"):
+        recipe = _read(Path(name))
+    else:
+        path = recipe_folder() / f"{name}.toml"
+        if not path.is_file():
+            known = [p.stem for p in sorted(recipe_folder().glob("*.toml"))]
+            raise InputError(f"there is no recipe {str(name)!r}; there are {', '.join(known)}")
+        recipe = _read(path)
+    return recipe.with_settings({} if settings is None else settings)
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from error
+    head = {k: content.pop(k, "") for k in ("name", "doc", "estimator")}
+    if not all(isinstance(v, dict) for v in content.values()):
+        stray = [k for k, v in content.items() if not isinstance(v, dict)]
+        raise InputError(f"recipe {path}: unknown entry {stray[0]!r} outside a table")
+    recipe = Recipe(**head, tables=content)
+    recipe.check()
+    return recipe

@@ -1,0 +1,122 @@
+"""A fit on disk: recipe.toml, weights.safetensors, fit.json; no pickle anywhere."""
+
+import hashlib
+import json
+import os
+import platform
+import tomllib
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.build import build_likelihood, build_pair, build_signal
+from pyroqmri.data import Preparation
+from pyroqmri.errors import InputError
+from pyroqmri.recipe import Recipe
+from pyroqmri.sigma import NoiseLevel
+from pyroqmri.svi import Trace
+from pyroqmri.trained import Fit
+
+_PACKAGES = ("torch", "pyro-ppl", "numpy", "nibabel", "dipy", "arviz")
+
+
+def fit_record(fit: Fit) -> dict[str, Any]:
+    """What a fit was told and what it found, as plain values."""
+    trace = asdict(fit.trace)
+    return {
+        "pyroqmri": version("pyroqmri"),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "signal": fit.signal_name,
+        "recipe": fit.recipe.name,
+        "likelihood": fit.recipe.kind("likelihood"),
+        "s0": fit.preparation.s0,
+        "preparation": fit.preparation.record(),
+        "fixed": fit.fixed,
+        "tied": fit.tied,
+        "seed": fit.seed,
+        "device": str(next(iter(fit.model.buffers())).device) if fit.model is not None else "cpu",
+        "protocol": {name: value.tolist() for name, value in fit.acquisition.settings().items()},
+        "sigma": fit.sigma_record,
+        "seconds": fit.seconds,
+        "elbo": {"step": trace["step"], "train": fit.elbo, "held_out": [-x for x in trace["held_out"]]},
+        "trace": trace,
+        "n_voxels": fit.n_voxels,
+        "population": population_record(fit),
+        "warnings": fit.warnings,
+    }
+
+
+def population_record(fit: Fit) -> dict[str, Any]:
+    """The learned population in physical units: the value at its mean, and at one sd either side of it."""
+    if fit.model is None or not fit.model.is_identity or fit.recipe.kind("prior") == "standard_normal":
+        return {}
+    with torch.no_grad():
+        classes = fit.model.prior.classes()
+        sd = classes.scale_tril.square().sum(-1).sqrt()
+        record: dict[str, Any] = {"weights": classes.log_weights.softmax(-1).tolist()}
+        for i, p in enumerate(fit.signal.tissue):
+            loc, width = classes.loc[:, i], sd[:, i]
+            spread = torch.stack([p.constrain(loc + k * width) for k in (-1, 0, 1)], -1)
+            record[p.name] = {"unit": p.unit, "median_and_68%": spread[:, [1, 0, 2]].tolist()}
+    return record
+
+
+def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> None:
+    """Write a fit; ``extra`` entries join ``fit.json``, which is written last and names the weights' checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    if fit.model is not None and fit.guide is not None:
+        tensors = {f"model.{k}": v for k, v in fit.model.state_dict().items()}
+        tensors |= {f"guide.{k}": v for k, v in fit.guide.state_dict().items()}
+    if isinstance(fit.noise.level, torch.Tensor):
+        tensors["noise.level"] = fit.noise.level
+    weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+    record = fit_record(fit) | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | dict(extra or {})
+    _write(folder / "recipe.toml", fit.recipe.to_toml().encode())
+    _write(folder / "weights.safetensors", weights)
+    _write(folder / "fit.json", json.dumps(record, indent=1, allow_nan=True).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def read_fit(folder: Path) -> Fit:
+    """Read a fit back; see :func:`pyroqmri.load_fit`."""
+    folder = folder / "fit" if (folder / "fit" / "fit.json").is_file() else folder
+    try:
+        record = json.loads((folder / "fit.json").read_text())
+        content = tomllib.loads((folder / "recipe.toml").read_text())
+        weights = (folder / "weights.safetensors").read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no fit that can be read: {error}") from error
+    if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
+        raise InputError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in fit.json")
+    head = {k: content.pop(k) for k in ("name", "doc", "estimator")}
+    recipe = Recipe(**head, tables=content)
+    recipe.check()
+    tensors = load(weights)
+    acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
+    preparation = Preparation(**record["preparation"])
+    signal = build_signal(record["signal"], acq, preparation, record["fixed"], record["tied"])
+    likelihood = build_likelihood(recipe, acq, preparation)
+    sigma = record["sigma"]
+    factor = 1.0 if sigma["learned_factor"] is None else sigma["learned_factor"]
+    level = tensors.pop("noise.level", sigma["value"] / factor)
+    fit = Fit(
+        recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), signal,
+        likelihood, None, None, record["fixed"], record["tied"], record["seed"], Trace(**record["trace"]),
+        record["seconds"], record["n_voxels"], record["warnings"],
+    )  # fmt: skip
+    if recipe.estimator == "voxel_model":
+        fit.model, fit.guide = build_pair(recipe, signal, likelihood, 1.0)
+        for part, prefix in ((fit.model, "model."), (fit.guide, "guide.")):
+            part.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    return fit

@@ -1,0 +1,87 @@
+"""The noise level a fit uses, and where it came from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.data import Preparation
+from pyroqmri.errors import InputError
+from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.noise import estimate_sigma
+from pyroqmri.signals import BoundSignal
+from pyroqmri.start import mode_under_prior
+
+_RESIDUAL_VOXELS = 4000
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """Noise in the scan's units: ``level`` is one number or ``(N,)``, ``sigma`` its median."""
+
+    level: float | Tensor
+    method: str
+    note: str
+
+    @property
+    def sigma(self) -> float:
+        """One number for all voxels."""
+        return float(torch.as_tensor(self.level).median())
+
+
+def noise_level(y: Tensor, acq: Acquisition, sigma: Any, preparation: Preparation, signal: BoundSignal) -> NoiseLevel:
+    """Noise level from what the caller said: a value, one a voxel, or None, "estimate", "learn".
+
+    Raises
+    ------
+    InputError
+        When a given value is not above zero, or the word is unknown.
+    """
+    if isinstance(sigma, NoiseLevel):
+        return sigma
+    if sigma is None or isinstance(sigma, str):
+        if sigma not in (None, "estimate", "learn"):
+            raise InputError(f"sigma must be a number above zero, one a voxel, 'estimate' or 'learn', got {sigma!r}")
+        return _estimate(y, acq, preparation, signal)
+    level = torch.as_tensor(sigma, dtype=torch.float32)
+    if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
+        raise InputError(f"sigma must be one number or one a voxel ({len(y)},), got shape {tuple(level.shape)}")
+    if not bool((level > 0).all()):
+        raise InputError(f"sigma must be above zero everywhere, got {float(level.min()):g}")
+    if level.dim() == 0:
+        return NoiseLevel(float(level), "given", "the noise level was given")
+    return NoiseLevel(level, "given", "a noise map was given; the number is its median")
+
+
+def _estimate(y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal) -> NoiseLevel:
+    try:
+        found = estimate_sigma(y.numpy(), acq)
+        return NoiseLevel(found.sigma, found.method, found.note)
+    except InputError:
+        return _residual(y, acq, preparation, signal)
+
+
+@torch.no_grad()
+def _residual(y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal) -> NoiseLevel:
+    """Residual of least squares in every voxel, pooled, degrees of freedom counted."""
+    scale = float(y[torch.isfinite(y).all(-1)].abs().median())
+    batch = preparation(y, torch.tensor(0.05 * scale), acq)
+    n_free = len(signal.acquisition) - signal.n_latents
+    if n_free < 1 or len(batch.voxels) == 0:
+        raise InputError(
+            f"the noise level cannot be estimated: {len(signal.acquisition)} measurements for {signal.n_latents} "
+            "parameters and no repeats; give sigma"
+        )
+    voxels = batch.voxels[:: max(1, len(batch.voxels) // _RESIDUAL_VOXELS)]
+    weak = 1e-3 * torch.eye(signal.n_latents)
+    mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
+    residual = voxels.y - signal(signal.constrain(mode.z, frame), voxels.inputs)
+    reference = batch.reference[:: max(1, len(batch.voxels) // _RESIDUAL_VOXELS)]
+    # the median of chi-squared over its mean, so that misfitted voxels do not count
+    share = torch.distributions.Chi2(torch.tensor(float(n_free))).sample(torch.Size([100_001])).median() / n_free
+    variance = (residual.square().sum(-1) * reference.square() / n_free).median() / share
+    return NoiseLevel(
+        float(variance.sqrt()), "residual", "no repeats to estimate noise from: residuals of least squares were pooled"
+    )

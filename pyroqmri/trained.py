@@ -1,0 +1,257 @@
+"""From measurements to a fit, and from a fit to posteriors."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.build import build_likelihood, build_pair, build_signal
+from pyroqmri.data import Batch, Preparation, prepare_for
+from pyroqmri.errors import InputError
+from pyroqmri.estimators import PointEstimates, Search, search
+from pyroqmri.guides import Guide
+from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
+from pyroqmri.posterior import Posterior
+from pyroqmri.recipe import Recipe, load_recipe
+from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.sigma import NoiseLevel, noise_level
+from pyroqmri.svi import Trace, Training, fit_svi
+from pyroqmri.voxel_model import VoxelModel
+
+MIN_VOXELS = 10  # fewer cannot tell a population
+
+
+@dataclass
+class Fit:
+    """A trained estimator: what it was told, what it learned, and posteriors of any voxels of its protocol.
+
+    Attributes
+    ----------
+    recipe, signal_name, acquisition, preparation, fixed, tied, seed
+        What it was told.
+    signal, likelihood, model, guide
+        The parts; ``model`` and ``guide`` are the Pyro pair, None for a point estimator.
+    noise
+        Noise level in the scan's units and where it came from.
+    trace
+        How the loss went.
+    seconds
+        Time by stage.
+    """
+
+    recipe: Recipe
+    signal_name: str
+    acquisition: Acquisition
+    preparation: Preparation
+    noise: NoiseLevel
+    signal: BoundSignal
+    likelihood: Likelihood
+    model: VoxelModel | None
+    guide: Guide | None
+    fixed: dict[str, float]
+    tied: dict[str, str]
+    seed: int
+    trace: Trace = field(default_factory=Trace)
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_voxels: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def sigma(self) -> float:
+        """Noise level used, or learned, in the scan's units."""
+        return self.noise.sigma * float(self.likelihood.factor)
+
+    @property
+    def sigma_record(self) -> dict[str, Any]:
+        """Where the noise level came from; ``learned_factor`` is None unless it was learned."""
+        learned = float(self.likelihood.factor) if self.likelihood.log_factor.requires_grad else None
+        return {"value": self.sigma, "method": self.noise.method, "note": self.noise.note, "learned_factor": learned}
+
+    @property
+    def elbo(self) -> list[float]:
+        """The evidence lower bound a voxel, in nats, at each look."""
+        return [-loss for loss in self.trace.train]
+
+    def posterior(
+        self,
+        y: Any,
+        sigma: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        n_draws: int = 256,
+        progress: bool = False,
+    ) -> Posterior | PointEstimates:
+        """What the fit says of voxels ``(N, M)`` of its protocol; no training.
+
+        Parameters
+        ----------
+        y
+            Measurements in any scale, the same as in training when S0 is inferred or known.
+        sigma
+            Noise level of these voxels, one number or ``(N,)``; the training's when None.
+        inputs
+            Per-voxel inputs of the signal, each ``(N,)``.
+        n_draws
+            Points that stand for each voxel's posterior.
+        """
+        level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.float32)
+        if level.dim() == 1 and len(level) != len(y):
+            raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one a voxel")
+        batch = self.preparation(as_tensor(y), level, self.acquisition, as_inputs(inputs))
+        if self.model is None or self.guide is None:
+            return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
+        return Posterior(self.model, self.guide, batch, n_draws, progress)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""
+        from pyroqmri.saved import save_fit
+
+        save_fit(self, Path(folder))
+
+
+def fit(
+    y: Any,
+    acquisition: Acquisition,
+    *,
+    signal: str,
+    recipe: str | Path | Recipe,
+    likelihood: str | None = None,
+    sigma: Any = None,
+    s0: str | float = "measured",
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> Fit:
+    """Train a recipe on measurements of many voxels.
+
+    Parameters
+    ----------
+    y
+        Measurements ``(N, M)`` in any scale. Voxels that cannot be fitted (NaN, no signal) are left out.
+    acquisition
+        The M settings.
+    signal, recipe
+        Names, see ``pyroqmri list``; a recipe may be a file or a :class:`Recipe`.
+    likelihood
+        ``gaussian`` or ``rician``, in place of the recipe's.
+    sigma
+        Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
+        from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
+    s0
+        ``"measured"``, ``"inferred"`` or the known value.
+    seed
+        The same seed gives the same fit.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    settings
+        Recipe entries to change, ``{"training.steps": 2000}``.
+    fixed, tied
+        Parameters held at a value, or equal to another parameter.
+    inputs
+        Per-voxel inputs of the signal, each ``(N,)``.
+    progress, checkpoint, resume
+        As in :func:`pyroqmri.svi.fit_svi`.
+
+    Raises
+    ------
+    InputError
+        When the input or the call is wrong.
+    TrainingError
+        When training diverges.
+    """
+    begin = time.monotonic()
+    if signal not in SIGNALS:
+        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    changes = dict({} if settings is None else settings)
+    if likelihood is not None:
+        if likelihood not in LIKELIHOODS:
+            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
+        changes["likelihood.kind"] = likelihood
+    plan = load_recipe(recipe, changes)
+    if isinstance(sigma, str) and sigma == "learn":
+        plan = plan.with_settings({"likelihood.learn": True})
+    y = as_tensor(y)
+    average = plan.tables.get("data", {}).get("average", "auto")
+    preparation = prepare_for(
+        SIGNALS[signal], acquisition, y, s0=s0, average=average, magnitude=plan.kind("likelihood") == "rician"
+    )
+    bound = build_signal(signal, acquisition, preparation, dict({} if fixed is None else fixed), dict({} if tied is None else tied))
+    noise = noise_level(y, acquisition, sigma, preparation, bound)
+    batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, as_inputs(inputs))
+    parts = build_likelihood(plan, acquisition, preparation)
+    result = Fit(
+        plan, signal, acquisition, preparation, noise, bound, parts, None, None, bound.fixed, bound.tied, seed,
+        n_voxels=len(batch.voxels),
+    )  # fmt: skip
+    result.seconds["prepare"] = time.monotonic() - begin
+    if plan.estimator == "voxel_model":
+        path = None if checkpoint is None else Path(checkpoint)
+        _train(result, batch, pick_device(device), path, resume, progress)
+    return result
+
+
+def _train(
+    fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool
+) -> None:
+    begin = time.monotonic()
+    voxels = batch.voxels
+    if len(voxels) < MIN_VOXELS:
+        raise InputError(f"only {len(voxels)} voxels can be fitted, and a population needs at least {MIN_VOXELS}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fit.seed)
+        sigma = float(voxels.sigma.median())  # type: ignore[union-attr]
+        fit.model, fit.guide = build_pair(fit.recipe, fit.signal, fit.likelihood, sigma)
+    fit.model.to(device)
+    fit.guide.to(device)
+    voxels = fit.guide.prepare(voxels.to(device))
+    fit.model.start(voxels)
+    fit.guide.fit_features(voxels)
+    fit.seconds["start"] = time.monotonic() - begin
+    training = Training(**fit.recipe.table("training"))
+    fit.trace = fit_svi(
+        fit.model, fit.guide, voxels, training, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
+    )
+    fit.seconds["train"] = fit.trace.seconds
+
+
+def load_fit(folder: str | Path) -> Fit:
+    """Read a fit that was saved.
+
+    Raises
+    ------
+    InputError
+        When the folder holds none, or its weights are not the ones that were written.
+    """
+    from pyroqmri.saved import read_fit
+
+    return read_fit(Path(folder))
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda was asked for, and torch finds none here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def as_tensor(y: Any) -> Tensor:
+    """Measurements as a float32 tensor, without a copy where it can be."""
+    return y.float() if isinstance(y, Tensor) else torch.from_numpy(np.asarray(y, dtype=np.float32))
+
+
+def as_inputs(inputs: Mapping[str, Any] | None) -> dict[str, Tensor]:
+    """Per-voxel inputs as tensors."""
+    return {} if inputs is None else {name: as_tensor(value) for name, value in inputs.items()}
