@@ -1,0 +1,231 @@
+"""Scans: the masked voxels of a 4-D image with the settings they were measured at."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.io.gradients import B0_BELOW, read_gradients
+from pyroqmri.io.names import gradient_files, mask_beside, prefix
+from pyroqmri.io.nifti import Header, read_header, volumes
+from pyroqmri.io.settings import BIDS_KEYS, read_settings
+
+N_BACKGROUND = 5000
+_BLOCK = 8  # volumes transposed at a time: whole cache lines of y, little memory
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where a scan came from and the grid that its maps are written on.
+
+    ``header_zooms`` are voxel sizes in mm; ``prefix`` is what its maps' names begin with.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header_zooms: tuple[float, ...]
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Masked measurements ``y`` (N, M) float32, in the order of ``image[mask]``, with their settings.
+
+    ``mask`` is (X, Y, Z) bool; ``notes`` say what was assumed; ``background`` holds up to
+    5000 values (K,) away from the mask, or None when there are too few.
+    """
+
+    y: np.ndarray
+    mask: np.ndarray
+    acquisition: Acquisition
+    ref: ImageRef
+    notes: list[str]
+    background: np.ndarray | None
+
+
+def read_scan(
+    image: str | Path,
+    *,
+    bval: str | Path | None = None,
+    bvec: str | Path | None = None,
+    mask: str | Path | None = None,
+    te: str | Path | None = None,
+    ti: str | Path | None = None,
+    flip: str | Path | None = None,
+    tr: str | Path | None = None,
+    json: str | Path | None = None,
+    need: tuple[str, ...] = ("bval", "bvec"),
+    need_b0: bool = True,
+) -> Scan:
+    """Read a 4-D NIfTI image inside a mask, holding one volume at a time beside the result.
+
+    Parameters
+    ----------
+    bval, bvec, te, ti, flip, tr, json
+        Files of the settings; those not given are looked for beside the image.
+    mask
+        NIfTI image of the same shape, true where not zero. Without it dipy's ``median_otsu``
+        makes one from the mean b0 volume (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
+    need
+        Names of the settings that the signal requires.
+    need_b0
+        Whether each voxel is divided by its own b0 mean.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, damaged or does not fit the others, or a needed setting is absent.
+    """
+    header = read_header(image)
+    if header.n_volumes is None:
+        shape = " x ".join(map(str, header.shape))
+        raise InputError(f"image {image} is 3-D ({shape}); it wants a 4-D image with one volume a measurement")
+    acquisition, notes = _read_acquisition(header, bval, bvec, te, ti, flip, tr, json, need)
+    _check_b0(acquisition, need_b0 and "bval" in need, header.path)
+    if mask is not None:
+        inside, said = read_mask(mask, header)
+    else:
+        inside, said = _make_mask(header, acquisition)
+    notes += said
+    y, background = _scatter(header, inside, notes)
+    ref = ImageRef(header.path, header.shape, header.affine, header.zooms, prefix(header.path))
+    return Scan(y, inside, acquisition, ref, notes, background)
+
+
+def read_mask(path: str | Path, header: Header | ImageRef) -> tuple[np.ndarray, list[str]]:
+    """A mask ``(X, Y, Z)`` for the image of ``header``, true where finite and not zero, with notes.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, has another shape, or is empty.
+    """
+    values, notes = _read_volume(path, header, "mask")
+    inside = np.isfinite(values) & (values != 0)
+    if not inside.any():
+        raise InputError(f"mask {path} is empty; give one that is not zero inside the tissue")
+    if len(np.unique(values[inside][:100_000])) > 1:
+        notes.append(f"mask {Path(path).name} is not just 0 and 1: every voxel that is not zero counts")
+    return inside, notes
+
+
+def read_map(path: str | Path, ref: ImageRef, mask: np.ndarray, what: str = "map") -> tuple[np.ndarray, list[str]]:
+    """Values ``(N,)`` float32 of a 3-D map inside a mask, such as a noise or B1 map, with notes.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or has another shape than the image.
+    """
+    values, notes = _read_volume(path, ref, what)
+    return values[mask].astype(np.float32), notes
+
+
+def _read_volume(path: str | Path, ref: Header | ImageRef, what: str) -> tuple[np.ndarray, list[str]]:
+    own, notes = read_header(path), []
+    if own.shape != ref.shape or own.n_volumes not in (None, 1):
+        found = (*own.shape, *(() if own.n_volumes is None else (own.n_volumes,)))
+        raise InputError(f"{what} {path} has shape {found} and image {ref.path.name} {ref.shape}; give one on its grid")
+    if not np.allclose(own.affine, ref.affine, atol=1e-2 * np.abs(ref.affine[:3, :3]).max(), rtol=0):
+        notes.append(f"{what} {own.path.name} has another affine than the image; taken voxel by voxel all the same")
+    (values,) = volumes(own, notes)
+    return own.scaled(values).reshape(own.shape, order="F"), notes
+
+
+def _read_acquisition(
+    header: Header,
+    bval: str | Path | None,
+    bvec: str | Path | None,
+    te: str | Path | None,
+    ti: str | Path | None,
+    flip: str | Path | None,
+    tr: str | Path | None,
+    json: str | Path | None,
+    need: tuple[str, ...],
+) -> tuple[Acquisition, list[str]]:
+    settings, notes = {}, []
+    found_bval, found_bvec = gradient_files(header.path)
+    used_bval = bval if bval is not None else found_bval
+    used_bvec = bvec if bvec is not None else found_bvec
+    if used_bval is not None and ("bval" in need or "bvec" in need or bval is not None):
+        gradients = read_gradients(used_bval, used_bvec, n_volumes=header.n_volumes)
+        settings |= gradients.acquisition.settings()
+        found = [Path(p).name for p in (used_bval, used_bvec) if p is not None and p not in (bval, bvec)]
+        notes += ([f"{' and '.join(found)} found beside the image"] if found else []) + gradients.notes
+    given = {"te": te, "ti": ti, "flip": flip, "tr": tr}
+    if any(name in need or given[name] is not None for name in BIDS_KEYS):
+        times = read_settings(header.path, te=te, ti=ti, flip=flip, tr=tr, json=json, n_volumes=header.n_volumes)
+        settings |= {name: torch.as_tensor(v, dtype=torch.float32) for name, v in times.values.items()}
+        notes += times.notes
+    for name in need:
+        if name not in settings:
+            raise InputError(
+                f"image {header.path} has no {name} file beside it and this signal needs one; give it with --{name}"
+            )
+    return Acquisition(**settings), notes
+
+
+def _check_b0(acquisition: Acquisition, needed: bool, path: Path) -> None:
+    if needed and not acquisition.b0.any():
+        lowest = float(acquisition.bval.min()) * 1000  # type: ignore[union-attr]
+        raise InputError(
+            f"image {path} has no b0 volume (the lowest b is {lowest:g} s/mm2, and b0 is below {B0_BELOW:g}) to "
+            "measure S0 with; use --s0 inferred or --s0 VALUE"
+        )
+
+
+def _make_mask(header: Header, acquisition: Acquisition) -> tuple[np.ndarray, list[str]]:
+    """Brain mask ``(X, Y, Z)`` from the volumes with the least weighting; reads the file once for it."""
+    from dipy.segment.mask import median_otsu
+
+    if acquisition.bval is None:
+        which, words = np.ones(len(acquisition), dtype=bool), "all volumes"
+    else:
+        bval = acquisition.bval.numpy()
+        which = bval < bval.min() + B0_BELOW / 1000
+        words = f"{which.sum()} volume{'s' if which.sum() > 1 else ''} with the lowest b"
+    mean = np.zeros(np.prod(header.shape))
+    for used, stored in zip(which[: np.flatnonzero(which)[-1] + 1], volumes(header), strict=False):
+        if used:
+            mean += np.nan_to_num(np.abs(header.scaled(stored)), nan=0.0, posinf=0.0) / which.sum()
+    advice = "give one with --mask"
+    if not mean.max() > mean.min():
+        raise InputError(f"image {header.path} is constant in {words}, so no mask can be made; {advice}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 0/0 in Otsu's histogram, which it survives
+        inside = np.asarray(median_otsu(mean.reshape(header.shape, order="F"))[1], dtype=bool)
+    if not inside.any():
+        raise InputError(f"image {header.path}: median_otsu finds no tissue in the mean of {words}; {advice}")
+    notes = [f"no mask given: made with dipy median_otsu from the mean of {words}, {inside.sum()} voxels"]
+    unused = mask_beside(header.path)
+    if unused is not None:
+        notes.append(f"{unused.name} lies beside the image and was not used; name it with --mask to use it")
+    return inside, notes
+
+
+def _scatter(header: Header, mask: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Masked measurements ``(N, M)`` and sampled background values, in one pass over the file."""
+    n_volumes = header.n_volumes
+    assert n_volumes is not None
+    inside = np.ravel_multi_index(np.nonzero(mask), header.shape, order="F")
+    near = np.asarray(ndimage.binary_dilation(mask, iterations=3), dtype=bool)
+    outside = np.flatnonzero(~near.ravel(order="F"))
+    rng = np.random.default_rng(0)
+    per_volume = min(-(-N_BACKGROUND // n_volumes), len(outside))
+    y = np.empty((len(inside), n_volumes), np.float32)
+    block = np.empty((min(_BLOCK, n_volumes), len(inside)), np.float32)
+    background = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for m, stored in enumerate(volumes(header, notes)):
+            block[m % _BLOCK] = header.scaled(stored[inside])
+            if per_volume:
+                background.append(header.scaled(stored[rng.choice(outside, per_volume)]).astype(np.float32))
+            if m % _BLOCK == _BLOCK - 1 or m == n_volumes - 1:
+                y[:, m - m % _BLOCK : m + 1] = block[: m % _BLOCK + 1].T
+    return y, np.concatenate(background)[:N_BACKGROUND] if len(outside) >= 100 else None

@@ -1,0 +1,67 @@
+"""Tables of numbers in text files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pyroqmri.errors import InputError
+
+MAX_TEXT_BYTES = 16 << 20  # a protocol of a million volumes is no protocol
+
+
+def read_rows(path: str | Path, what: str) -> list[list[float]]:
+    """Rows of numbers, separated by blanks or commas; empty lines are left out.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, empty, no text, or holds a word that is no finite number.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise InputError(f"{what} file {path} is {path.stat().st_size} bytes long: that is no table of numbers")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{what} file {path} cannot be read ({error.strerror}); check its name") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} file {path} is not text; give plain numbers separated by blanks") from error
+    rows = [[_number(word, path, what) for word in line.replace(",", " ").split()] for line in text.splitlines()]
+    rows = [row for row in rows if row]
+    if not rows:
+        raise InputError(f"{what} file {path} is empty; give one entry a volume")
+    return rows
+
+
+def _number(word: str, path: Path, what: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        shown = word if len(word) <= 20 else word[:20] + "..."
+        raise InputError(f"{what} file {path} holds {shown!r} where only numbers belong") from None
+
+
+def read_vector(path: str | Path, what: str) -> np.ndarray:
+    """One row or one column of finite numbers ``(M,)``, float64.
+
+    Raises
+    ------
+    InputError
+        As `read_rows`, and for a table of several rows and columns or a value that is not finite.
+    """
+    rows = read_rows(path, what)
+    if len(rows) > 1 and any(len(row) > 1 for row in rows):
+        shape = f"{len(rows)} rows of up to {max(map(len, rows))}"
+        raise InputError(f"{what} file {path} holds {shape} numbers; it wants one row or one column")
+    values = np.array([number for row in rows for number in row])
+    if not np.isfinite(values).all():
+        raise InputError(f"{what} file {path} holds NaN or Inf for {name_volumes(~np.isfinite(values))}")
+    return values
+
+
+def name_volumes(which: np.ndarray) -> str:
+    """The volumes where ``which`` is true, in words, counted from 0 and cut after ten."""
+    found = np.flatnonzero(which)
+    listed = ", ".join(str(i) for i in found[:10])
+    rest = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    return f"volume{'s' if len(found) > 1 else ''} {listed}{rest} (counted from 0)"
