@@ -3,11 +3,11 @@
 from pathlib import Path
 
 # suffixes that BIDS and qMRI-BIDS give to images that parameters are fitted to
-SUFFIXES = frozenset(
-    ("dwi", "sbref", "bold", "epi", "asl", "m0scan", "cest", "magnitude", "phase")
-    + ("T1w", "T2w", "T2starw", "PDw", "FLAIR", "UNIT1", "IRT1", "MESE", "MEGRE", "VFA", "MP2RAGE", "MPM", "MTS", "MTR")
-    + ("TB1AFI", "TB1DAM", "TB1EPI", "TB1RFM", "TB1SRGE", "TB1TFL")
-)
+_SUFFIXES = """
+dwi sbref bold epi asl m0scan cest magnitude phase T1w T2w T2starw PDw FLAIR UNIT1
+IRT1 MESE MEGRE VFA MP2RAGE MPM MTS MTR TB1AFI TB1DAM TB1EPI TB1RFM TB1SRGE TB1TFL
+"""
+SUFFIXES = frozenset(_SUFFIXES.split())
 _ENDINGS = (".nii.gz", ".nii")
 
 

@@ -19,7 +19,7 @@ try:  # three times as fast as gzip
 except ImportError:
     igzip, IsalError = gzip, zlib.error
 
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, IsalError)
+DAMAGED: tuple[type[BaseException], ...] = (EOFError, gzip.BadGzipFile, zlib.error, IsalError)
 LARGEST_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
 LARGEST_VOLUME = 1 << 30
 LARGEST_IMAGE = 1 << 36
