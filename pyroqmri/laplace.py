@@ -79,6 +79,8 @@ def expand(
 
     signal, jacobian = torch.func.vmap(column, out_dims=(None, -1))(basis.expand(n_latents, *z.shape))
     log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.sigma)
+    if voxels.weights is not None:
+        log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
     gradient = (score.unsqueeze(-2) @ jacobian).squeeze(-2)
     information = jacobian.mT @ (fisher.unsqueeze(-1) * jacobian)
     return Expansion(log_prob.sum(-1), gradient, information)

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyroqmri.compress import columns, compress, repeats, worth_it
 from pyroqmri.laplace import HasInformation, Mode, expand, find_mode
 from pyroqmri.parameter import frame_around
 from pyroqmri.signals import BoundSignal
@@ -13,6 +14,29 @@ from pyroqmri.voxels import Voxels
 N_CANDIDATES = 256
 CHUNK = 8192
 FIRST_STEPS = 8
+
+
+class Shortening(nn.Module):
+    """A signal and voxels with repeated measurements compressed, where that saves work; else as they are.
+
+    Parameters
+    ----------
+    signal
+        The signal at the full acquisition.
+    averaged
+        Whether the measurements are means already.
+    """
+
+    def __init__(self, signal: BoundSignal, averaged: bool) -> None:
+        super().__init__()
+        groups = repeats(signal.acquisition)
+        self.active = signal.direction is None and not averaged and worth_it(groups)
+        self.groups = groups
+        self.signal = signal.at(columns(groups)) if self.active else signal
+
+    def forward(self, voxels: Voxels) -> Voxels:
+        """The voxels as ``signal`` sees them."""
+        return compress(voxels, self.groups) if self.active else voxels
 
 
 @torch.no_grad()
@@ -97,7 +121,8 @@ def _best_candidate(
     if frame is None and not signal.signal.inputs:
         signals = signal(signal.constrain(candidates))
         # least squares by one matrix product; the noise model matters once the region is found
-        distance = signals.square().sum(-1) - 2 * voxels.y @ signals.mT
+        weights = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights
+        distance = weights @ signals.square().mT - 2 * (weights * voxels.y) @ signals.mT
         return candidates[distance.argmin(-1)]
     best = torch.full((len(voxels),), -torch.inf, device=voxels.y.device)
     chosen = torch.zeros(len(voxels), dtype=torch.long, device=voxels.y.device)

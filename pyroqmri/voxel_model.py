@@ -11,7 +11,7 @@ from pyroqmri.likelihoods import Likelihood
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Prior
 from pyroqmri.signals import BoundSignal
-from pyroqmri.start import find_start
+from pyroqmri.start import Shortening, find_start
 from pyroqmri.voxels import Voxels
 
 
@@ -39,6 +39,7 @@ class VoxelModel(nn.Module):
         super().__init__()
         self.signal, self.prior, self.decoder, self.likelihood = signal, prior, decoder, likelihood
         self.register_buffer("sigma", torch.as_tensor(float(sigma)))
+        self.short = Shortening(signal, likelihood.n_average is not None)
         self.n_latents = prior.n_latents
         self.n_unconstrained = signal.n_latents
         self.has_direction = signal.direction is not None
@@ -58,7 +59,8 @@ class VoxelModel(nn.Module):
         if voxels.sigma is None:
             voxels = replace(voxels, sigma=self.sigma.expand(len(voxels), 1))
         if voxels.mode is None and (mode or (self.has_direction and voxels.frame is None)):
-            voxels = find_start(voxels, self.signal, self.likelihood)
+            short = find_start(self.short(voxels), self.short.signal, self.likelihood)
+            voxels = replace(voxels, mode=short.mode, scale_tril=short.scale_tril, frame=short.frame, short=short)
         return voxels
 
     @torch.no_grad()
@@ -70,6 +72,10 @@ class VoxelModel(nn.Module):
     def theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Physical parameters of latents ``(..., N, L)``."""
         return self.signal.constrain(self.decoder(z), voxels.frame)
+
+    def simulate_short(self, z: Tensor, voxels: Voxels) -> Tensor:
+        """Noise-free measurements of latents as the compressed ``voxels`` have them."""
+        return self.short.signal(self.theta(z, voxels), voxels.inputs)
 
     def simulate(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Noise-free measurements ``(..., N, M)`` of latents ``(..., N, L)``."""

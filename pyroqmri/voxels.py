@@ -25,6 +25,10 @@ class Voxels:
     mode, scale_tril
         A starting point for guides: the voxel's own posterior mode under a weak
         prior ``(N, L)`` and the Cholesky factor of its covariance ``(N, L, L)``.
+    weights
+        How often each entry of ``y`` counts ``(N, M)``; once when None.
+    short
+        The same voxels with repeated measurements compressed: what modes are searched with.
     """
 
     y: Tensor
@@ -33,6 +37,8 @@ class Voxels:
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     mode: Tensor | None = None
     scale_tril: Tensor | None = None
+    weights: Tensor | None = None
+    short: "Voxels | None" = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -50,6 +56,8 @@ class Voxels:
             {k: function(v) for k, v in self.inputs.items()},
             opt(self.mode),
             opt(self.scale_tril),
+            opt(self.weights),
+            None if self.short is None else self.short.map(function),
         )
 
     def __getitem__(self, index: Any) -> "Voxels":

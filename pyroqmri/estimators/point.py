@@ -14,7 +14,7 @@ from pyroqmri.likelihoods import Likelihood
 from pyroqmri.posterior import Estimates, with_findings
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals import BoundSignal
-from pyroqmri.start import CHUNK, mode_under_prior
+from pyroqmri.start import CHUNK, Shortening, mode_under_prior
 
 _RIDGE = 1e-3  # keeps a parameter that the data say nothing of from running to infinity
 
@@ -123,10 +123,12 @@ def search(
     ridge = torch.full((signal.n_latents,), _RIDGE, dtype=torch.float64)
     signal, likelihood = copy.deepcopy(signal).double(), copy.deepcopy(likelihood).double()
     voxels = batch.voxels.map(lambda t: t.double())
+    short = Shortening(signal, likelihood.n_average is not None)
     modes, frames = [], []
     with progress_bar("fitting", len(voxels), progress) as report:
         for i in range(0, len(voxels), CHUNK):
-            mode, frame = mode_under_prior(voxels[i : i + CHUNK], signal, likelihood, ridge.diag(), settings.steps)
+            part = short(voxels[i : i + CHUNK])
+            mode, frame = mode_under_prior(part, short.signal, likelihood, ridge.diag(), settings.steps)
             modes.append(mode)
             frames.append(frame)
             report(min(i + CHUNK, len(voxels)))

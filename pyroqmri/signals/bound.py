@@ -78,6 +78,10 @@ class BoundSignal(nn.Module):
         """The settings, on the module's device."""
         return Acquisition.trusted(**{name: getattr(self, name) for name in self._settings})
 
+    def at(self, index: Tensor) -> "BoundSignal":
+        """The same signal at some of its measurements."""
+        return BoundSignal(self.signal, self.acquisition[index], self.fixed, self.tied, self.infer_s0)
+
     @property
     def tissue(self) -> tuple[Parameter, ...]:
         """The free scalar parameters, in the order of their latents."""
