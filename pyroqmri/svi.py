@@ -148,14 +148,14 @@ class SVILoop:
         rise = 1.0 if t.kl_warmup == 0 else min(1.0, (self.step + 1) / t.kl_warmup)
         return t.kl_weight * rise
 
-    @torch.no_grad()
     def held_out_loss(self) -> float:
         """Loss of the voxels kept aside, with the same noise at every look."""
+        # not under no_grad: TraceEnum_ELBO refuses a loss that has no gradient
         if len(self.held) == 0:
             return float("nan")
         with torch.random.fork_rng(devices=cuda_devices(self.held.y)):
             torch.manual_seed(0)
-            return float(self.loss(self.held))
+            return float(self.loss(self.held).detach())
 
     def _where_not_finite(self, batch: Voxels) -> str:
         with torch.no_grad():

@@ -216,7 +216,7 @@ def _train(
     fit.guide.to(device)
     voxels = fit.guide.prepare(voxels.to(device))
     fit.model.start(voxels)
-    fit.guide.fit_features(voxels)
+    fit.guide.start(voxels)
     fit.seconds["start"] = time.monotonic() - begin
     training = Training(**fit.recipe.table("training"))
     fit.trace = fit_svi(

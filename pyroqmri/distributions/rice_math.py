@@ -49,7 +49,7 @@ def rice_variance(nu: Tensor, sigma: Tensor) -> Tensor:
     a2 = (nu / sigma).square()
     v = 1 / a2.clamp_min(36)
     series = 1 - v * (1 / 2 + v * (1 / 2 + v * (11 / 8 + v * 23 / 4)))
-    small = a2.clamp_max(36).sqrt()
+    small = (nu / sigma).clamp_max(6)
     direct = 2 + small.square() - rice_mean(small, torch.ones_like(small)).square()
     return sigma.square() * torch.where(a2 > 36, series, direct)
 

@@ -57,7 +57,7 @@ class Rician(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        # in units of sigma: (x - nu)^2 is small where x^2 and nu^2 alone would swallow the digits
+        # (x - nu)^2 is small where x^2 and nu^2, or x and nu over sigma, alone would swallow the digits
         x = value / self.sigma
-        a = self.nu / self.sigma
-        return x.log() - self.sigma.log() - (x - a).square() / 2 + log_i0e(x * a)
+        residual = (value - self.nu) / self.sigma
+        return x.log() - self.sigma.log() - residual.square() / 2 + log_i0e(x * (self.nu / self.sigma))

@@ -1,7 +1,7 @@
 """What every guide answers."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyro
 import torch
@@ -19,10 +19,14 @@ class PairedModel(Protocol):
     n_unconstrained: int
     has_direction: bool
     is_identity: bool
+    prior: Any
+    likelihood: Any
 
     def prepare(self, y: Tensor | Voxels, mode: bool = False) -> Voxels: ...
 
     def simulate(self, z: Tensor, voxels: Voxels) -> Tensor: ...
+
+    def simulate_short(self, z: Tensor, voxels: Voxels) -> Tensor: ...
 
 
 class Guide(nn.Module, ABC):
@@ -47,9 +51,8 @@ class Guide(nn.Module, ABC):
         """Measurements with everything that the pair needs beside them; done once, batches are cheap."""
         return self.model.prepare(y, mode=self.needs_mode)
 
-    @torch.no_grad()
-    def fit_features(self, voxels: Voxels) -> None:
-        """Take what standardises the network's input from the training voxels."""
+    def start(self, voxels: Voxels) -> None:  # noqa: B027
+        """Take from the training voxels what the guide starts from; may start the model's population too."""
 
     @abstractmethod
     def z_dist(self, voxels: Voxels) -> GaussianMixture:

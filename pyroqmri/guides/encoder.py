@@ -40,7 +40,7 @@ class Encoder(GaussianGuide):
         self.register_buffer("first_shift", torch.cat([torch.full((n,), 2.0), torch.zeros(n_out - 2 * n)]))
         self.network = perceptron(self.features.size, width, depth, n_out, last_scale=0.1)
 
-    def fit_features(self, voxels):
+    def start(self, voxels):
         self.features.fit(voxels)
 
     def z_dist(self, voxels):

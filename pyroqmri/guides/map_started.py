@@ -31,7 +31,7 @@ class MapStarted(GaussianGuide):
         self.features = Features(0 if model.has_direction else n_measurements, n)
         self.network = perceptron(self.features.size, width, depth, n + n * (n + 1) // 2, last_scale=0.01)
 
-    def fit_features(self, voxels):
+    def start(self, voxels):
         self.features.fit(voxels)
 
     def z_dist(self, voxels):

@@ -2,8 +2,9 @@
 
 from pyroqmri.priors.base import GaussianPrior, Population, Prior
 from pyroqmri.priors.hierarchical import Hierarchical
+from pyroqmri.priors.mixture import Mixture
 from pyroqmri.priors.standard_normal import StandardNormal
 
-PRIORS: dict[str, type[Prior]] = {"standard_normal": StandardNormal, "hierarchical": Hierarchical}
+PRIORS: dict[str, type[Prior]] = {"standard_normal": StandardNormal, "hierarchical": Hierarchical, "mixture": Mixture}
 
-__all__ = ["PRIORS", "GaussianPrior", "Hierarchical", "Population", "Prior", "StandardNormal"]
+__all__ = ["PRIORS", "GaussianPrior", "Hierarchical", "Mixture", "Population", "Prior", "StandardNormal"]

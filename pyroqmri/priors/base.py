@@ -24,6 +24,7 @@ class Prior(nn.Module, ABC):
     uniform over axes. A prior says which ELBO it needs.
     """
 
+    n_tissue: int
     n_latents: int
 
     @abstractmethod
@@ -41,6 +42,9 @@ class Prior(nn.Module, ABC):
     @torch.no_grad()
     def start(self, modes: Tensor) -> None:
         """Start from modes of the tissue latents ``(N, P)``; a fixed prior has nothing to do."""
+
+    def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:  # noqa: B027
+        """Set the tissue part of the population, ``(C,)``, ``(C, P)``, ``(C, P, P)``; a fixed prior stays as it is."""
 
     def elbo(self, n_particles: int = 1) -> ELBO:
         """The objective this prior is trained by."""

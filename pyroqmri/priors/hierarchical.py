@@ -57,6 +57,14 @@ class Hierarchical(GaussianPrior):
         spread = (modes.quantile(0.84, 0) - modes.quantile(0.16, 0)) / 2
         self.log_sd.copy_(spread.clamp(0.05, 1).log())
 
+    @torch.no_grad()
+    def update(self, weights, loc, covariance):
+        """Set the population mean ``(1, P)`` and covariance ``(1, P, P)``."""
+        sd = covariance[0].diagonal().sqrt()
+        self.loc.copy_(loc[0])
+        self.log_sd.copy_(sd.log())
+        self.off_diagonal.copy_(correlation_coordinates(covariance[0] / sd.unsqueeze(-1) / sd))
+
 
 def hyperprior(loc: Tensor, sd: Tensor, correlation: Tensor) -> Tensor:
     """Log density of a population's mean ``(..., P)``, sd ``(..., P)`` and correlation factor ``(..., P, P)``."""
@@ -73,3 +81,11 @@ def correlation_tril(off_diagonal: Tensor, n: int) -> Tensor:
     i, j = torch.tril_indices(n, n, -1)
     rows[..., i, j] = off_diagonal
     return rows / rows.norm(dim=-1, keepdim=True)
+
+
+def correlation_coordinates(correlation: Tensor) -> Tensor:
+    """Free coordinates of correlation matrices ``(..., P, P)``: the inverse of :func:`correlation_tril`."""
+    tril = torch.linalg.cholesky(correlation)
+    n = tril.shape[-1]
+    i, j = torch.tril_indices(n, n, -1)
+    return (tril / tril.diagonal(dim1=-2, dim2=-1).unsqueeze(-1))[..., i, j]

@@ -17,6 +17,7 @@ class StandardNormal(GaussianPrior):
 
     def __init__(self, n_tissue: int, n_direction: int = 0) -> None:
         super().__init__()
+        self.n_tissue = n_tissue
         self.n_latents = n_tissue + n_direction
         self.register_buffer("loc", torch.zeros(self.n_latents))
 

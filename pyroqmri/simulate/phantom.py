@@ -1,6 +1,6 @@
 """A synthetic brain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class Phantom:
     labels
         ``(X, Y, Z)``: 0 outside, k + 1 for the tissue ``CLASSES[k]``.
     population
-        What each voxel's parameters were drawn from; its weights are the shares of this phantom.
+        What each voxel's parameters were drawn from, with this phantom's share of each tissue.
     """
 
     theta: dict[str, Tensor]
@@ -59,7 +59,9 @@ def brain_phantom(signal: type[SignalModel], shape: tuple[int, int, int], seed: 
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES) + 1)[1:]
     if (counts == 0).any():
         raise InputError(f"shape {tuple(shape)} is too small for a brain; give at least 16 voxels in two axes")
-    classes = tissue_classes(signal, counts)
+    classes = tissue_classes(signal)
+    # a population's weights are those before truncation
+    classes = replace(classes, weights=counts / _inside(classes).prod(-1))
     rng = np.random.default_rng(seed)
     head = labels > 0
     k = labels[head] - 1
@@ -72,6 +74,12 @@ def brain_phantom(signal: type[SignalModel], shape: tuple[int, int, int], seed: 
             field = np.stack([_smooth_field(rng, shape) for _ in range(3)], -1)
             theta[p.name] = _fill(head, (field / np.linalg.norm(field, axis=-1, keepdims=True))[head])
     return Phantom(theta, torch.as_tensor(labels), classes)
+
+
+def _inside(classes: GaussianClasses) -> np.ndarray:
+    """Mass of each class's normals inside the bounds, ``(C, P)``."""
+    low, high = ((edge - classes.means) / classes.sds for edge in (classes.lower, classes.upper))
+    return ndtr(high) - ndtr(low)
 
 
 def _truncated(u: np.ndarray, classes: GaussianClasses, k: np.ndarray, i: int) -> np.ndarray:

@@ -1,0 +1,178 @@
+"""The guide that reaches the limit: each class's own Laplace mode, corrected by a small network."""
+
+import pyro
+import torch
+from pyro.distributions import Categorical, MultivariateNormal
+from pyro.ops.indexing import Vindex
+from torch import Tensor
+
+from pyroqmri.distributions import GaussianMixture
+from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
+from pyroqmri.laplace import Mode, expand, find_mode
+from pyroqmri.plates import voxel_plate
+from pyroqmri.priors import Population
+from pyroqmri.voxels import Voxels
+
+
+class Structured(Guide):
+    r"""Laplace approximation under every class of the current population, corrected.
+
+    For class c with mean :math:`m_c` and precision :math:`C_c`, the mode
+    :math:`u_c` maximises
+    :math:`\log p(y \mid u) - \tfrac12 (u - m_c)^\top C_c (u - m_c)`; with the Fisher
+    information there, :math:`T_c T_c^\top = (I_F + C_c)^{-1}`, a network answers
+    :math:`(o, R, \delta)`:
+
+    .. math:: q(c \mid y) \propto w_c \, p(y \mid u_c) \, p(u_c \mid c) \, |T_c| \, e^{\delta}, \qquad
+              q(z \mid y, c) = \mathcal N(u_c + T_c o, \; T_c R R^\top T_c^\top)
+
+    The network starts near zero: the guide starts as the Laplace approximation and
+    follows the population as it is learned, without gradients through the modes.
+
+    Parameters
+    ----------
+    model
+        The voxel model of the pair.
+    n_measurements
+        Length of a voxel's measurements; the network sees them through the modes.
+    width, depth
+        Of the hidden layers.
+    steps, final_steps
+        Steps towards each mode in training, and when predicting.
+    """
+
+    needs_mode = True
+
+    def __init__(
+        self,
+        model: PairedModel,
+        n_measurements: int,
+        width: int = 64,
+        depth: int = 2,
+        steps: int = 2,
+        final_steps: int = 12,
+    ) -> None:
+        super().__init__(model)
+        del n_measurements
+        n, n_classes = model.n_latents, len(model.prior.classes().log_weights)
+        self.steps, self.final_steps, self.n_classes = steps, final_steps, n_classes
+        n_in = 3 * n + (n_classes + 1 if n_classes > 1 else 0)
+        self.network = perceptron(n_in, width, depth, n + n * (n + 1) // 2 + 1, last_scale=0.01)
+
+    def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
+        """Sample class and latent, the class enumerated: the Pyro program."""
+        voxels = self.prepare(y)
+        q = self.components(voxels, self.steps)
+        with voxel_plate(len(voxels), size, voxels.y.device):
+            if self.n_classes == 1:
+                pyro.sample("z", MultivariateNormal(q.loc.squeeze(-2), scale_tril=q.scale_tril.squeeze(-3)))
+                return
+            c = pyro.sample("c", Categorical(logits=q.logits), infer={"enumerate": "parallel"})
+            row = torch.arange(len(voxels), device=voxels.y.device)
+            loc, tril = Vindex(q.loc)[row, c], Vindex(q.scale_tril)[row, c]
+            pyro.sample("z", MultivariateNormal(loc, scale_tril=tril))
+
+    def start(self, voxels):
+        laplace_em(self, voxels, self.model.prior.n_tissue)
+
+    def z_dist(self, voxels):
+        return self.components(voxels, self.final_steps)
+
+    def components(self, voxels: Voxels, steps: int) -> GaussianMixture:
+        """Posterior of each voxel, one component a class."""
+        population = self.model.prior.classes()
+        modes, logits = self.laplace(voxels, population, steps)
+        tril = modes.scale_tril
+        out = self.network(self._features(modes.z, tril, logits, population))
+        n = self.model.n_latents
+        loc = modes.z + (tril @ out[..., :n, None]).squeeze(-1)
+        scale = tril @ tril_from(out[..., n:-1].clamp(-8, 8), n)
+        order = (loc.movedim(0, 1), scale.movedim(0, 1))
+        return GaussianMixture((logits + out[..., -1]).movedim(0, 1), *order)
+
+    @torch.no_grad()
+    def laplace(self, voxels: Voxels, population: Population, steps: int) -> tuple[Mode, Tensor]:
+        """Modes ``(C, N, L)`` under each class, and log weights of the classes ``(C, N)``."""
+        short = voxels.short
+        assert short is not None
+        precision = torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
+        loc = population.loc.unsqueeze(1)
+        start = self._best_start(voxels, loc, precision)
+
+        def evaluate(z: Tensor):
+            return expand(lambda u: self.model.simulate_short(u, short), self.model.likelihood, short, z)
+
+        modes = find_mode(evaluate, start, loc, precision, steps)
+        log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(population.scale_tril).unsqueeze(-1)
+        return modes, population.log_weights.unsqueeze(-1) + modes.objective - log_det / 2
+
+    def _best_start(self, voxels: Voxels, loc: Tensor, precision: Tensor) -> Tensor:
+        """The likeliest of: the voxel's quadratic likelihood pulled to the class, its own mode, the class's mean."""
+        short = voxels.short
+        assert short is not None
+        shape = (*loc.shape[:1], len(voxels), self.model.n_latents)
+        starts = [loc.expand(shape)]
+        if voxels.mode is not None and self.model.n_unconstrained == self.model.n_latents:
+            assert voxels.scale_tril is not None
+            weak = torch.eye(shape[-1], dtype=loc.dtype, device=loc.device)
+            curvature = torch.cholesky_inverse(voxels.scale_tril)
+            target = (curvature @ voxels.mode.unsqueeze(-1)) + precision @ loc.unsqueeze(-1)
+            pulled = torch.linalg.solve(curvature - weak + precision + 1e-4 * weak, target).squeeze(-1)
+            starts += [pulled, voxels.mode.expand(shape)]
+        best, highest = starts[0], None
+        for start in starts:
+            signal = self.model.simulate_short(start, short)
+            log_prob = self.model.likelihood.information(signal, short.y, short.sigma).log_prob
+            value = (log_prob if short.weights is None else log_prob * short.weights).sum(-1)
+            offset = start - loc
+            value = value - (offset * (precision @ offset.unsqueeze(-1)).squeeze(-1)).sum(-1) / 2
+            if highest is None:
+                best, highest = start, value
+            else:
+                best = torch.where((value > highest).unsqueeze(-1), start, best)
+                highest = torch.maximum(value, highest)
+        return best
+
+    def _features(self, z: Tensor, tril: Tensor, logits: Tensor, population: Population) -> Tensor:
+        """What the network sees ``(C, N, F)``: where the mode lies in the box and in the class, and how sure it is."""
+        prior = population.scale_tril.detach().unsqueeze(1)
+        offset = torch.linalg.solve_triangular(
+            prior.expand(*z.shape, z.shape[-1]), (z - population.loc.detach().unsqueeze(1)).unsqueeze(-1), upper=False
+        ).squeeze(-1)
+        shrink = _log_diagonal_each(tril) - _log_diagonal_each(prior)
+        columns = [z, offset, shrink]
+        if self.n_classes > 1:
+            eye = torch.eye(self.n_classes, dtype=z.dtype, device=z.device).unsqueeze(1)
+            columns += [eye.expand(*z.shape[:2], -1), logits.log_softmax(0).unsqueeze(-1) / 4]
+        return torch.cat(columns, -1).clamp(-5, 5)
+
+
+def _log_diagonal_each(tril: Tensor) -> Tensor:
+    return tril.diagonal(dim1=-2, dim2=-1).log()
+
+
+def _log_diagonal(tril: Tensor) -> Tensor:
+    return _log_diagonal_each(tril).sum(-1)
+
+
+@torch.no_grad()
+def laplace_em(guide: Structured, voxels: Voxels, n_tissue: int, rounds: int = 15, n_voxels: int = 2000) -> None:
+    """Start the population by expectation-maximisation, with the Laplace approximations in place of the posterior.
+
+    Covariances are drawn a little towards a third of the box, so that no class collapses.
+    """
+    prior = guide.model.prior
+    part = voxels[torch.linspace(0, len(voxels) - 1, min(n_voxels, len(voxels))).long().to(voxels.y.device)]
+    weak = 0.09 * torch.eye(n_tissue, dtype=part.y.dtype, device=part.y.device)
+    for round_ in range(rounds):
+        population = prior.classes()
+        modes, logits = guide.laplace(part, population, 6 if round_ < 2 else 2)
+        share = logits.softmax(0)
+        z = modes.z[..., :n_tissue]
+        tril = modes.scale_tril[..., :n_tissue, :]
+        total = share.sum(-1)
+        loc = (share.unsqueeze(-1) * z).sum(1) / total.unsqueeze(-1).clamp_min(1e-3)
+        offset = z - loc.unsqueeze(1)
+        scatter = tril @ tril.mT + offset.unsqueeze(-1) * offset.unsqueeze(-2)
+        covariance = ((share[..., None, None] * scatter).sum(1) + 5 * weak) / (total[:, None, None] + 5)
+        prior.update((total + 1) / (total + 1).sum(), loc, covariance)
