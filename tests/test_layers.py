@@ -22,14 +22,17 @@ LAYERS = (
     ("parameter", "acquisition", "voxels", "errors", "progress"),
     ("signals",),
     ("data",),
-    ("distributions", "laplace", "plates", "start"),
+    ("distributions", "laplace", "plates", "start", "compress"),
     ("likelihoods", "priors", "decoders"),
     ("guides",),
     ("voxel_model",),
     ("posterior",),
     ("svi", "checkpoint"),
     ("diagnostics", "maps", "io", "noise", "estimators", "simulate", "datasets"),
-    ("trained", "recipe"),
+    ("recipe", "sigma"),
+    ("build",),
+    ("trained",),
+    ("saved",),
     ("pipeline", "report"),
     ("cli", "cohort"),
     ("__main__",),
@@ -42,6 +45,8 @@ UPWARD = {
     ("acquisition", "from_files"): "io",
     ("posterior", "to_arviz"): "diagnostics",
     ("posterior", "write_maps"): "maps",
+    ("trained", "save"): "saved",
+    ("trained", "load_fit"): "saved",
 }
 
 OUTSIDE = {"inference", "benchmarks", "tests", "notebooks", "models", "docs"}
