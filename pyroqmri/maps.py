@@ -1,0 +1,274 @@
+"""Posterior maps on disk: NIfTI volumes, sidecars and the names they carry.
+
+The names are part of the contract with scripts outside this repository::
+
+    P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json)
+    P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
+    P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
+    P_model-S_desc-{ppc,khat}_dwimap.nii.gz
+    P_model-S_desc-status_mask.nii.gz
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from pyroqmri import __version__
+from pyroqmri.data import FINE, NOT_CONVERGED, STATUS
+from pyroqmri.errors import InputError
+from pyroqmri.estimators import PointEstimates
+from pyroqmri.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from pyroqmri.posterior import Estimates
+
+STATISTICS = {
+    "mean": "posterior mean",
+    "sd": "posterior standard deviation",
+    "q05": "5 % quantile of the posterior",
+    "q95": "95 % quantile of the posterior",
+}
+_ASYMPTOTIC = {
+    "mean": "estimate",
+    "sd": "asymptotic standard error",
+    "q05": "estimate - 1.64 asymptotic standard errors",
+    "q95": "estimate + 1.64 asymptotic standard errors",
+}
+_POINT = {"mean": "estimate of a network, which has no standard deviation"}
+_PPC = "posterior predictive p-value: near 0 where the signal does not describe the measurements"
+_RESIDUAL_P = "p-value of the residual sum of squares: near 0 where the signal does not describe the measurements"
+
+
+class Grid(Protocol):
+    """Where voxels lie: what :class:`pyroqmri.io.ImageRef` offers of a scan."""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its maps begin with."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis."""
+        ...
+
+    @property
+    def affine(self) -> NDArray:
+        """From voxels to mm."""
+        ...
+
+
+def map_name(prefix: str, signal: str, *entities: str) -> str:
+    """File name without extension, ``P_model-S_...``; an empty prefix leaves no underscore behind."""
+    return "_".join(part for part in (prefix, f"model-{signal}", *entities) if part)
+
+
+def scatter(values: Any, mask: NDArray[np.bool_], dtype: Any = np.float32) -> NDArray:
+    """Volume ``(X, Y, Z)`` or ``(X, Y, Z, K)`` of voxel values ``(N,)`` or ``(N, K)``, zero outside the mask."""
+    values = np.asarray(values)
+    if len(values) != int(mask.sum()):
+        raise InputError(
+            f"the mask has {int(mask.sum())} voxels and the posterior {len(values)}; give the mask it was made with"
+        )
+    volume = np.zeros(mask.shape + values.shape[1:], dtype)
+    volume[mask] = values
+    return volume
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file that has its name only once it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a JSON file, indented, non-ASCII as it is."""
+    return write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_volume(path: Path, volume: NDArray, affine: NDArray) -> Path:
+    """Write ``.nii.gz`` in voxel-to-mm ``affine``; the same volume gives the same bytes."""
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    # no time stamp in the gzip header: maps of equal fits are equal files
+    return write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+class _Writer:
+    """Volumes and sidecars of one posterior in one folder."""
+
+    def __init__(self, out: Path, grid: Grid, mask: NDArray[np.bool_], signal: str, common: dict[str, Any]) -> None:
+        if tuple(mask.shape) != tuple(grid.shape[:3]):
+            raise InputError(f"the mask is {tuple(mask.shape)} and the image {tuple(grid.shape[:3])}; they must agree")
+        self.out, self.grid, self.mask, self.signal, self.common = out, grid, mask, signal, common
+        self.written: list[Path] = []
+        self.lacking = np.zeros(int(mask.sum()), bool)  # voxels without a number in some map
+
+    def add(self, values: Any, entities: Sequence[str], sidecar: dict[str, Any], dtype: Any = np.float32) -> None:
+        """Write ``values`` (N,) or (N, K) and what they mean; what is not finite becomes NaN."""
+        volume = scatter(values, self.mask, dtype)
+        lost = ~np.isfinite(volume)
+        if lost.any():
+            volume[lost] = np.nan
+        self.lacking |= lost[self.mask].reshape(len(self.lacking), -1).any(1)
+        name = map_name(self.grid.prefix, self.signal, *entities)
+        self.written.append(write_volume(self.out / f"{name}.nii.gz", volume, np.asarray(self.grid.affine)))
+        self.written.append(write_json(self.out / f"{name}.json", {**sidecar, **self.common}))
+
+
+def write_maps(
+    posterior: "Estimates",
+    scan_ref: Grid,
+    mask: NDArray[np.bool_],
+    out: Path,
+    *,
+    signal_name: str,
+    suffix: str,
+    recipe: str,
+    likelihood: str,
+    sources: Sequence[str],
+    class_names: Sequence[str] | None = None,
+    khat: bool = False,
+) -> list[Path]:
+    """Write every map of a posterior, each with its sidecar, and the BIDS files of the folder.
+
+    Parameters
+    ----------
+    posterior
+        What a fit says of the N voxels of ``mask``, in the order of ``image[mask]``.
+    scan_ref
+        Shape, affine and name prefix of the scan.
+    mask
+        Fitted voxels ``(X, Y, Z)``.
+    out
+        An existing or new folder.
+    signal_name, suffix, recipe, likelihood, sources
+        Go into names and sidecars.
+    class_names
+        Names of the C mixture components, in order.
+    khat
+        Also write the PSIS diagnostic, which costs many draws a voxel.
+
+    Returns
+    -------
+    list of Path
+        All files written: float32 maps that are 0 outside the mask, and NaN
+        inside it only where the status map has a code for it.
+
+    Raises
+    ------
+    InputError
+        When mask, image and posterior do not belong together.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    common = {"Model": signal_name, "Recipe": recipe, "Likelihood": likelihood, "Sources": list(sources)}
+    writer = _Writer(out, scan_ref, np.asarray(mask, bool), signal_name, common)
+    _write_parameters(writer, posterior, suffix)
+    _write_direction(writer, posterior, suffix)
+    _write_checks(writer, posterior, class_names, khat)
+    _write_status(writer, posterior.status)  # type: ignore[attr-defined]
+    writer.written += _write_bids(out)
+    return writer.written
+
+
+def _words(posterior: "Estimates") -> dict[str, str]:
+    if not posterior.has_sd:
+        return _POINT
+    return _ASYMPTOTIC if isinstance(posterior, PointEstimates) else STATISTICS
+
+
+def _write_parameters(writer: _Writer, posterior: "Estimates", suffix: str) -> None:
+    words = _words(posterior)
+    values: dict[str, Mapping[str, Any]] = {"mean": posterior.mean}
+    if posterior.has_sd:
+        values |= {"sd": posterior.sd, "q05": posterior.quantile(0.05), "q95": posterior.quantile(0.95)}
+    for name in posterior.names:
+        parameter = posterior.parameters[name]
+        for stat, value in values.items():
+            sidecar = {
+                "Parameter": name,
+                "Symbol": parameter.symbol,
+                "Statistic": stat,
+                "Units": parameter.unit,
+                "Description": f"{parameter.doc}: {words[stat]}",
+                "Bounds": [parameter.lower, parameter.upper],
+            }
+            writer.add(value[name], (f"param-{name}", f"stat-{stat}", suffix), sidecar)
+
+
+def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:
+    direction = posterior.direction
+    if direction is None:
+        return
+    table = SIGNALS[writer.signal].parameters if writer.signal in SIGNALS else ()
+    axis = next((p for p in table if p.is_direction), None)
+    name, doc = ("n", "axis") if axis is None else (axis.name, axis.doc)
+    sidecar = {
+        "Parameter": name,
+        "Statistic": "mean",
+        "Units": "1",
+        "Description": f"{doc}: mean axis, a unit vector without a sign; the volumes are its x, y and z components",
+        "Frame": "the axes of the gradient table (bvec)",
+    }
+    writer.add(direction, (f"param-{name}", "stat-mean", suffix), sidecar)
+    if not hasattr(posterior, "cone"):  # point estimates know no cone
+        return
+    sidecar = {
+        "Parameter": name,
+        "Statistic": "cone90",
+        "Units": "degrees",
+        "Description": f"{doc}: half-angle of the cone around the mean axis that holds 90 % of the posterior",
+    }
+    writer.add(posterior.cone(0.9), (f"param-{name}", "stat-cone90", suffix), sidecar)
+
+
+def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | None, khat: bool) -> None:
+    """Maps that are no parameters: their suffix is dwimap whatever the parameters' is (contract)."""
+    ppc, classes = posterior.ppc, posterior.responsibilities
+    if ppc is not None:
+        doc = _RESIDUAL_P if isinstance(posterior, PointEstimates) else _PPC
+        writer.add(ppc, ("desc-ppc", "dwimap"), {"Units": "1", "Description": doc})
+    if khat:
+        doc = "Pareto k of the importance weights: above 0.7 the approximate posterior is not to be trusted"
+        writer.add(posterior.khat, ("desc-khat", "dwimap"), {"Units": "1", "Description": doc})
+    if classes is not None:
+        names = [f"class {i + 1}" for i in range(classes.shape[1])] if class_names is None else list(class_names)
+        doc = "probability of each tissue class, one volume a class"
+        sidecar = {"Parameter": "C", "Statistic": "prob", "Units": "1", "Description": doc, "Classes": names}
+        writer.add(classes, ("param-C", "stat-prob", "dwimap"), sidecar)
+
+
+def _write_status(writer: _Writer, status: Any) -> None:
+    """Written last: a voxel that lacks a number in any map never passes for a fine one."""
+    codes = np.asarray(status).astype(np.uint8)
+    codes[writer.lacking & (codes == FINE)] = NOT_CONVERGED
+    sidecar = {
+        "Description": "what became of each voxel",
+        "Levels": {str(code): text for code, text in STATUS.items()},
+        "Counts": {str(code): int((codes == code).sum()) for code in STATUS if (codes == code).any()},
+    }
+    writer.add(codes, ("desc-status", "mask"), sidecar, np.uint8)
+
+
+def _write_bids(out: Path) -> list[Path]:
+    """The two files that make the folder a BIDS derivative whose own names are passed over by validators."""
+    description = {
+        "Name": "pyroqmri parameter maps",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
+    }
+    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nposterior.nc\nfit/\n"
+    return [
+        write_json(out / "dataset_description.json", description),
+        write_bytes(out / ".bidsignore", ignored.encode()),
+    ]

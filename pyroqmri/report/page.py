@@ -1,0 +1,191 @@
+"""The report as one HTML file, rebuilt from what lies in an output folder."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from pyroqmri import __version__
+from pyroqmri.errors import InputError
+from pyroqmri.maps import write_bytes
+from pyroqmri.report import records, sections
+from pyroqmri.report.atlas import Atlas, is_angle
+from pyroqmri.report.figures import equation, png
+from pyroqmri.report.results import Results, read_results
+from pyroqmri.report.verdict import Verdict, judge, signal_title
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_report(out_dir: str | PathLike) -> Path:
+    """Write ``report.html`` into an output folder, from its maps, sidecars and ``fit/`` alone.
+
+    Parameters
+    ----------
+    out_dir
+        Folder that ``fit`` or ``apply`` wrote; what is missing in it is left out of the page.
+
+    Returns
+    -------
+    Path
+        The page: one file, no outside resources.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no maps.
+    """
+    folder = Path(out_dir)
+    results = read_results(folder)
+    page = _environment().get_template("template.html.jinja").render(_context(results))
+    return write_bytes(folder / "report.html", page.encode())
+
+
+def write_index(
+    out_dir: str | PathLike,
+    title: str,
+    figures: Sequence[tuple[str | PathLike, str]] = (),
+    fits: Sequence[str] = (),
+    table: Sequence[Sequence[str]] | None = None,
+    *,
+    intro: str = "",
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write ``report.html`` over several fits in one folder.
+
+    Parameters
+    ----------
+    out_dir
+        Folder that holds the fits.
+    title
+        Of the page.
+    figures
+        PNG files and their captions, shown first and embedded.
+    fits
+        Subfolders, each with its own ``report.html``; shown with a map and a verdict.
+    table
+        Rows of cells, the first the header.
+    intro, notes
+        A paragraph under the title; sentences at the end.
+
+    Raises
+    ------
+    InputError
+        When a figure or a fit is not there.
+    """
+    folder = Path(out_dir)
+    pictures = []
+    for path, caption in figures:
+        if not Path(path).is_file():
+            raise InputError(f"the figure {path} of the index of {folder} is not there; draw it first")
+        pictures.append(sections.Picture(Path(path).read_bytes(), Markup("{}").format(caption), caption))
+    context = {
+        "title": title,
+        "intro": intro,
+        "figures": pictures,
+        "cards": [_card(folder, name) for name in fits],
+        "table": table,
+        "notes": notes,
+        "version": __version__,
+    }
+    page = _environment().get_template("index.html.jinja").render(context)
+    return write_bytes(folder / "report.html", page.encode())
+
+
+@dataclass(frozen=True)
+class Card:
+    """One fit in an index."""
+
+    name: str
+    title: str
+    recipe: str
+    verdict: Verdict
+    facts: list[tuple[str, str]]
+    picture: sections.Picture
+
+
+def _card(folder: Path, name: str) -> Card:
+    results = read_results(folder / name)
+    atlas = Atlas(results, n_slices=1)
+    return Card(
+        name=name,
+        title=signal_title(results.signal),
+        recipe=str(results.record.get("recipe", "")),
+        verdict=judge(results),
+        facts=records.facts(results)[:3],
+        picture=sections.thumbnail(atlas),
+    )
+
+
+def _context(results: Results) -> dict[str, Any]:
+    """Everything that the template shows."""
+    atlas = Atlas(results)
+    record = results.record
+    plain = [n for n in results.names if not is_angle(results.parameter(n)) and not sections.held(results, n)]
+    angles = [n for n in results.names if is_angle(results.parameter(n)) and not sections.held(results, n)]
+    elbo = record.get("elbo", {})
+    return {
+        "title": signal_title(results.signal),
+        "signal": results.signal,
+        "tagline": records.tagline(results.signal),
+        "equation": _equation(results.signal),
+        "recipe_name": record.get("recipe", ""),
+        "image": results.prefix,
+        "verdict": judge(results),
+        "facts": records.facts(results),
+        "warnings": record.get("warnings", []),
+        "view": atlas.view,
+        "several": len(atlas.view.slices) > 1,
+        "maps": [sections.parameter_picture(atlas, n) for n in plain],
+        "has_sd": any(results.has(n, "sd") for n in plain),
+        "variation": sections.variation_picture(atlas, plain),
+        "summaries": [sections.summary(atlas, n) for n in results.names],
+        "directions": [sections.direction_picture(atlas, n) for n in results.directions],
+        "angles": [sections.parameter_picture(atlas, n) for n in angles],
+        "classes": sections.class_picture(atlas) if results.has("C", "prob") else None,
+        "predictive": sections.predictive_pictures(atlas) if results.has("", "ppc") else [],
+        "khat": sections.khat_picture(atlas) if results.has("", "khat") else None,
+        "training": sections.training_picture(elbo if isinstance(elbo, dict) else {}),
+        "population": records.population_rows(results),
+        "notes": record.get("notes", []),
+        "status": records.status_rows(results),
+        "shells": records.shells(record.get("protocol", {})),
+        "settings": records.settings(record.get("protocol", {})),
+        "recipe": results.recipe,
+        "versions": record.get("versions", {}),
+        "seed": record.get("seed"),
+        "weights": record.get("weights_sha256"),
+        "references": records.references(results),
+        "version": record.get("pyroqmri", __version__),
+    }
+
+
+def _equation(signal: str) -> sections.Picture | None:
+    tex = records.equation_of(signal)
+    if not tex:
+        return None
+    try:
+        return sections.Picture(png(equation(tex), dpi=300, transparent=True), Markup(), tex)
+    except ValueError:  # matplotlib knows less TeX than a docstring may use
+        return None
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data"] = lambda content: f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    # width of an image whose file has 300 dots an inch, in CSS pixels; the PNG header says how wide it is
+    environment.filters["pixels"] = lambda content: round(int.from_bytes(content[16:20]) * 96 / 300 * 1.15)
+    return environment

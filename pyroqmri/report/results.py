@@ -1,0 +1,184 @@
+"""What an output folder holds, read back from its files alone."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from pyroqmri.data import STATUS
+from pyroqmri.errors import InputError
+from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes
+from pyroqmri.signals import SIGNALS
+from pyroqmri.signals.bound import S0
+
+_NAME = re.compile(
+    r"(?:(?P<prefix>.+)_)?model-(?P<model>.+?)_"
+    r"(?:param-(?P<param>.+)_stat-(?P<stat>[^_]+)|desc-(?P<desc>[^_]+))_[^_]+"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One map file."""
+
+    path: Path
+    sidecar: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Maps and records of one fit.
+
+    Parameters
+    ----------
+    folder
+        Where they lie.
+    signal
+        Name of the signal model.
+    prefix
+        The image's name, as far as the maps carry it.
+    entries
+        Maps by ``(parameter, statistic)`` or ``("", description)``.
+    record
+        ``fit/fit.json``, empty without it.
+    recipe
+        Text of ``fit/recipe.toml``, if there.
+    """
+
+    folder: Path
+    signal: str
+    prefix: str
+    entries: dict[tuple[str, str], Entry]
+    record: dict[str, Any]
+    recipe: str | None
+
+    def has(self, name: str, stat: str) -> bool:
+        """Whether this map is there."""
+        return (name, stat) in self.entries
+
+    def volume(self, name: str, stat: str) -> NDArray:
+        """A map in canonical orientation."""
+        image = nib.nifti1.load(self.entries[name, stat].path)
+        return canonical(np.asarray(image.dataobj), self._affine)[0]
+
+    def sidecar(self, name: str, stat: str) -> dict[str, Any]:
+        """What the map says of itself; empty without a sidecar."""
+        return self.entries[name, stat].sidecar
+
+    @property
+    def names(self) -> list[str]:
+        """Parameters with a scalar mean map, in the order of the signal's tables."""
+        found = {name for name, stat in self.entries if stat == "mean" and name not in self.directions}
+        table = [*self._tables, *sorted(found)]
+        return [name for name in dict.fromkeys(table) if name in found]
+
+    @property
+    def directions(self) -> list[str]:
+        """Parameters that are axes."""
+        declared = [name for name, p in self._tables.items() if p.is_direction]
+        return [name for name in declared if (name, "mean") in self.entries]
+
+    def parameter(self, name: str) -> Parameter:
+        """Symbol, unit, bounds: from the signal's table, else from the sidecar."""
+        known = self._tables.get(name)
+        if isinstance(known, Parameter):
+            return known
+        said = self.entries[name, "mean"].sidecar
+        lower, upper = said.get("Bounds", (-1e30, 1e30))
+        doc = str(said.get("Description", name)).split(":")[0]
+        return Parameter(name, said.get("Symbol", name), said.get("Units", "1"), lower, upper, doc)
+
+    @cached_property
+    def _tables(self) -> dict[str, Parameter | Direction]:
+        if self.signal not in SIGNALS:
+            return {}
+        model = SIGNALS[self.signal]
+        return {p.name: p for p in (*model.parameters, *model.derived_parameters, S0)}
+
+    @cached_property
+    def _grid(self) -> nib.nifti1.Nifti1Image:
+        return nib.nifti1.load(next(iter(self.entries.values())).path)
+
+    @property
+    def _affine(self) -> NDArray:
+        affine = self._grid.affine
+        assert affine is not None
+        return affine
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """The canonical axis of each axis of the files."""
+        return canonical_axes(self._affine)
+
+    @cached_property
+    def status(self) -> NDArray[np.uint8]:
+        """Status codes in canonical orientation; without a status map, 1 where any mean is not zero."""
+        if self.has("", "status"):
+            return np.asarray(self.volume("", "status"), np.uint8)
+        means = [self.volume(name, "mean") for name in self.names]
+        return np.any([m != 0 for m in means], axis=0).astype(np.uint8)
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Voxels that were fitted or tried."""
+        return self.status > 0
+
+    def view(self, n_slices: int) -> View:
+        """The slices to show."""
+        return best_view(self.mask, canonical(np.zeros(self._grid.shape[:3], np.uint8), self._affine)[1], n_slices)
+
+    @property
+    def levels(self) -> dict[int, str]:
+        """Meaning of each status code."""
+        said = self.sidecar("", "status").get("Levels") if self.has("", "status") else None
+        return STATUS if said is None else {int(code): text for code, text in said.items()}
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Voxels of each status code inside the mask."""
+        codes, counts = np.unique(self.status[self.mask], return_counts=True)
+        return {int(code): int(count) for code, count in zip(codes, counts, strict=True)}
+
+
+def read_results(folder: Path) -> Results:
+    """Read an output folder; every file is optional but for one map.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no map, or a record that is no JSON.
+    """
+    record = _read_json(folder / "fit" / "fit.json")
+    recipe = folder / "fit" / "recipe.toml"
+    found = []
+    for path in sorted(folder.glob("*model-*.nii.gz")):
+        match = _NAME.fullmatch(path.name.removesuffix(".nii.gz"))
+        if match is not None:
+            found.append((match, Entry(path, _read_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json")))))
+    wanted = record.get("signal", found[0][0]["model"] if found else "")
+    found = [(m, e) for m, e in found if m["model"] == wanted]
+    if not found:
+        raise InputError(
+            f"{folder} holds no maps named *model-{wanted if wanted else 'S'}_param-*_stat-mean_*.nii.gz; "
+            "give the output folder of a fit"
+        )
+    entries = {(m["param"], m["stat"]) if m["param"] else ("", m["desc"]): e for m, e in found}
+    text = recipe.read_text() if recipe.is_file() else None
+    prefix = found[0][0]["prefix"]
+    return Results(folder, wanted, "" if prefix is None else prefix, entries, record, text)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON file ({error}); restore it or remove it") from error

@@ -1,0 +1,225 @@
+"""The figures and tables of one fit's report, made from its results."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from pyroqmri.report import words
+from pyroqmri.report.atlas import Atlas, is_angle
+from pyroqmri.report.figures import (
+    Scale,
+    direction_figure,
+    direction_rgb,
+    histogram,
+    loss_curve,
+    png,
+    robust_scale,
+)
+from pyroqmri.report.results import Results
+from pyroqmri.report.verdict import KHAT_BAD, PPC_MISFIT, p_name
+
+_MISFIT = "#d1495b"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with its caption, and the words a screen reader says."""
+
+    png: bytes
+    caption: Markup
+    alt: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of one parameter over the fitted voxels."""
+
+    name: str
+    symbol: Markup
+    unit: str
+    doc: str
+    how: str
+    median: str
+    quartiles: str
+    sd: str
+    variation: str
+    interval: str
+
+
+def held(results: Results, name: str) -> str:
+    """How a parameter was kept from being free; empty when it was free."""
+    fixed, tied = results.record.get("fixed", {}), results.record.get("tied", {})
+    if name in fixed:
+        return f"fixed at {words.number(float(fixed[name]))}"
+    return f"tied to {tied[name]}" if name in tied else ""
+
+
+def parameter_picture(atlas: Atlas, name: str) -> Picture:
+    """Mean and sd of one parameter, the same slices in the same places."""
+    results, parameter = atlas.results, atlas.results.parameter(name)
+    title = _statistic(results, name, "mean")
+    blocks = [atlas.block(results.volume(name, "mean"), atlas.scale(parameter, "mean"), title)]
+    said = [Markup("<b>{}, {}.</b> ").format(words.html(parameter.symbol), parameter.doc)]
+    if results.has(name, "sd"):
+        second = _statistic(results, name, "sd")
+        blocks.append(atlas.block(results.volume(name, "sd"), atlas.scale(parameter, "sd"), second))
+        said.append(Markup("Left: {}; right: {} on the same slices. ").format(title, second))
+    else:
+        said.append(Markup("{}; this estimator gives no standard deviation. ").format(title[:1].upper() + title[1:]))
+    low, median, high = percentiles(atlas.values(name, "mean"), 2, 50, 98)
+    unit = words.unit_text(parameter.unit)
+    text = "Median {}, 2nd to 98th percentile {} to {}{}."
+    said.append(Markup(text).format(*map(words.number, (median, low, high)), f" {unit}" if unit else ""))
+    if any(m.any() for b in blocks for m in b.missing):
+        said.append(Markup(" Pink voxels have no number; the status table says why."))
+    return Picture(atlas.panel([blocks]), Markup().join(said), f"maps of {parameter.doc}")
+
+
+def percentiles(values: NDArray, *q: float) -> list[float]:
+    """Percentiles of the finite values, NaN when there are none."""
+    finite = values[np.isfinite(values)]
+    return [float(x) for x in np.percentile(finite, q)] if finite.size else [np.nan] * len(q)
+
+
+def _statistic(results: Results, name: str, stat: str) -> str:
+    said = str(results.sidecar(name, stat).get("Description", ""))
+    default = {"mean": "posterior mean", "sd": "posterior standard deviation"}[stat]
+    return said.split(": ", 1)[1].split(",")[0] if ": " in said else default
+
+
+def variation_picture(atlas: Atlas, names: list[str]) -> Picture | None:
+    """Coefficients of variation of all parameters on one scale."""
+    shown = [n for n in names if atlas.results.has(n, "sd")]
+    if not shown:
+        return None
+    ratios = [variation(atlas.results.volume(n, "mean"), atlas.results.volume(n, "sd")) for n in shown]
+    pooled = 100 * np.concatenate([r[atlas.mask] for r in ratios])
+    lower, upper = percentiles(pooled[pooled > 0], 2, 98)
+    lower, upper = float(np.clip(lower, 0.1, 50.0)), float(np.clip(upper, 2.0, 200.0))
+    if not lower < upper:
+        return None
+    scale = Scale("sd / |mean|", "%", lower, max(upper, 2 * lower), "cividis", "both", log=True)
+    titles = [words.math(atlas.results.parameter(n).symbol) for n in shown]
+    notes = [f"median {words.percent(percentiles(r[atlas.mask], 50)[0])}" for r in ratios]
+    caption = Markup(
+        "<b>Coefficient of variation</b>, sd over |mean|, one logarithmic colour scale for all; the number is "
+        "the median over all fitted voxels. Where a parameter passes through zero, values are large by construction."
+    )
+    figure = atlas.strip([100 * r for r in ratios], scale, titles, notes)
+    return Picture(figure, caption, "maps of the coefficient of variation")
+
+
+def variation(mean: NDArray, sd: NDArray) -> NDArray:
+    """Ratio of sd to the size of the mean, NaN where that is zero."""
+    size = np.abs(mean)
+    return np.divide(sd, size, out=np.full(mean.shape, np.nan), where=size > 0)
+
+
+def summary(atlas: Atlas, name: str) -> Summary:
+    """One row of the table of numbers."""
+    results, parameter = atlas.results, atlas.results.parameter(name)
+    mean = atlas.values(name, "mean")
+    first, median, third = percentiles(mean, 25, 50, 75)
+    sd = cv = width = np.nan
+    if results.has(name, "sd"):
+        spread = atlas.values(name, "sd")
+        sd, cv = percentiles(spread, 50)[0], percentiles(variation(mean, spread), 50)[0]
+    if results.has(name, "q95") and results.has(name, "q05"):
+        width = percentiles(atlas.values(name, "q95") - atlas.values(name, "q05"), 50)[0]
+    return Summary(
+        name=name,
+        symbol=words.html(parameter.symbol),
+        unit=words.unit_text(parameter.unit),
+        doc=parameter.doc,
+        how=held(results, name),
+        median=words.number(median),
+        quartiles=f"{words.number(first)} to {words.number(third)}",
+        sd=words.number(sd),
+        variation="–" if is_angle(parameter) else words.percent(cv),
+        interval=words.number(width),
+    )
+
+
+def direction_picture(atlas: Atlas, name: str) -> Picture:
+    """Axes as colours, weighted by the fraction that has them, and their cone of uncertainty."""
+    results = atlas.results
+    axes = results.volume(name, "mean")
+    weighted = results.has("f", "mean")
+    rgb = direction_rgb(axes, results.volume("f", "mean") if weighted else None, results.axes)
+    block = atlas.block(rgb, None, "direction-coded colours" + (", brightness by $f$" if weighted else ""))
+    # a fourth channel lets the grey background through
+    images = [np.dstack([np.nan_to_num(image), ~np.isnan(image[..., 0])]) for image in block.images]
+    cone = None
+    text = "<b>Direction of {}.</b> Red runs left–right, green front–back, blue up–down; the disc is the key"
+    said = [Markup(text + ", seen in the plane of the slices. ").format(words.html(name))]
+    if weighted:
+        said.append(Markup("Brightness is <i>f</i> over its 98th percentile. "))
+    if results.has(name, "cone90"):
+        values = atlas.values(name, "cone90")
+        scale = robust_scale(values, "90 % cone, half-angle", "degrees", cmap="inferno", floor=0.0)
+        cone = atlas.block(results.volume(name, "cone90"), scale, "cone of uncertainty")
+        text = "Right: half-angle of the cone around the mean axis that holds 90 % of the posterior; median {}°."
+        said.append(Markup(text).format(words.number(percentiles(values, 50)[0])))
+    drawn = replace(block, images=images)
+    figure = direction_figure(drawn, cone, aspect=atlas.view.aspect, letters=atlas.view.letters)
+    return Picture(png(figure), Markup().join(said), "direction-coded colour map")
+
+
+def predictive_pictures(atlas: Atlas) -> list[Picture]:
+    """Where the signal does not describe the measurements, and how often."""
+    p, name = atlas.results.volume("", "ppc"), p_name(atlas.results)
+    scale = Scale(name, "1", PPC_MISFIT, 1.0, "cividis", "min", _MISFIT)
+    words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(
+        name[0].upper() + name[1:], f"{PPC_MISFIT:g}"
+    )
+    words_bars = Markup(
+        "<b>How often.</b> The dashed line is what p-values look like when the signal and the noise level are right; "
+        "because the same data were fitted, a mild excess away from 0 is expected. A pile at 0 is misfit; a pile at 1 "
+        "says that the fit has more freedom, or the noise level is higher, than those voxels need."
+    )
+    return [
+        Picture(atlas.panel([[atlas.block(p, scale)]], 5.0), words_map, f"map of the {name}"),
+        Picture(png(histogram(p[atlas.mask], name)), words_bars, f"histogram of the {name}"),
+    ]
+
+
+def khat_picture(atlas: Atlas) -> Picture:
+    """Where the approximate posterior is not the exact one."""
+    scale = Scale("Pareto $k$", "1", 0.0, KHAT_BAD, "cividis", "max")
+    figure = atlas.panel([[atlas.block(atlas.results.volume("", "khat"), scale)]], 5.0)
+    text = "<b>Pareto k</b> of the importance weights. Above {} the approximate posterior is not to be trusted."
+    return Picture(figure, Markup(text).format(f"{KHAT_BAD:g}"), "map of Pareto k")
+
+
+def class_picture(atlas: Atlas) -> Picture:
+    """Probability of each tissue class."""
+    volume = atlas.results.volume("C", "prob")
+    names = atlas.results.sidecar("C", "prob").get("Classes", [f"class {i + 1}" for i in range(volume.shape[-1])])
+    figure = atlas.strip(
+        [volume[..., c] for c in range(volume.shape[-1])], Scale("probability", "1", 0.0, 1.0, "cividis"), names
+    )
+    return Picture(figure, Markup("<b>Tissue classes.</b> Posterior probability of each."), "maps of tissue classes")
+
+
+def training_picture(elbo: dict[str, Any]) -> Picture | None:
+    """The objective over the steps, if the recipe trains."""
+    step = elbo.get("step", [])
+    if len(step) < 2:
+        return None
+    figure = loss_curve(step, elbo.get("train", []), elbo.get("held_out", []))
+    caption = Markup(
+        "<b>Evidence lower bound</b> over training; larger is better. The axis leaves out the first tenth of the steps "
+        "where they fall below it. A curve that still rises at its end has not been trained long enough."
+    )
+    return Picture(png(figure), caption, "training curve")
+
+
+def thumbnail(atlas: Atlas) -> Picture:
+    """The first parameter's mean, small, for an index."""
+    name = atlas.results.names[0]
+    parameter = atlas.results.parameter(name)
+    block = replace(atlas.block(atlas.results.volume(name, "mean"), atlas.scale(parameter, "mean")), subtitles=())
+    return Picture(atlas.panel([[block]], 2.4), Markup("{}").format(parameter.doc), f"map of {parameter.doc}")
