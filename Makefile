@@ -32,8 +32,12 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# files that can be run; the others are what they share
 bench: install
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do \
+		name=$$(basename $$script .py); echo "== benchmarks.$$name"; \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
 
 notebooks: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
