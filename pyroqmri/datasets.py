@@ -58,8 +58,8 @@ _BRAIN = "two 2 mm slices of a human brain in vivo, 3 T, one subject (a diffusio
 _DESCRIPTIONS = {
     "b1k_b2k": f"{_BRAIN}: 13 b0, 30 x b 1000, 60 x b 2000 s/mm2, TE 60 ms",
     "multishell_b6k": f"{_BRAIN}: 6 b0 and eight shells from b 750 (3) to b 6000 s/mm2 (24), TE 91 ms",
-    "small": "a real crop of 6 x 10 x 10 voxels of human white matter, 2.5 mm, 102 volumes up to b 4065 s/mm2 "
-    "on a grid in q-space; too small to look at, and taken because it needs no network",
+    "small": "a crop of only 6 x 10 x 10 voxels, 2.5 mm, of a real human brain, 102 volumes up to b 4065 s/mm2 on a "
+    "grid in q-space, with 1 b0; too small to look at, and taken because it needs no network",
 }
 
 
@@ -116,8 +116,31 @@ def _small() -> Dataset:
     from dipy.data import get_fnames
 
     image, bval, bvec = (Path(path) for path in get_fnames(name="small_101D"))
-    return Dataset(
-        image, bval, bvec, None, "dipy wheel, small_101D", "BSD-3-Clause (dipy)", f"small: {_DESCRIPTIONS['small']}"
+    mask = cache_folder() / "small" / "small_101D_mask.nii.gz"
+    if not mask.is_file():
+        _write_whole_mask(image, mask)
+    return Dataset(image, bval, bvec, mask, "dipy wheel, small_101D", "BSD-3-Clause (dipy)", _DESCRIPTIONS["small"])
+
+
+def _write_whole_mask(image: Path, mask: Path) -> None:
+    """Every voxel: a crop that lies inside the brain shows no air to tell tissue from."""
+    import nibabel as nib
+    import numpy as np
+
+    scan = nib.load(image)
+    whole = nib.Nifti1Image(np.ones(scan.shape[:3], np.uint8), scan.affine)
+    try:
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".mask-", dir=mask.parent) as temporary:
+            nib.save(whole, Path(temporary) / mask.name)
+            os.replace(Path(temporary) / mask.name, mask)
+    except OSError as error:
+        raise _unwritable(mask.parent, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the cache folder {folder} cannot be written ({error.strerror}); name another in $PYROQMRI_CACHE"
     )
 
 
@@ -145,9 +168,7 @@ def _fetch_into(folder: Path, progress: bool) -> None:
             if not folder.exists():  # another process may have been faster
                 kept.rename(folder)
     except OSError as error:
-        raise InputError(
-            f"the cache folder {folder.parent} cannot be written ({error.strerror}); name another in $PYROQMRI_CACHE"
-        ) from error
+        raise _unwritable(folder.parent, error) from error
 
 
 def _download(folder: Path) -> Path:

@@ -73,11 +73,11 @@ def estimate_sigma(
         if method == "auto" and has_b0 and not any(g.trusted for g in groups):
             # signal taken for noise only ever adds: the lower of the two is nearer
             found = min(found, _from_b0(y, acquisition), key=lambda estimate: estimate.sigma)
-        return _checked(found)
+        return _checked(found, y)
     if method == "shells":
         raise InputError("no shell has enough directions or repeats to measure the noise on; give sigma as a number")
     if has_b0 and method != "background":
-        return _checked(_from_b0(y, acquisition))
+        return _checked(_from_b0(y, acquisition), y)
     if method == "b0":
         raise InputError("the noise cannot be measured on b0 repeats: the scan has fewer than two; give sigma")
     if background is None or len(background) < 100:
@@ -85,11 +85,11 @@ def estimate_sigma(
             "the noise cannot be measured: no shell with enough directions or repeats, no repeated b0 and no "
             "background were found; give sigma as a number or learn it"
         )
-    return _checked(_from_background(np.asarray(background, dtype=np.float64)))
+    return _checked(_from_background(np.asarray(background, dtype=np.float64)), y)
 
 
-def _checked(estimate: NoiseEstimate) -> NoiseEstimate:
-    if not estimate.sigma > 0:
+def _checked(estimate: NoiseEstimate, y: np.ndarray) -> NoiseEstimate:
+    if not estimate.sigma > 1e-6 * np.abs(y).max():  # rounding, or nothing
         raise InputError(f"the {estimate.method} of this scan show no noise at all; give sigma as a number or learn it")
     return estimate
 
