@@ -171,7 +171,7 @@ def test_no_noise_at_all_is_no_estimate():
 
 
 def test_real_slices(shared_data):
-    """Measured before the code was written: 11 within shells, and b0 repeats say more, because bright voxels pulsate."""
+    """Measured before the code was written: 11 within shells, and b0 repeats say more, as bright voxels pulsate."""
     folder = shared_data / "mdt_b1k_b2k"
     scan = read_scan(folder / "dwi.nii.gz", mask=folder / "mask.nii.gz")
     found = estimate_sigma(scan.y, scan.acquisition, background=scan.background)
