@@ -46,7 +46,7 @@ def test_what_cannot_be_is_said(settings, said):
 
 
 def test_require_names_what_is_missing_and_what_is_there():
-    with pytest.raises(InputError, match="needs bvec.*bval"):
+    with pytest.raises(InputError, match=r"needs bvec.*bval"):
         Acquisition(bval=BVAL).require("bval", "bvec")
     with pytest.raises(InputError, match="needs bval"):
         _ = Acquisition(te=[80.0]).b0
