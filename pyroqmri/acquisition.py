@@ -98,9 +98,13 @@ class Acquisition:
 
     @property
     def b0(self) -> Tensor:
-        """Mask ``(M,)`` of the measurements with b below 0.05 ms/um2."""
+        """Mask ``(M,)`` of the measurements at the lowest b-value, if that is 0.05 ms/um2 or less.
+
+        Scanners write b0s as 0, 5 or 50 s/mm2; b = 10 beside b = 0 is IVIM's, and no b0.
+        """
         self.require("bval")
-        return self.bval < 0.05  # type: ignore[operator]
+        assert self.bval is not None
+        return (self.bval <= 0.05) & (self.bval <= self.bval.min() + 0.008)
 
     @classmethod
     def from_files(cls, bval: str | PathLike, bvec: str | PathLike | None = None) -> "Acquisition":

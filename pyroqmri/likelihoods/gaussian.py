@@ -2,9 +2,9 @@
 
 import math
 
-from pyro.distributions import Normal
 from torch import Tensor
 
+from pyroqmri.distributions import MeasuredNormal
 from pyroqmri.likelihoods.base import Information, Likelihood
 
 
@@ -16,7 +16,7 @@ class GaussianLikelihood(Likelihood):
         return scale if self.n_average is None else scale / self.n_average.sqrt()
 
     def forward(self, signal, sigma):
-        return Normal(signal, self._scale(sigma)).to_event(1)
+        return MeasuredNormal(signal, self._scale(sigma))
 
     def information(self, signal, y, sigma):
         scale = self._scale(sigma)

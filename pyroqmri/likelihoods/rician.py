@@ -3,9 +3,8 @@
 import math
 
 import torch
-from pyro.distributions import Normal
 
-from pyroqmri.distributions import Rician, rice_fisher, rice_mean, rice_variance
+from pyroqmri.distributions import MeasuredNormal, Rician, rice_fisher, rice_mean, rice_variance
 from pyroqmri.likelihoods.base import Information, Likelihood
 
 
@@ -21,7 +20,7 @@ class RicianLikelihood(Likelihood):
         if self.n_average is None:
             return Rician(signal, sigma).to_event(1)
         mean, variance = self._average(signal, sigma)
-        return Normal(mean, variance.sqrt()).to_event(1)
+        return MeasuredNormal(mean, variance.sqrt())
 
     def _average(self, signal, sigma):
         return rice_mean(signal, sigma), rice_variance(signal, sigma) / self.n_average
