@@ -135,10 +135,7 @@ def _normed(scale: Scale) -> tuple[Any, Any]:
     import matplotlib as mpl
     from matplotlib.colors import LogNorm, Normalize
 
-    colours = mpl.colormaps[scale.cmap].copy()
-    colours.set_bad((0, 0, 0, 0))
-    if scale.under is not None:
-        colours.set_under(scale.under)
+    colours = mpl.colormaps[scale.cmap].with_extremes(bad=(0, 0, 0, 0), under=scale.under)
     return colours, (LogNorm if scale.log else Normalize)(scale.lower, scale.upper)
 
 

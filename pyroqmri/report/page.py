@@ -105,7 +105,7 @@ class Card:
     title: str
     recipe: str
     verdict: Verdict
-    facts: list[tuple[str, str]]
+    brief: str
     picture: sections.Picture
 
 
@@ -117,7 +117,7 @@ def _card(folder: Path, name: str) -> Card:
         title=signal_title(results.signal),
         recipe=str(results.record.get("recipe", "")),
         verdict=judge(results),
-        facts=records.facts(results)[:3],
+        brief=records.brief(results),
         picture=sections.thumbnail(atlas),
     )
 

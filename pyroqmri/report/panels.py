@@ -1,6 +1,6 @@
 """Maps side by side: every panel of the same size, every scale with its bar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # inches
 _BAR, _BAR_GAP, _BAR_TEXT, _GAP, _BLOCK_GAP, _ROW_TITLE = 0.11, 0.08, 0.62, 0.05, 0.1, 0.3
-_TITLE, _SUBTITLE, _NOTE, _ROW_GAP = 0.24, 0.19, 0.17, 0.06
+_TITLE, _SUBTITLE, _NOTE, _ROW_GAP, _TOP = 0.24, 0.19, 0.17, 0.07, 0.07
 _TALLEST = 4.2
 
 
@@ -45,6 +45,11 @@ class _Layout:
         return x / self.width, y / self.height, w / self.width, h / self.height
 
 
+def _lines(texts: Iterable[str]) -> int:
+    """Lines of the tallest text, none for empty ones."""
+    return max((text.count("\n") + 1 for text in texts if text), default=0)
+
+
 def _layout(rows: Sequence[Sequence[Block]], aspect: float, titled: bool, width: float) -> _Layout:
     counts = [len(block.images) for block in rows[0]]
     bars = [0.0 if block.scale is None else _BAR_GAP + _BAR + _BAR_TEXT for block in rows[0]]
@@ -58,10 +63,12 @@ def _layout(rows: Sequence[Sequence[Block]], aspect: float, titled: bool, width:
     for n, bar in zip(counts, bars, strict=True):
         edges.append(x)
         x += n * w + (n - 1) * _GAP + bar + _BLOCK_GAP
-    heads = [_TITLE * any(b.title for b in row) + _SUBTITLE * any(any(b.subtitles) for b in row) for row in rows]
-    feet = [_NOTE * max((n.count("\n") + 1 for b in row for n in b.notes if n), default=0) for row in rows]
-    total = sum(heads) + sum(feet) + len(rows) * (h + _ROW_GAP)
-    lower, y = [], total
+    heads = [
+        _TITLE * any(b.title for b in row) + _SUBTITLE * _lines(s for b in row for s in b.subtitles) for row in rows
+    ]
+    feet = [_NOTE * _lines(n for b in row for n in b.notes) for row in rows]
+    total = _TOP + sum(heads) + sum(feet) + len(rows) * (h + _ROW_GAP)
+    lower, y = [], total - _TOP
     for head, foot in zip(heads, feet, strict=True):
         y -= head + h
         lower.append(y)
@@ -129,7 +136,7 @@ def _draw_block(figure: "Figure", at: _Layout, block: Block, x: float, y: float,
             centre = at.box(x + at.w / 2, y - 0.05, 0, 0)[:2]
             figure.text(*centre, block.notes[i], ha="center", va="top", fontsize=7.5, color=INK, linespacing=1.3)
         x += at.w + _GAP
-    above = _SUBTITLE if any(block.subtitles) else 0.0
+    above = _SUBTITLE * _lines(block.subtitles)
     centre = at.box((start + x - _GAP) / 2, y + at.h + above + 0.06, 0, 0)[:2]
     figure.text(*centre, block.title, ha="center", va="bottom", fontsize=9)
 

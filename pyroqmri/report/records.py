@@ -53,6 +53,17 @@ def noise_sentence(record: dict[str, Any]) -> str:
     return f"σ = {words.number(value)} in the image's units: {factor:.2f}, learned, times {measured}, measured{source}"
 
 
+def brief(results: Results) -> str:
+    """One line for an index."""
+    seconds, sigma = results.record.get("seconds"), results.record.get("sigma")
+    parts = [f"{words.count(int(results.mask.sum()))} voxels"]
+    if isinstance(seconds, dict) and seconds:
+        parts.append(words.duration(sum(map(float, seconds.values()))))
+    if isinstance(sigma, dict) and isinstance(sigma.get("value"), int | float):
+        parts.append(f"σ {words.number(float(sigma['value']))}")
+    return ", ".join(parts)
+
+
 def facts(results: Results) -> list[tuple[str, str]]:
     """The rows at the top of the report."""
     record = results.record
