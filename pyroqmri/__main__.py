@@ -1,0 +1,5 @@
+"""``python -m pyroqmri``."""
+
+from pyroqmri.cli import main
+
+main()

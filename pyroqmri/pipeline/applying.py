@@ -1,0 +1,115 @@
+"""The command apply: a saved fit on new data."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.build import build_likelihood, build_pair, build_signal
+from pyroqmri.errors import InputError
+from pyroqmri.pipeline.inputs import PathLike, ScanFiles, given_noise, settle_noise
+from pyroqmri.pipeline.output import output_folder
+from pyroqmri.pipeline.results import write_results
+from pyroqmri.signals import SIGNALS
+from pyroqmri.trained import Fit, load_fit, pick_device
+
+B_TOLERANCE = 0.05  # of a setting, or ms/um2: within it two scans have one protocol
+SAME_DIRECTION = 0.01
+
+
+def apply_image(
+    fit_dir: PathLike,
+    image: PathLike,
+    *,
+    out: PathLike,
+    bval: PathLike | None = None,
+    bvec: PathLike | None = None,
+    te: PathLike | None = None,
+    ti: PathLike | None = None,
+    tr: PathLike | None = None,
+    flip: PathLike | None = None,
+    json: PathLike | None = None,
+    mask: PathLike | None = None,
+    sigma: PathLike | float | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Map new data of the same protocol with a saved fit; no training.
+
+    Gradient directions may differ from the training's, as they do from subject to subject.
+
+    Parameters
+    ----------
+    fit_dir
+        Folder of the fit, or the folder that :func:`fit_image` wrote.
+    sigma
+        Noise level: a number, a NIfTI map or ``estimate``. None does as the training
+        did: the same number where it was given one, else an estimate on this image.
+    image, bval, bvec, te, ti, tr, flip, json, mask, out, device, overwrite, progress
+        As in :func:`fit_image`.
+
+    Raises
+    ------
+    InputError
+        When the input is wrong, or its protocol is not the one of the fit.
+    """
+    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask)
+    if sigma == "learn":
+        raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
+    where = pick_device(device)
+    found = load_fit(fit_dir)
+    with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
+        begin = time.monotonic()
+        scan = files.read(found.signal_name, found.preparation.s0)
+        found = with_acquisition(found, scan.acquisition)
+        level = None
+        if sigma is not None or found.noise.method != "given":
+            level = given_noise(scan, "estimate" if sigma is None else sigma)
+            found = replace(found, noise=settle_noise(found, scan, level))
+        notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
+        found.seconds = {"read": time.monotonic() - begin}
+        if found.model is not None and found.guide is not None:
+            found.model.to(where)
+            found.guide.to(where)
+        write_results(found, scan, folder, level=level, notes=notes, progress=progress)
+    return Path(out)
+
+
+def with_acquisition(fit: Fit, acquisition: Acquisition) -> Fit:
+    """The fit on a scan of its protocol; its signal takes over the scan's gradient directions.
+
+    Raises
+    ------
+    InputError
+        When the number of volumes or a setting differs from the training's by more than a tolerance.
+    """
+    mine, its = fit.acquisition.settings(), acquisition.settings()
+    n, m = len(fit.acquisition), len(acquisition)
+    if n != m:
+        raise InputError(f"the image has {m} volumes and the fit was trained on {n}; give a scan of its protocol")
+    needed = SIGNALS[fit.signal_name].requires
+    for name in needed:
+        off = (mine[name] - its[name]).abs() > B_TOLERANCE * mine[name].abs().clamp_min(1)
+        if name != "bvec" and off.any():
+            i = int(off.nonzero()[0])
+            raise InputError(
+                f"{name} of the image differs from the fit's in {int(off.sum())} volumes, the first is volume {i} with "
+                f"{float(its[name][i]):g} instead of {float(mine[name][i]):g}; give a scan of its protocol"
+            )
+    if "bvec" not in needed or (mine["bvec"] - its["bvec"]).abs().max() <= SAME_DIRECTION:
+        return fit
+    return _turned(fit, Acquisition(**(mine | {"bvec": its["bvec"]})))
+
+
+def _turned(fit: Fit, acquisition: Acquisition) -> Fit:
+    """The fit with other gradient directions: guides see a direction in the voxel's own frame only."""
+    signal = build_signal(fit.signal_name, acquisition, fit.preparation, fit.fixed, fit.tied)
+    likelihood = build_likelihood(fit.recipe, acquisition, fit.preparation)
+    likelihood.load_state_dict(fit.likelihood.state_dict())
+    model = guide = None
+    if fit.model is not None and fit.guide is not None:
+        model, guide = build_pair(fit.recipe, signal, likelihood, 1.0)
+        model.load_state_dict(fit.model.state_dict())
+        guide.load_state_dict(fit.guide.state_dict())
+    return replace(fit, acquisition=acquisition, signal=signal, likelihood=likelihood, model=model, guide=guide)

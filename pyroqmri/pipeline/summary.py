@@ -1,0 +1,144 @@
+"""The posterior of a whole image, block by block, of which only what maps show is kept."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.estimators import PointEstimates
+from pyroqmri.posterior import QUANTILES, Estimates, at_bound
+from pyroqmri.progress import progress_bar
+from pyroqmri.trained import Fit, as_tensor
+
+BLOCK = 16_384  # voxels; their copies stay below the size of one volume
+_CONE = 0.9
+
+
+class Summary(Estimates):
+    """Means, standard deviations, quantiles and checks of N voxels.
+
+    Attributes
+    ----------
+    status
+        Codes ``(N,)``: see :data:`pyroqmri.data.STATUS`.
+    n_fitted, n_at_bound
+        Voxels with numbers, and how many of them have each parameter at a bound.
+    """
+
+    def __init__(self, fit: Fit, n: int, has_sd: bool = True) -> None:
+        table = (*fit.signal.tissue, *fit.signal.signal.derived_parameters)
+        self.signal, self.has_sd = fit.signal, has_sd
+        self.parameters = {p.name: p for p in table}
+        self._kept: dict[str, Tensor] = {}
+        self._codes = torch.zeros(n, dtype=torch.uint8)
+        self.n_fitted = 0
+        self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
+
+    def put(self, where: slice, part: Any) -> None:
+        """Take over what is known of the voxels at ``where``."""
+        self._codes[where] = part.status
+        self.n_fitted += len(part.batch.index)
+        for name, bound in at_bound(part).items():
+            self.n_at_bound[name] += int(bound.sum())
+        found = {"mean": part.mean}
+        if self.has_sd:
+            found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
+        arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
+        arrays |= {"ppc": part.ppc, "direction": part.direction, "responsibilities": part.responsibilities}
+        if part.direction is not None and hasattr(part, "cone"):
+            arrays["cone"] = part.cone(_CONE)
+        for key, values in arrays.items():
+            if values is None:
+                continue
+            if key not in self._kept:
+                self._kept[key] = torch.full((len(self._codes), *values.shape[1:]), torch.nan)
+            self._kept[key][where] = values.float()
+
+    def leave(self, where: slice, status: Tensor) -> None:
+        """Note the status of voxels of which none can be fitted."""
+        self._codes[where] = status
+
+    def _get(self, stat: str) -> dict[str, Tensor]:
+        return {name: self._kept[f"{stat} {name}"] for name in self.names}
+
+    @property
+    def mean(self):
+        """Posterior mean of each quantity ``(N,)``."""
+        return self._get("mean")
+
+    @property
+    def sd(self):
+        """Posterior standard deviation of each quantity ``(N,)``."""
+        return self._get("sd")
+
+    def quantile(self, q):
+        """Quantile of each quantity ``(N,)``; only those that maps show."""
+        return self._get(str(q))
+
+    @property
+    def ppc(self) -> Tensor:
+        """Posterior predictive p-value ``(N,)``."""
+        return self._kept["ppc"]
+
+    @property
+    def direction(self) -> Tensor | None:
+        """Mean axes ``(N, 3)``, or None."""
+        return self._kept.get("direction")
+
+    @property
+    def responsibilities(self) -> Tensor | None:
+        """Probability of each tissue class ``(N, C)``, or None."""
+        return self._kept.get("responsibilities")
+
+    @property
+    def status(self) -> Tensor:
+        """Status code of each voxel ``(N,)``."""
+        return self._codes
+
+
+class PosteriorSummary(Summary):
+    """Summary of a Bayesian fit."""
+
+    def cone(self, p: float) -> Tensor:
+        """Half-angle in degrees of the cone that holds probability .9, ``(N,)``."""
+        if p != _CONE:
+            raise ValueError(f"only the cone of {_CONE} is kept, not {p}")
+        return self._kept["cone"]
+
+
+class PointSummary(Summary, PointEstimates):
+    """Summary of least squares or maximum likelihood: its sd is asymptotic, and maps say so."""
+
+
+def summarise(fit: Fit, y: Any, sigma: Any = None, progress: bool = False) -> Summary:
+    """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
+
+    Parameters
+    ----------
+    sigma
+        Noise level, one number or ``(N,)``; the fit's when None.
+    """
+    y = as_tensor(y)
+    level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
+    summary: Summary | None = None
+    blank: list[tuple[slice, Tensor]] = []
+    with progress_bar("maps", len(y), progress) as report:
+        for i in range(0, len(y), BLOCK):
+            where = slice(i, min(i + BLOCK, len(y)))
+            part_level = level[where] if level.dim() else level
+            # a block of background has nobody to ask
+            batch = fit.preparation(y[where], part_level, fit.acquisition)
+            if len(batch.voxels) == 0:
+                blank.append((where, batch.status))
+                continue
+            part = fit.posterior(y[where], sigma=part_level)
+            if summary is None:
+                kind = PointSummary if isinstance(part, PointEstimates) else PosteriorSummary
+                summary = kind(fit, len(y), part.has_sd)
+            summary.put(where, part)
+            report(where.stop)
+    if summary is None:
+        raise ValueError("no voxel could be fitted")
+    for where, status in blank:
+        summary.leave(where, status)
+    return summary
