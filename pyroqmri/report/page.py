@@ -129,6 +129,8 @@ def _context(results: Results) -> dict[str, Any]:
     plain = [n for n in results.names if not is_angle(results.parameter(n)) and not sections.held(results, n)]
     angles = [n for n in results.names if is_angle(results.parameter(n)) and not sections.held(results, n)]
     elbo = record.get("elbo", {})
+    verdict = judge(results)
+    said = {check.plain for check in verdict.alarms}  # a record may repeat the alarms among its warnings
     return {
         "title": signal_title(results.signal),
         "signal": results.signal,
@@ -136,9 +138,9 @@ def _context(results: Results) -> dict[str, Any]:
         "equation": _equation(results.signal),
         "recipe_name": record.get("recipe", ""),
         "image": results.prefix,
-        "verdict": judge(results),
+        "verdict": verdict,
         "facts": records.facts(results),
-        "warnings": record.get("warnings", []),
+        "warnings": [w for w in record.get("warnings", []) if Markup(w).striptags() not in said],
         "view": atlas.view,
         "several": len(atlas.view.slices) > 1,
         "maps": [sections.parameter_picture(atlas, n) for n in plain],

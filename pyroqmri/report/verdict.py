@@ -41,6 +41,11 @@ class Check:
     text: Markup
     kind: str
 
+    @property
+    def plain(self) -> str:
+        """What an alarm means, without markup: for a terminal or a record."""
+        return self.text.striptags()
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -122,7 +127,7 @@ def without_power(results: Results, noun: str) -> Markup:
         return Markup()
     text = Markup(
         "The {} signal has {} free parameters and the model sees {} measurement{}{} in a voxel: it can describe nearly "
-        "any of them, so neither the p-values nor a learned noise level can show a misfit. More b-values would."
+        "any of them, so neither p-values nor a learned noise level can show a misfit. Data with more b-values could."
     )
     kind = " (means over directions)" if preparation.average else ""
     return text.format(noun, n_free, n_seen, "" if n_seen == 1 else "s", kind)
