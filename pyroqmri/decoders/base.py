@@ -1,11 +1,11 @@
 """What every decoder answers."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from torch import Tensor, nn
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Map from a voxel's latent to the unconstrained coordinates of its physical parameters.
 
     Latents of a direction come last and pass through as they are: their prior is

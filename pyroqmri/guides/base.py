@@ -1,6 +1,6 @@
 """What every guide answers."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, Protocol
 
 import pyro
@@ -29,7 +29,7 @@ class PairedModel(Protocol):
     def simulate_short(self, z: Tensor, voxels: Voxels) -> Tensor: ...
 
 
-class Guide(nn.Module, ABC):
+class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Approximate posterior of the latents; the variational half of a Pyro pair.
 
     A guide knows the model it belongs to, but the model's parameters are not its
@@ -51,7 +51,7 @@ class Guide(nn.Module, ABC):
         """Measurements with everything that the pair needs beside them; done once, batches are cheap."""
         return self.model.prepare(y, mode=self.needs_mode)
 
-    def start(self, voxels: Voxels) -> None:  # noqa: B027
+    def start(self, voxels: Voxels) -> None:
         """Take from the training voxels what the guide starts from; may start the model's population too."""
 
     @abstractmethod

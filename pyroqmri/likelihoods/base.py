@@ -1,6 +1,6 @@
 """What every likelihood answers."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ class Information(NamedTuple):
     fisher: Tensor
 
 
-class Likelihood(nn.Module, ABC):
+class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Distribution of the measurements around the noise-free signal; owns the noise scale.
 
     Parameters

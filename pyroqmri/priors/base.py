@@ -1,6 +1,6 @@
 """What every prior answers."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import NamedTuple
 
 import pyro
@@ -17,7 +17,7 @@ class Population(NamedTuple):
     scale_tril: Tensor
 
 
-class Prior(nn.Module, ABC):
+class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Distribution of a voxel's latent before its measurements are seen.
 
     Latents of a direction come last and are always standard normal, which is
@@ -43,7 +43,7 @@ class Prior(nn.Module, ABC):
     def start(self, modes: Tensor) -> None:
         """Start from modes of the tissue latents ``(N, P)``; a fixed prior has nothing to do."""
 
-    def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:  # noqa: B027
+    def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:
         """Set the tissue part of the population, ``(C,)``, ``(C, P)``, ``(C, P, P)``; a fixed prior stays as it is."""
 
     def elbo(self, n_particles: int = 1) -> ELBO:
