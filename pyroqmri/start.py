@@ -69,8 +69,10 @@ def mode_under_prior(
             theta = signal.constrain(z, frame)
             frame = frame_around(theta[signal.direction.name])  # type: ignore[union-attr]
             z = torch.cat([z[..., : signal.n_tissue], torch.zeros_like(z[..., signal.n_tissue :])], -1)
-    # the last turn moved the coordinates: a step more writes the curvature in them
-    return (mode if frame is None else _climb(voxels, signal, likelihood, frame, z, precision, 0)), frame
+    if frame is None:
+        return mode, None
+    # the last turn moved the coordinates: the curvature has to be written in them
+    return replace(_climb(voxels, signal, likelihood, frame, z, precision, 0), converged=mode.converged), frame
 
 
 def _climb(
