@@ -9,7 +9,6 @@ The names are part of the contract with scripts outside this repository::
     P_model-S_desc-status_mask.nii.gz
 """
 
-import gzip
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 from numpy.typing import NDArray
 
 from pyroqmri import __version__
@@ -100,7 +100,21 @@ def write_volume(path: Path, volume: NDArray, affine: NDArray) -> Path:
     image = nib.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm")
     # no time stamp in the gzip header: maps of equal fits are equal files
-    return write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def read_image(path: Path) -> nib.nifti1.Nifti1Image:
+    """Read a ``.nii.gz`` that :func:`write_volume` wrote.
+
+    Raises
+    ------
+    InputError
+        When it is damaged.
+    """
+    try:
+        return nib.nifti1.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
+    except Exception as error:  # nibabel and gzip raise many kinds of exception for a damaged file
+        raise InputError(f"{path} cannot be read as a .nii.gz map ({error}); write it again") from error
 
 
 class _Writer:

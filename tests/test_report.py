@@ -200,6 +200,13 @@ def test_a_broken_record_is_named(folder):
         write_report(folder)
 
 
+def test_a_damaged_map_is_named(folder):
+    path = folder / "sub-01_model-msdki_param-D_stat-sd_dwimap.nii.gz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"param-D_stat-sd_dwimap\.nii\.gz cannot be read"):
+        write_report(folder)
+
+
 def judged(tmp_path, mask, signal="ball_stick", posterior=None, khat=False, **changes):
     rec = record(signal, **{"at_bound": {}, **changes})
     return verdict.judge(read_results(make(tmp_path / "v", mask, signal, posterior, rec, khat=khat)))
@@ -336,7 +343,7 @@ def test_mean_and_sd_stand_in_the_same_places(folder):
 
     atlas = Atlas(read_results(folder))
     parameter = atlas.results.parameter("D")
-    blocks = [atlas.block(atlas.results.volume("D", s), atlas.scale(parameter, s)) for s in ("mean", "sd")]
+    blocks = [atlas.block(atlas.images("D", s), atlas.scale(parameter, s)) for s in ("mean", "sd")]
     figure = figures.map_panel([blocks], aspect=atlas.view.aspect)
     panels = [ax for ax in figure.axes if ax.images and ax.get_xlim()[1] > 1.5]
     assert len(panels) == 4

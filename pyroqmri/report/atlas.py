@@ -26,10 +26,14 @@ class Atlas:
         """The map inside the mask ``(N,)``."""
         return self.results.volume(name, stat)[self.mask]
 
-    def block(self, volume: NDArray, scale: Scale | None, title: str = "") -> Block:
-        """A block of this volume's slices, without its surroundings."""
+    def images(self, name: str, stat: str) -> list[NDArray]:
+        """The map's slices."""
+        return self.view.images(self.results.volume(name, stat))
+
+    def block(self, slices: list[NDArray], scale: Scale | None, title: str = "") -> Block:
+        """A block of slices without what surrounds the mask."""
         images, missing = [], []
-        for image, outside in zip(self.view.images(volume), self._outside, strict=True):
+        for image, outside in zip(slices, self._outside, strict=True):
             image = np.asarray(image, float).copy()
             missing.append(~outside & ~np.isfinite(image.sum(-1) if image.ndim == 3 else image))
             image[outside] = np.nan
@@ -50,25 +54,24 @@ class Atlas:
         """Rows of blocks as PNG."""
         return png(map_panel(rows, aspect=self.view.aspect, letters=self.view.letters, width=width))
 
-    def strip(self, volumes: list[NDArray], scale: Scale, titles: list[str], notes: list[str] | None = None) -> bytes:
-        """Many volumes on one scale with one bar, six panels a row, a note under the first slice of each."""
+    def strip(
+        self, maps: list[list[NDArray]], scale: Scale, titles: list[str], notes: list[str] | None = None
+    ) -> bytes:
+        """Slices of many maps on one scale with one bar, six panels a row, a note under the first slice of each."""
         n = len(self.view.slices)
         per_row = max(1, _PANELS // n)
         rows = []
-        for i in range(0, len(volumes), per_row):
-            chosen = range(i, min(i + per_row, len(volumes)))
-            blocks = [self.block(volumes[k], scale) for k in chosen]
-            rows.append(
-                [
-                    Block(
-                        [image for block in blocks for image in block.images],
-                        scale,
-                        subtitles=[f"{titles[k]}, {slice_}" for k in chosen for slice_ in self.subtitles],
-                        notes=() if notes is None else [notes[k] if s == 0 else "" for k in chosen for s in range(n)],
-                        missing=[image for block in blocks for image in block.missing],
-                    )
-                ]
+        for i in range(0, len(maps), per_row):
+            chosen = range(i, min(i + per_row, len(maps)))
+            blocks = [self.block(maps[k], scale) for k in chosen]
+            row = Block(
+                [image for block in blocks for image in block.images],
+                scale,
+                subtitles=[f"{titles[k]}, {slice_}" for k in chosen for slice_ in self.subtitles],
+                notes=() if notes is None else [notes[k] if s == 0 else "" for k in chosen for s in range(n)],
+                missing=[image for block in blocks for image in block.missing],
             )
+            rows.append([row])
         width = min(WIDTH, 1.7 * len(rows[0][0].images) + 1.0)
         return self.panel(rows, width)
 

@@ -41,20 +41,23 @@ __all__ = [
 ]
 
 
-def direction_rgb(direction: NDArray, weight: NDArray | None = None, axes: Sequence[int] = (0, 1, 2)) -> NDArray:
+def direction_rgb(
+    direction: NDArray, weight: NDArray | None = None, axes: Sequence[int] = (0, 1, 2), top: float | None = None
+) -> NDArray:
     """Colours ``(..., 3)`` of axes ``(..., 3)``: red left-right, green front-back, blue up-down.
 
-    Brightness is ``weight`` over its 98th percentile. ``axes`` gives, for each
-    component, the body axis it lies along.
+    Brightness is ``weight`` over ``top``, by default its 98th percentile. ``axes``
+    gives, for each component, the body axis it lies along.
     """
-    colours = np.zeros(direction.shape, float)
+    colours = np.zeros(direction.shape)
     for component, axis in enumerate(axes):
         colours[..., axis] = np.abs(direction[..., component])
     if weight is None:
         return np.nan_to_num(colours).clip(0, 1)
     bright = weight[np.isfinite(weight) & (weight > 0)]
-    top = float(np.percentile(bright, 98)) if bright.size else 1.0
-    return np.nan_to_num(colours * (weight / top).clip(0, 1)[..., None]).clip(0, 1)
+    if top is None:
+        top = float(np.percentile(bright, 98)) if bright.size else 1.0
+    return np.nan_to_num(colours * (weight / max(top, 1e-6)).clip(0, 1)[..., None]).clip(0, 1)
 
 
 @styled

@@ -125,10 +125,12 @@ def _card(folder: Path, name: str) -> Card:
 def _context(results: Results) -> dict[str, Any]:
     """Everything that the template shows."""
     atlas = Atlas(results)
+    return {"view": atlas.view, **_front(results), **_pictures(atlas), **_records(results)}
+
+
+def _front(results: Results) -> dict[str, Any]:
+    """The heading and the verdict."""
     record = results.record
-    plain = [n for n in results.names if not is_angle(results.parameter(n)) and not sections.held(results, n)]
-    angles = [n for n in results.names if is_angle(results.parameter(n)) and not sections.held(results, n)]
-    elbo = record.get("elbo", {})
     verdict = judge(results)
     said = {check.plain for check in verdict.alarms}  # a record may repeat the alarms among its warnings
     return {
@@ -141,18 +143,34 @@ def _context(results: Results) -> dict[str, Any]:
         "verdict": verdict,
         "facts": records.facts(results),
         "warnings": [w for w in record.get("warnings", []) if Markup(w).striptags() not in said],
-        "view": atlas.view,
+    }
+
+
+def _pictures(atlas: Atlas) -> dict[str, Any]:
+    """Everything that is drawn, and the table of numbers."""
+    results = atlas.results
+    free = [name for name in results.names if not sections.held(results, name)]
+    plain = [name for name in free if not is_angle(results.parameter(name))]
+    elbo = results.record.get("elbo", {})
+    return {
         "several": len(atlas.view.slices) > 1,
         "maps": [sections.parameter_picture(atlas, n) for n in plain],
         "has_sd": any(results.has(n, "sd") for n in plain),
         "variation": sections.variation_picture(atlas, plain),
         "summaries": [sections.summary(atlas, n) for n in results.names],
         "directions": [sections.direction_picture(atlas, n) for n in results.directions],
-        "angles": [sections.parameter_picture(atlas, n) for n in angles],
+        "angles": [sections.parameter_picture(atlas, n) for n in free if n not in plain],
         "classes": sections.class_picture(atlas) if results.has("C", "prob") else None,
         "predictive": sections.predictive_pictures(atlas) if results.has("", "ppc") else [],
         "khat": sections.khat_picture(atlas) if results.has("", "khat") else None,
         "training": sections.training_picture(elbo if isinstance(elbo, dict) else {}),
+    }
+
+
+def _records(results: Results) -> dict[str, Any]:
+    """What was written down, as tables."""
+    record = results.record
+    return {
         "population": records.population_rows(results),
         "notes": record.get("notes", []),
         "status": records.status_rows(results),

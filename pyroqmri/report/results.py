@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyroqmri.data import STATUS
 from pyroqmri.errors import InputError
+from pyroqmri.maps import read_image
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes
 from pyroqmri.signals import SIGNALS
@@ -65,8 +67,7 @@ class Results:
 
     def volume(self, name: str, stat: str) -> NDArray:
         """A map in canonical orientation."""
-        image = nib.nifti1.load(self.entries[name, stat].path)
-        return canonical(np.asarray(image.dataobj), self._affine)[0]
+        return self._cached(self.entries[name, stat].path)
 
     def sidecar(self, name: str, stat: str) -> dict[str, Any]:
         """What the map says of itself; empty without a sidecar."""
@@ -103,8 +104,13 @@ class Results:
         return {p.name: p for p in (*model.parameters, *model.derived_parameters, S0)}
 
     @cached_property
+    def _cached(self) -> Callable[[Path], NDArray]:
+        # a figure asks for the same map several times; all maps of a whole brain would not fit
+        return lru_cache(maxsize=4)(lambda path: canonical(np.asarray(read_image(path).dataobj), self._affine)[0])
+
+    @cached_property
     def _grid(self) -> nib.nifti1.Nifti1Image:
-        return nib.nifti1.load(next(iter(self.entries.values())).path)
+        return read_image(next(iter(self.entries.values())).path)
 
     @property
     def _affine(self) -> NDArray:

@@ -61,11 +61,11 @@ def parameter_picture(atlas: Atlas, name: str) -> Picture:
     """Mean and sd of one parameter, the same slices in the same places."""
     results, parameter = atlas.results, atlas.results.parameter(name)
     title = _statistic(results, name, "mean")
-    blocks = [atlas.block(results.volume(name, "mean"), atlas.scale(parameter, "mean"), title)]
+    blocks = [atlas.block(atlas.images(name, "mean"), atlas.scale(parameter, "mean"), title)]
     said = [Markup("<b>{}, {}.</b> ").format(words.html(parameter.symbol), parameter.doc)]
     if results.has(name, "sd"):
         second = _statistic(results, name, "sd")
-        blocks.append(atlas.block(results.volume(name, "sd"), atlas.scale(parameter, "sd"), second))
+        blocks.append(atlas.block(atlas.images(name, "sd"), atlas.scale(parameter, "sd"), second))
         said.append(Markup("Left: {}; right: {} on the same slices. ").format(title, second))
     else:
         said.append(Markup("{}; this estimator gives no standard deviation. ").format(title[:1].upper() + title[1:]))
@@ -95,27 +95,29 @@ def variation_picture(atlas: Atlas, names: list[str]) -> Picture | None:
     shown = [n for n in names if atlas.results.has(n, "sd")]
     if not shown:
         return None
-    ratios = [variation(atlas.results.volume(n, "mean"), atlas.results.volume(n, "sd")) for n in shown]
-    pooled = 100 * np.concatenate([r[atlas.mask] for r in ratios])
+    ratios = [variation(atlas.values(n, "mean"), atlas.values(n, "sd")) for n in shown]
+    pooled = 100 * np.concatenate(ratios)
     lower, upper = percentiles(pooled[pooled > 0], 2, 98)
     lower, upper = float(np.clip(lower, 0.1, 50.0)), float(np.clip(upper, 2.0, 200.0))
     if not lower < upper:
         return None
     scale = Scale("sd / |mean|", "%", lower, max(upper, 2 * lower), "cividis", "both", log=True)
     titles = [words.math(atlas.results.parameter(n).symbol) for n in shown]
-    notes = [f"median {words.percent(percentiles(r[atlas.mask], 50)[0])}" for r in ratios]
+    notes = [f"median {words.percent(percentiles(r, 50)[0])}" for r in ratios]
     caption = Markup(
         "<b>Coefficient of variation</b>, sd over |mean|, one logarithmic colour scale for all; the number is "
         "the median over all fitted voxels. Where a parameter passes through zero, values are large by construction."
     )
-    figure = atlas.strip([100 * r for r in ratios], scale, titles, notes)
+    pairs = [zip(atlas.images(n, "mean"), atlas.images(n, "sd"), strict=True) for n in shown]
+    maps = [[100 * variation(mean, sd) for mean, sd in pair] for pair in pairs]
+    figure = atlas.strip(maps, scale, titles, notes)
     return Picture(figure, caption, "maps of the coefficient of variation")
 
 
 def variation(mean: NDArray, sd: NDArray) -> NDArray:
     """Ratio of sd to the size of the mean, NaN where that is zero."""
     size = np.abs(mean)
-    return np.divide(sd, size, out=np.full(mean.shape, np.nan), where=size > 0)
+    return np.divide(sd, size, out=np.full_like(mean, np.nan), where=size > 0)
 
 
 def summary(atlas: Atlas, name: str) -> Summary:
@@ -146,9 +148,10 @@ def summary(atlas: Atlas, name: str) -> Summary:
 def direction_picture(atlas: Atlas, name: str) -> Picture:
     """Axes as colours, weighted by the fraction that has them, and their cone of uncertainty."""
     results = atlas.results
-    axes = results.volume(name, "mean")
-    weighted = results.has("f", "mean")
-    rgb = direction_rgb(axes, results.volume("f", "mean") if weighted else None, results.axes)
+    axes, weighted = atlas.images(name, "mean"), results.has("f", "mean")
+    weights = atlas.images("f", "mean") if weighted else [None] * len(axes)
+    top = percentiles(atlas.values("f", "mean"), 98)[0] if weighted else 1.0
+    rgb = [direction_rgb(n, weight, results.axes, top) for n, weight in zip(axes, weights, strict=True)]
     block = atlas.block(rgb, None, "direction-coded colours" + (", brightness by $f$" if weighted else ""))
     # a fourth channel lets the grey background through
     images = [np.dstack([np.nan_to_num(image), ~np.isnan(image[..., 0])]) for image in block.images]
@@ -160,7 +163,7 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
     if results.has(name, "cone90"):
         values = atlas.values(name, "cone90")
         scale = robust_scale(values, "90 % cone, half-angle", "degrees", cmap="inferno", floor=0.0)
-        cone = atlas.block(results.volume(name, "cone90"), scale, "cone of uncertainty")
+        cone = atlas.block(atlas.images(name, "cone90"), scale, "cone of uncertainty")
         text = "Right: half-angle of the cone around the mean axis that holds 90 % of the posterior; median {}°."
         said.append(Markup(text).format(words.number(percentiles(values, 50)[0])))
     drawn = replace(block, images=images)
@@ -170,7 +173,7 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
 
 def predictive_pictures(atlas: Atlas) -> list[Picture]:
     """Where the signal does not describe the measurements, and how often."""
-    p, name = atlas.results.volume("", "ppc"), p_name(atlas.results)
+    name = p_name(atlas.results)
     scale = Scale(name, "1", PPC_MISFIT, 1.0, "cividis", "min", _MISFIT)
     words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(
         name[0].upper() + name[1:], f"{PPC_MISFIT:g}"
@@ -181,26 +184,26 @@ def predictive_pictures(atlas: Atlas) -> list[Picture]:
         "says that the fit has more freedom, or the noise level is higher, than those voxels need."
     )
     return [
-        Picture(atlas.panel([[atlas.block(p, scale)]], 5.0), words_map, f"map of the {name}"),
-        Picture(png(histogram(p[atlas.mask], name)), words_bars, f"histogram of the {name}"),
+        Picture(atlas.panel([[atlas.block(atlas.images("", "ppc"), scale)]], 5.0), words_map, f"map of the {name}"),
+        Picture(png(histogram(atlas.values("", "ppc"), name)), words_bars, f"histogram of the {name}"),
     ]
 
 
 def khat_picture(atlas: Atlas) -> Picture:
     """Where the approximate posterior is not the exact one."""
     scale = Scale("Pareto $k$", "1", 0.0, KHAT_BAD, "cividis", "max")
-    figure = atlas.panel([[atlas.block(atlas.results.volume("", "khat"), scale)]], 5.0)
+    figure = atlas.panel([[atlas.block(atlas.images("", "khat"), scale)]], 5.0)
     text = "<b>Pareto k</b> of the importance weights. Above {} the approximate posterior is not to be trusted."
     return Picture(figure, Markup(text).format(f"{KHAT_BAD:g}"), "map of Pareto k")
 
 
 def class_picture(atlas: Atlas) -> Picture:
     """Probability of each tissue class."""
-    volume = atlas.results.volume("C", "prob")
-    names = atlas.results.sidecar("C", "prob").get("Classes", [f"class {i + 1}" for i in range(volume.shape[-1])])
-    figure = atlas.strip(
-        [volume[..., c] for c in range(volume.shape[-1])], Scale("probability", "1", 0.0, 1.0, "cividis"), names
-    )
+    images = atlas.images("C", "prob")
+    classes = range(images[0].shape[-1])
+    names = atlas.results.sidecar("C", "prob").get("Classes", [f"class {c + 1}" for c in classes])
+    maps = [[image[..., c] for image in images] for c in classes]
+    figure = atlas.strip(maps, Scale("probability", "1", 0.0, 1.0, "cividis"), names)
     return Picture(figure, Markup("<b>Tissue classes.</b> Posterior probability of each."), "maps of tissue classes")
 
 
@@ -221,5 +224,5 @@ def thumbnail(atlas: Atlas) -> Picture:
     """The first parameter's mean, small, for an index."""
     name = atlas.results.names[0]
     parameter = atlas.results.parameter(name)
-    block = replace(atlas.block(atlas.results.volume(name, "mean"), atlas.scale(parameter, "mean")), subtitles=())
+    block = replace(atlas.block(atlas.images(name, "mean"), atlas.scale(parameter, "mean")), subtitles=())
     return Picture(atlas.panel([[block]], 2.4), Markup("{}").format(parameter.doc), f"map of {parameter.doc}")
