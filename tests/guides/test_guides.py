@@ -1,0 +1,161 @@
+"""What every guide keeps to, and what each starts as."""
+
+import pyro
+import pytest
+import torch
+
+from pyroqmri.decoders import IdentityDecoder, NetworkDecoder
+from pyroqmri.errors import InputError
+from pyroqmri.guides import GUIDES, Encoder, MapStarted
+from pyroqmri.guides.base import tril_from
+from pyroqmri.guides.features import Features
+from pyroqmri.likelihoods import RicianLikelihood
+from pyroqmri.priors import StandardNormal
+from pyroqmri.signals import BallStick, BoundSignal
+from pyroqmri.voxel_model import VoxelModel
+from pyroqmri.voxels import Voxels
+from tests.helpers import quadratic_data, quadratic_model, rician, shells
+
+EVERY = pytest.mark.parametrize("kind", GUIDES.values(), ids=GUIDES)
+ACQ = shells(2, 20, 1.0, 2.0)
+
+
+def stick_model() -> tuple[VoxelModel, torch.Tensor]:
+    signal = BoundSignal(BallStick, ACQ)
+    generator = torch.Generator().manual_seed(0)
+    n = torch.nn.functional.normalize(torch.randn(60, 3, generator=generator), dim=-1)
+    tissue = {"f": 0.3, "D_par": 1.0, "D_iso": 0.5}
+    theta = {k: low + 0.6 * torch.rand(60, generator=generator) for k, low in tissue.items()} | {"n": n}
+    model = VoxelModel(signal, StandardNormal(3, 2), IdentityDecoder(3, 2), RicianLikelihood(), 0.03)
+    return model, rician(signal(theta), 0.03)
+
+
+def toy():
+    return quadratic_model(), quadratic_data(60)
+
+
+def made(kind, model, y):
+    guide = kind(model, y.shape[1], width=16)
+    voxels = guide.prepare(y)
+    model.start(voxels)
+    guide.start(voxels)
+    return guide, voxels
+
+
+@pytest.mark.parametrize("pair", [toy, stick_model])
+@EVERY
+def test_one_distribution_a_voxel(kind, pair):
+    model, y = pair()
+    guide, voxels = made(kind, model, y)
+    q = guide.z_dist(voxels)
+    assert (q.batch_shape, q.event_shape) == ((60,), (model.n_latents,))
+    assert torch.isfinite(q.loc).all()
+    assert (q.scale_tril.diagonal(dim1=-2, dim2=-1) > 0).all()
+    assert torch.equal(q.scale_tril, q.scale_tril.tril())
+    assert torch.isfinite(q.log_prob(q.sample())).all()
+
+
+@pytest.mark.parametrize("pair", [toy, stick_model])
+@EVERY
+def test_its_site_is_its_distribution(kind, pair):
+    model, y = pair()
+    guide, voxels = made(kind, model, y)
+    trace = pyro.poutine.trace(guide).get_trace(voxels)
+    trace.compute_log_prob()
+    site = trace.nodes["z"]
+    q = guide.z_dist(voxels) if kind.__name__ != "Structured" else guide.components(voxels, guide.steps)
+    torch.testing.assert_close(site["log_prob"], q.log_prob(site["value"]), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("pair", [toy, stick_model])
+@EVERY
+def test_every_weight_is_trained(kind, pair):
+    model, y = pair()
+    guide, voxels = made(kind, model, y)
+    torch.manual_seed(0)
+    model.prior.elbo().differentiable_loss(model, guide, voxels).backward()
+    for name, parameter in guide.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        # one class has no weight to correct
+        if not (kind.__name__ == "Structured" and name.endswith("bias")):
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@EVERY
+def test_a_voxel_alone_is_treated_as_among_others(kind):
+    model, y = stick_model()
+    guide, voxels = made(kind, model, y)
+    few = guide.z_dist(guide.prepare(y[[7, 3]]))
+    among = guide.z_dist(voxels)
+    torch.testing.assert_close(few.loc, among.loc[[7, 3]], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(few.scale_tril, among.scale_tril[[7, 3]], rtol=1e-2, atol=1e-3)
+
+
+@EVERY
+def test_weights_saved_and_loaded_answer_the_same(kind):
+    model, y = toy()
+    guide, voxels = made(kind, model, y)
+    torch.manual_seed(5)
+    other = kind(model, 8, width=16)
+    other.load_state_dict(guide.state_dict())
+    ours, theirs = guide.z_dist(voxels), other.z_dist(voxels)
+    assert torch.equal(ours.loc, theirs.loc)
+    assert torch.equal(ours.scale_tril, theirs.scale_tril)
+
+
+def test_a_map_started_guide_starts_as_the_laplace_approximation():
+    model, y = stick_model()
+    guide, voxels = made(MapStarted, model, y)
+    torch.nn.init.zeros_(guide.network[-1].weight)
+    q = guide.z_dist(voxels)
+    torch.testing.assert_close(q.loc.squeeze(-2), voxels.mode)
+    torch.testing.assert_close(q.scale_tril.squeeze(-3), voxels.scale_tril)
+
+
+def test_a_map_started_guide_refuses_a_networks_latents():
+    model = VoxelModel(quadratic_model().signal, StandardNormal(3), NetworkDecoder(3), RicianLikelihood())
+    with pytest.raises(InputError, match="needs the identity decoder"):
+        MapStarted(model, 8)
+
+
+def test_an_encoder_starts_narrow_and_knows_covariances_unless_told_not_to():
+    model, y = toy()
+    guide, voxels = made(Encoder, model, y)
+    assert guide.z_dist(voxels).component_sd().max() < 0.5
+    diagonal = Encoder(model, 8, width=16, diagonal=True)
+    off = diagonal.z_dist(voxels).scale_tril.squeeze(-3)
+    assert torch.equal(off, torch.diag_embed(off.diagonal(dim1=-2, dim2=-1)))
+
+
+def test_tril_from_covers_correlations_of_any_sign():
+    tril = tril_from(torch.tensor([[0.0, 0.7, -3.0], [0.0, 0.7, 3.0]]), 2)
+    covariance = tril @ tril.mT
+    assert covariance[0, 0, 1] < -0.8
+    assert covariance[1, 0, 1] > 0.8
+    assert torch.isfinite(tril_from(torch.tensor([[1e4, -1e4, 1e4]]), 2)).all()
+
+
+def test_features_are_standardised_and_outliers_pulled_in():
+    y = 5 + 2 * torch.randn(500, 3)
+    features = Features(3, 0)
+    features.fit(Voxels(y))
+    seen = features(Voxels(y))
+    torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.ones(3), atol=2e-2, rtol=0)
+    assert features(Voxels(torch.full((1, 3), 1e6))).max() == 5
+    constant = Features(1, 0)
+    constant.fit(Voxels(torch.ones(10, 1)))
+    assert torch.isfinite(constant(Voxels(torch.ones(10, 1)))).all()
+
+
+def test_with_a_direction_the_mode_stands_for_the_measurements():
+    model, y = stick_model()
+    guide, voxels = made(Encoder, model, y)
+    assert guide.features.size == 2 * 5
+    # turning head and gradients together changes nothing a network could see
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))[0]
+    turned = BoundSignal(BallStick, type(ACQ)(bval=ACQ.bval, bvec=ACQ.bvec @ turn.mT))
+    other = VoxelModel(turned, StandardNormal(3, 2), IdentityDecoder(3, 2), RicianLikelihood(), 0.03)
+    seen = guide.features(other.prepare(y, mode=True))
+    torch.testing.assert_close(seen[:, :3], guide.features(voxels)[:, :3], atol=0.05, rtol=0)

@@ -1,0 +1,132 @@
+"""Laplace modes of each class: exact where the signal is linear."""
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from pyroqmri.guides import Structured
+from pyroqmri.priors import Hierarchical, Mixture
+from pyroqmri.svi import Training, fit_svi
+from tests.helpers import DESIGN, SIGMA, quadratic_data, quadratic_model, quadratic_posterior
+
+LOC = torch.tensor([[1.0, 0.5, -0.5], [-1.0, 0.0, 1.0]])
+SD = torch.tensor([0.4, 0.6])
+WEIGHTS = torch.tensor([0.3, 0.7])
+
+
+def two_classes(n: int, seed: int = 0) -> torch.Tensor:
+    """Measurements ``(n, 8)``, the first 30 % of the first class."""
+    first = round(0.3 * n)
+    parts = [quadratic_data(k, seed + i, LOC[i], SD[i] * torch.eye(3)) for i, k in enumerate((first, n - first))]
+    return torch.cat(parts)
+
+
+def known_mixture(given: torch.Tensor | None = None) -> Mixture:
+    prior = Mixture(3, classes=2 if given is None else 1, given=given)
+    covariance = SD.square()[:, None, None] * torch.eye(3)
+    prior.update(WEIGHTS, LOC, covariance)
+    return prior
+
+
+def exact(guide: Structured) -> Structured:
+    torch.nn.init.zeros_(guide.network[-1].weight)
+    return guide
+
+
+def exact_evidence(y: torch.Tensor) -> torch.Tensor:
+    """Log of weight times marginal likelihood of each class ``(N, 2)``."""
+    covariance = [DESIGN @ DESIGN.mT * sd**2 + SIGMA**2 * torch.eye(8) for sd in SD]
+    marginals = [MultivariateNormal(m @ DESIGN.mT, c).log_prob(y) for m, c in zip(LOC, covariance, strict=True)]
+    return torch.stack(marginals, -1) + WEIGHTS.log()
+
+
+GIVEN = torch.stack([LOC[1], SD[1].expand(3)])[None]
+CASES = pytest.mark.parametrize("given", [None, GIVEN], ids=["learned", "given"])
+
+
+@CASES
+def test_before_training_it_is_the_exact_posterior_of_a_linear_signal(given):
+    y = two_classes(100)
+    model = quadratic_model(known_mixture(given))
+    guide = exact(Structured(model, 8))
+    q = guide.z_dist(guide.prepare(y))
+    torch.testing.assert_close(q.probs, exact_evidence(y).softmax(-1), atol=2e-3, rtol=0)
+    for k in range(2):
+        loc, covariance = quadratic_posterior(y, LOC[k], SD[k] ** 2 * torch.eye(3))
+        torch.testing.assert_close(q.loc[:, k], loc, atol=3e-3, rtol=0)
+        found = q.scale_tril[:, k] @ q.scale_tril[:, k].mT
+        torch.testing.assert_close(found, covariance.expand(100, 3, 3), atol=1e-4, rtol=1e-2)
+
+
+@CASES
+def test_the_enumerated_objective_is_the_evidence(given):
+    y = two_classes(100)
+    model = quadratic_model(known_mixture(given))
+    guide = exact(Structured(model, 8))
+    guide.steps = 12
+    voxels = guide.prepare(y)
+    loss = model.prior.elbo().differentiable_loss(model, guide, voxels)
+    trace = pyro.poutine.trace(model.prior.population).get_trace()
+    trace.compute_log_prob()
+    density = trace.nodes["hyperprior"]["log_prob_sum"]
+    # an exact posterior makes the bound the evidence, whatever was drawn
+    assert float((-loss - density).detach()) / 100 == pytest.approx(
+        float(exact_evidence(y).logsumexp(-1).mean()), abs=0.01
+    )
+
+
+def test_its_start_finds_the_classes():
+    y = two_classes(2000)
+    model = quadratic_model(Mixture(3, classes=2))
+    guide = Structured(model, 8)
+    voxels = guide.prepare(y)
+    model.start(voxels)
+    guide.start(voxels)
+    log_weights, loc, tril = (t.detach() for t in model.prior.classes())
+    order = loc[:, 0].argsort(descending=True)
+    # 600 and 1,400 voxels: standard errors near .03 for means, 3 % for sds, .01 for weights
+    torch.testing.assert_close(loc[order], LOC, atol=0.12, rtol=0)
+    torch.testing.assert_close(log_weights.exp()[order], WEIGHTS, atol=0.05, rtol=0)
+    torch.testing.assert_close(tril.square().sum(-1).sqrt()[order], SD[:, None].expand(2, 3), rtol=0.15, atol=0)
+
+
+@pytest.mark.slow
+def test_training_keeps_what_the_start_found_and_gains():
+    y = two_classes(2000)
+    model = quadratic_model(Mixture(3, classes=2))
+    guide = Structured(model, 8, width=16)
+    voxels = guide.prepare(y)
+    model.start(voxels)
+    guide.start(voxels)
+    trace = fit_svi(model, guide, voxels, Training(steps=200, batch_size=256, held_out=200))
+    assert trace.held_out[-1] <= trace.held_out[0] + 0.02
+    evidence = float(exact_evidence(y).logsumexp(-1).mean())
+    assert -trace.held_out[-1] == pytest.approx(evidence, abs=0.3)
+    q = guide.z_dist(voxels)
+    order = model.prior.loc[:, 0].argsort(descending=True)
+    assert (q.probs.detach()[:, order] - exact_evidence(y).softmax(-1)).abs().mean() < 0.03
+
+
+def test_with_one_class_it_follows_a_hierarchical_population():
+    loc, covariance = torch.tensor([0.5, -0.5, 0.0]), torch.diag(torch.tensor([0.25, 0.5, 1.0]))
+    prior = Hierarchical(3)
+    prior.update(torch.ones(1), loc[None], covariance[None])
+    model = quadratic_model(prior)
+    guide = exact(Structured(model, 8))
+    y = quadratic_data(50)
+    q = guide.z_dist(guide.prepare(y))
+    torch.testing.assert_close(q.mean, quadratic_posterior(y, loc, covariance)[0], atol=3e-3, rtol=0)
+
+
+def test_given_classes_stay_what_they_are():
+    y = two_classes(400)
+    model = quadratic_model(Mixture(3, classes=1, given=GIVEN))
+    guide = Structured(model, 8, width=16)
+    voxels = guide.prepare(y)
+    model.start(voxels)
+    guide.start(voxels)
+    fit_svi(model, guide, voxels, Training(steps=20, batch_size=128))
+    _, loc, tril = model.prior.classes()
+    torch.testing.assert_close(loc[1].detach(), LOC[1], rtol=0, atol=0)
+    torch.testing.assert_close(tril[1].detach(), SD[1] * torch.eye(3))
+    torch.testing.assert_close(loc[0].detach(), LOC[0], atol=0.25, rtol=0)
