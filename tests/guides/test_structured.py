@@ -1,5 +1,6 @@
 """Laplace modes of each class: exact where the signal is linear."""
 
+import pyro
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
