@@ -20,7 +20,7 @@ _SIGMA_FROM = {
     "learn": "learned with the model",
 }
 _S0 = {
-    "measured": "each voxel is divided by the mean of its own volumes without encoding",
+    "measured": "each voxel is divided by its own level without encoding (b0)",
     "inferred": "a free parameter of every voxel",
 }
 _PAPERS = {
