@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
@@ -48,8 +49,9 @@ def noise_level(y: Tensor, acq: Acquisition, sigma: Any, preparation: Preparatio
     level = torch.as_tensor(sigma, dtype=torch.float32)
     if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
         raise InputError(f"sigma must be one number or one a voxel ({len(y)},), got shape {tuple(level.shape)}")
-    if not bool((level > 0).all()):
-        raise InputError(f"sigma must be above zero everywhere, got {float(level.min()):g}")
+    wrong = level[~((level > 0) & level.isfinite())]
+    if len(wrong):
+        raise InputError(f"sigma must be finite and above zero everywhere, got {float(wrong[0]):g}")
     if level.dim() == 0:
         return NoiseLevel(float(level), "given", "the noise level was given")
     return NoiseLevel(level, "given", "a noise map was given; the number is its median")
@@ -80,7 +82,7 @@ def _residual(y: Tensor, acq: Acquisition, preparation: Preparation, signal: Bou
     residual = voxels.y - signal(signal.constrain(mode.z, frame), voxels.inputs)
     reference = batch.reference[:: max(1, len(batch.voxels) // _RESIDUAL_VOXELS)]
     # the median of chi-squared over its mean, so that misfitted voxels do not count
-    share = torch.distributions.Chi2(torch.tensor(float(n_free))).sample(torch.Size([100_001])).median() / n_free
+    share = chi2.median(n_free) / n_free
     variance = (residual.square().sum(-1) * reference.square() / n_free).median() / share
     return NoiseLevel(
         float(variance.sqrt()), "residual", "no repeats to estimate noise from: residuals of least squares were pooled"
