@@ -63,27 +63,35 @@ def safe_cholesky(matrix: Tensor) -> Tensor:
     return factor
 
 
-def expand(
-    simulate: Callable[[Tensor], Tensor], likelihood: HasInformation, voxels: Voxels, z: Tensor
-) -> Expansion:
+def jacobian(simulate: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Values ``(..., M)`` of ``simulate`` at ``z`` ``(..., L)`` and their derivatives ``(..., M, L)``.
+
+    ``simulate`` acts on each voxel alone. Two reverse passes make a forward one:
+    the pullback of a dummy cotangent is linear in it, and its own gradient is a
+    column. Forward mode says the same and, in torch 2.13, spends milliseconds a call in Python.
+    """
+    with torch.enable_grad():
+        at = z.detach().requires_grad_()
+        values = simulate(at)
+        cotangent = torch.zeros_like(values, requires_grad=True)
+        (pulled,) = torch.autograd.grad(values, at, cotangent, create_graph=True)
+        columns = [
+            torch.autograd.grad(pulled[..., i].sum(), cotangent, retain_graph=True)[0] for i in range(z.shape[-1])
+        ]
+    return values.detach(), torch.stack(columns, -1)
+
+
+def expand(simulate: Callable[[Tensor], Tensor], likelihood: HasInformation, voxels: Voxels, z: Tensor) -> Expansion:
     """Value, gradient and Fisher information at latents ``z`` ``(..., N, L)`` of the log-likelihood of ``simulate(z)``.
 
-    ``simulate`` acts on each voxel alone, so L forward-mode products give the
-    whole Jacobian; the score and the information of single measurements are closed forms.
+    The score and the information of single measurements are closed forms.
     """
-    n_latents = z.shape[-1]
-    basis = torch.eye(n_latents, dtype=z.dtype, device=z.device).view(n_latents, *(1,) * (z.dim() - 1), n_latents)
-
-    def column(tangent: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(simulate, (z,), (tangent,))
-
-    signal, jacobian = torch.func.vmap(column, out_dims=(None, -1))(basis.expand(n_latents, *z.shape))
+    signal, slope = jacobian(simulate, z)
     log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.sigma)
     if voxels.weights is not None:
         log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
-    gradient = (score.unsqueeze(-2) @ jacobian).squeeze(-2)
-    information = jacobian.mT @ (fisher.unsqueeze(-1) * jacobian)
-    return Expansion(log_prob.sum(-1), gradient, information)
+    gradient = (score.unsqueeze(-2) @ slope).squeeze(-2)
+    return Expansion(log_prob.sum(-1), gradient, slope.mT @ (fisher.unsqueeze(-1) * slope))
 
 
 def find_mode(

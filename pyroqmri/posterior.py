@@ -1,6 +1,8 @@
 """What a fit says about some voxels."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -8,12 +10,14 @@ import torch
 from torch import Tensor
 
 from pyroqmri.data import AT_BOUND, FINE, MISFIT, Batch
-from pyroqmri.distributions import normal_points
+from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.guides import Guide
 from pyroqmri.parameter import Parameter
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals import BoundSignal
+from pyroqmri.start import CHUNK
 from pyroqmri.voxel_model import VoxelModel
+from pyroqmri.voxels import Voxels
 
 CHUNK_VALUES = 4_000_000  # numbers that a chunk's largest array may hold
 QUANTILES = (0.05, 0.95)
@@ -100,15 +104,18 @@ class Posterior(Estimates):
     ) -> None:
         super().__init__(model.signal, batch)
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
-        self._prepared: dict[int, Any] = {}
 
-    def _chunks(self, n_per_voxel: int):
-        n = max(1, min(8192, CHUNK_VALUES // n_per_voxel))
+    def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, GaussianMixture]]:
+        """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
+        n = max(1, CHUNK_VALUES // n_per_voxel)
         device = self.model.sigma.device
-        for i in range(0, len(self.batch.voxels), n):
-            yield self.batch.voxels[i : i + n].to(device)
+        for i in range(0, len(self.batch.voxels), CHUNK):
+            voxels = self.guide.prepare(self.batch.voxels[i : i + CHUNK].to(device))
+            q = self.guide.z_dist(voxels)
+            for j in range(0, len(voxels), n):
+                yield voxels[j : j + n], q[j : j + n]
 
-    def _theta(self, z: Tensor, voxels: Any) -> dict[str, Tensor]:
+    def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         theta = self.rescale(self.model.theta(z, voxels))
         return theta | self.signal.signal.derived(theta)
 
@@ -121,17 +128,15 @@ class Posterior(Estimates):
         done = 0
         n_measurements = self.batch.voxels.y.shape[1]
         with progress_bar("posterior", len(self.batch.voxels), self.progress) as report:
-            for chunk in self._chunks(self.n_draws * (n_measurements // 8 + 8)):
-                parts.append(self._summarise(chunk, points))
-                done += len(chunk)
+            for voxels, q in self._chunks(16 * n_measurements + 8 * self.n_draws):
+                parts.append(self._summarise(voxels, q, points))
+                done += len(voxels)
                 report(done)
         if not parts:
             raise ValueError("no voxel could be fitted: see status")
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
-    def _summarise(self, chunk: Any, points: Tensor) -> dict[str, Tensor]:
-        voxels = self.guide.prepare(chunk)
-        q = self.guide.z_dist(voxels)
+    def _summarise(self, voxels: Voxels, q: GaussianMixture, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._theta(z, voxels)
         out = {"ppc": self._ppc(z[:: max(1, self.n_draws // 16)], voxels)}
@@ -153,7 +158,7 @@ class Posterior(Estimates):
             out[f"{QUANTILES[0]} {name}"], out[f"{QUANTILES[1]} {name}"] = low, high
         return {k: v.cpu() for k, v in out.items()}
 
-    def _ppc(self, z: Tensor, voxels: Any) -> Tensor:
+    def _ppc(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Posterior predictive p-value of the standardised residual sum of squares, ``(n,)``.
 
         For given parameters replicated residuals are close to chi-squared, so only
@@ -179,14 +184,14 @@ class Posterior(Estimates):
 
     def quantile(self, q):
         """Posterior quantile of each quantity ``(N,)``."""
-        if q in QUANTILES:
-            return self._get(str(q))
+        for kept in QUANTILES:
+            if math.isclose(q, kept):
+                return self._get(str(kept))
         points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
         parts: list[dict[str, Tensor]] = []
         with torch.no_grad():
-            for chunk in self._chunks(8 * self.n_draws):
-                voxels = self.guide.prepare(chunk)
-                theta = self._theta(self.guide.z_dist(voxels).transport(points), voxels)
+            for voxels, z_dist in self._chunks(8 * self.n_draws):
+                theta = self._theta(z_dist.transport(points), voxels)
                 parts.append({k: torch.quantile(theta[k], q, dim=0).cpu() for k in self.names})
         return {name: self.scatter(torch.cat([p[name] for p in parts])) for name in self.names}
 
@@ -195,9 +200,8 @@ class Posterior(Estimates):
         parts: list[dict[str, Tensor]] = []
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            for chunk in self._chunks(8 * n):
-                voxels = self.guide.prepare(chunk)
-                theta = self._theta(self.guide.z_dist(voxels).sample(torch.Size([n])), voxels)
+            for voxels, q in self._chunks(8 * n):
+                theta = self._theta(q.sample(torch.Size([n])), voxels)
                 parts.append({k: v.movedim(0, 1).cpu() for k, v in theta.items() if v.dim() > 1})
         return {k: self.scatter(torch.cat([p[k] for p in parts])).movedim(1, 0) for k in parts[0]}
 
@@ -206,9 +210,8 @@ class Posterior(Estimates):
         parts = []
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            for chunk in self._chunks(n * self.batch.voxels.y.shape[1]):
-                voxels = self.guide.prepare(chunk)
-                signal = self.model.simulate(self.guide.z_dist(voxels).sample(torch.Size([n])), voxels)
+            for voxels, q in self._chunks(n * self.batch.voxels.y.shape[1]):
+                signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
                 parts.append(self.model.likelihood.information(signal, voxels.y, voxels.sigma).log_prob.movedim(0, 1).cpu())
         return self.scatter(torch.cat(parts)).movedim(1, 0)
 

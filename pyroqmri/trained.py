@@ -65,12 +65,12 @@ class Fit:
     @property
     def sigma(self) -> float:
         """Noise level used, or learned, in the scan's units."""
-        return self.noise.sigma * float(self.likelihood.factor)
+        return self.noise.sigma * float(self.likelihood.factor.detach())
 
     @property
     def sigma_record(self) -> dict[str, Any]:
         """Where the noise level came from; ``learned_factor`` is None unless it was learned."""
-        learned = float(self.likelihood.factor) if self.likelihood.log_factor.requires_grad else None
+        learned = float(self.likelihood.factor.detach()) if self.likelihood.log_factor.requires_grad else None
         return {"value": self.sigma, "method": self.noise.method, "note": self.noise.note, "learned_factor": learned}
 
     @property

@@ -49,6 +49,10 @@ class GaussianMixture(TorchDistribution):
         super(GaussianMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)
         return new
 
+    def __getitem__(self, index: slice) -> "GaussianMixture":
+        """The mixtures at ``index`` of the first batch axis."""
+        return GaussianMixture(self.logits[index], self.loc[index], self.scale_tril[index])
+
     @property
     def probs(self) -> Tensor:
         """Weights ``(..., C)``."""

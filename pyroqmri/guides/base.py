@@ -73,11 +73,16 @@ class GaussianGuide(Guide):
 
 
 def tril_from(raw: Tensor, n_latents: int) -> Tensor:
-    """Lower-triangular factors ``(..., L, L)`` with positive diagonal, of free coordinates ``(..., L (L + 1) / 2)``."""
+    """Cholesky factors ``(..., L, L)`` of free coordinates ``(..., L (L + 1) / 2)``: log sds, then correlations.
+
+    Rows have unit length before the sds scale them, and neither may run off: the
+    density is evaluated by a triangular solve, which in float32 forgives no worse condition.
+    """
     i, j = torch.tril_indices(n_latents, n_latents, -1)
-    tril = torch.diag_embed(raw[..., :n_latents].exp())
-    tril[..., i, j] = raw[..., n_latents:]
-    return tril
+    rows = torch.eye(n_latents, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
+    rows[..., i, j] = raw[..., n_latents:].clamp(-4, 4)
+    unit = rows / rows.norm(dim=-1, keepdim=True)
+    return raw[..., :n_latents].clamp(-8, 3).exp().unsqueeze(-1) * unit
 
 
 def perceptron(n_in: int, width: int, depth: int, n_out: int, last_scale: float = 1.0) -> nn.Sequential:

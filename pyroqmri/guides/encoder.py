@@ -46,6 +46,6 @@ class Encoder(GaussianGuide):
     def z_dist(self, voxels):
         out = self.network(self.features(voxels))
         n = self.model.n_latents
-        raw = out[..., n:].clamp(-8, 8) - self.first_shift
-        tril = raw.exp().diag_embed() if self.diagonal else tril_from(raw, n)
+        raw = out[..., n:] - self.first_shift
+        tril = raw.clamp(-8, 3).exp().diag_embed() if self.diagonal else tril_from(raw, n)
         return GaussianMixture.single(out[..., :n], tril)

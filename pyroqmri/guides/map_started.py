@@ -38,4 +38,4 @@ class MapStarted(GaussianGuide):
         out = self.network(self.features(voxels))
         n = self.model.n_latents
         shift = (voxels.scale_tril @ out[..., :n, None]).squeeze(-1)
-        return GaussianMixture.single(voxels.mode + shift, voxels.scale_tril @ tril_from(out[..., n:].clamp(-8, 8), n))
+        return GaussianMixture.single(voxels.mode + shift, voxels.scale_tril @ tril_from(out[..., n:], n))

@@ -86,7 +86,7 @@ class Structured(Guide):
         out = self.network(self._features(modes.z, tril, logits, population))
         n = self.model.n_latents
         loc = modes.z + (tril @ out[..., :n, None]).squeeze(-1)
-        scale = tril @ tril_from(out[..., n:-1].clamp(-8, 8), n)
+        scale = tril @ tril_from(out[..., n:-1], n)
         order = (loc.movedim(0, 1), scale.movedim(0, 1))
         return GaussianMixture((logits + out[..., -1]).movedim(0, 1), *order)
 
