@@ -34,7 +34,6 @@ def test_a_shipped_recipe_goes_to_toml_and_back(name, tmp_path):
 
 @EVERY
 def test_a_shipped_recipe_builds_what_it_names(name):
-
     recipe, acq = load_recipe(name), shells(2, 6, 1.0, 2.0)
     preparation = Preparation("measured", 1.0, True, True)
     likelihood = build_likelihood(recipe, acq, preparation)
