@@ -135,7 +135,7 @@ def test_chunks_change_nothing(monkeypatch):
     found = parts.mean["a"], parts.sd["b"], parts.quantile(0.3)["c"], parts.ppc
     # modes are searched until all of a chunk have converged: a hundredth of the sd
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=0.02 * float(whole.sd["a"].min()))
+        torch.testing.assert_close(one, other, rtol=0.01, atol=0.02 * float(whole.sd["a"].min()))
 
 
 def test_the_predictive_p_value_is_uniform_under_the_model_and_small_under_another():
