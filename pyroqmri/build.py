@@ -1,14 +1,18 @@
 """From a recipe and data to the objects it names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.data import Preparation
 from pyroqmri.decoders import DECODERS
+from pyroqmri.errors import InputError
 from pyroqmri.guides import GUIDES, Guide
 from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
-from pyroqmri.priors import PRIORS
+from pyroqmri.priors import PRIORS, Mixture
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
@@ -31,11 +35,39 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
     """The Pyro pair that the recipe names."""
     n_direction = signal.n_latents - signal.n_tissue
     decoder = _make(DECODERS, recipe, "decoder", signal.n_tissue, n_direction)
-    prior = _make(PRIORS, recipe, "prior", decoder.n_tissue_latents, n_direction)
+    prior = _make(PRIORS, recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
     model = VoxelModel(signal, prior, decoder, likelihood, sigma)
     n_measurements = len(signal.acquisition)
     return model, _make(GUIDES, recipe, "guide", model, n_measurements)
 
 
-def _make(registry: Mapping[str, Any], recipe: Recipe, table: str, *arguments: Any) -> Any:
-    return registry[recipe.kind(table)](*arguments, **recipe.table(table))
+def _make(registry: Mapping[str, Any], recipe: Recipe, table: str, *arguments: Any, **given: Any) -> Any:
+    return registry[recipe.kind(table)](*arguments, **recipe.table(table), **given)
+
+
+def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:
+    """Given tissue classes as means and standard deviations of the unconstrained parameters, ``(G, 2, P)``."""
+    classes = recipe.tables.get("given", {})
+    if not classes:
+        return {}
+    if PRIORS[recipe.kind("prior")] is not Mixture or recipe.kind("decoder") != "identity":
+        raise InputError("given tissue classes need prior mixture and decoder identity, as in hierarchical_mixture")
+    return {"given": torch.stack([_given_class(name, table, signal) for name, table in classes.items()])}
+
+
+def _given_class(name: str, table: Any, signal: BoundSignal) -> Tensor:
+    wanted = [p.name for p in signal.tissue]
+    if not isinstance(table, Mapping) or sorted(table) != sorted(wanted):
+        raise InputError(f"given class {name!r} must state mean and sd of each of {', '.join(wanted)}, got {table!r}")
+    loc, sd = [], []
+    for p in signal.tissue:
+        pair = table[p.name]
+        if not (isinstance(pair, Sequence) and len(pair) == 2 and p.lower < pair[0] < p.upper and pair[1] > 0):
+            raise InputError(
+                f"given class {name!r}: {p.name} must be [mean, sd] with the mean inside "
+                f"{p.lower:g}..{p.upper:g} {p.unit} and sd above zero, got {pair!r}"
+            )
+        u = p.unconstrain(torch.tensor(float(pair[0])))
+        loc.append(u)
+        sd.append(float(pair[1]) / p.slope(u))
+    return torch.stack([torch.stack(loc), torch.stack(sd)])

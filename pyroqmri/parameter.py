@@ -38,6 +38,10 @@ class Parameter:
         """Map unconstrained values of any shape into the bounds."""
         return self.lower + (self.upper - self.lower) * torch.special.ndtr(u)
 
+    def slope(self, u: Tensor) -> Tensor:
+        """Derivative of :meth:`constrain`."""
+        return (self.upper - self.lower) * torch.exp(-u.square() / 2) / math.sqrt(2 * math.pi)
+
     def unconstrain(self, value: Tensor) -> Tensor:
         """Map values inside the bounds back; values at a bound give a finite number."""
         p = (value - self.lower) / (self.upper - self.lower)

@@ -15,7 +15,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.estimators import Search
 from pyroqmri.guides import GUIDES
 from pyroqmri.likelihoods import LIKELIHOODS
-from pyroqmri.priors import PRIORS
+from pyroqmri.priors import PRIORS, Mixture
 from pyroqmri.svi import Training
 
 _KINDS: dict[str, Mapping[str, type]] = {"prior": PRIORS, "decoder": DECODERS, "guide": GUIDES, "likelihood": LIKELIHOODS}
@@ -23,7 +23,7 @@ _SETTINGS: dict[str, type] = {"training": Training, "search": Search}
 _DATA = {"average": "auto"}
 # what the data decide, so no recipe states it
 _FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "given"}
-_TABLES = {"voxel_model": ("prior", "decoder", "guide", "likelihood", "training"), "point": ("likelihood", "search")}
+_TABLES = {"voxel_model": ("prior", "decoder", "guide", "likelihood", "training", "given"), "point": ("likelihood", "search")}
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Recipe:
         for table, entries in self.tables.items():
             if table not in allowed:
                 raise InputError(_unknown("table", table, allowed, self.name))
+            if table == "given":
+                continue  # names of tissues and of the signal's parameters: checked where the signal is known
             known = self._known(table)
             for key, value in entries.items():
                 if key not in known:
@@ -98,6 +100,15 @@ class Recipe:
             raise InputError(_unknown(f"kind of {table}", kind, _KINDS[table], self.name))
         signature = inspect.signature(_KINDS[table][kind]).parameters
         return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of a mixture's classes, learned ones first; None for a prior without classes."""
+        if "prior" not in self.tables or not issubclass(PRIORS[self.kind("prior")], Mixture):
+            return None
+        default = inspect.signature(Mixture).parameters["classes"].default
+        n = self.table("prior").get("classes", default)
+        return (*(f"class {i + 1}" for i in range(n)), *self.tables.get("given", {}))
 
     def to_toml(self) -> str:
         """The recipe as a file's text."""

@@ -128,6 +128,7 @@ class SVILoop:
         t = self.training
         for group in self.optimizer.param_groups:
             group["lr"] = group["first_lr"] * t.lr_decay ** (self.step / t.steps)
+        self.model.prior.anneal(self.step / t.steps)
         n = len(self.voxels)
         index = torch.randint(n, (min(t.batch_size, n),), generator=self.generator).to(self.voxels.y.device)
         batch = self.voxels[index]

@@ -1,7 +1,7 @@
 """From measurements to a fit, and from a fit to posteriors."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,7 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
+    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     inputs: Mapping[str, Any] | None = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
@@ -158,6 +159,9 @@ def fit(
         Recipe entries to change, ``{"training.steps": 2000}``.
     fixed, tied
         Parameters held at a value, or equal to another parameter.
+    given
+        Tissue classes of a mixture that are known beforehand: mean and sd of each parameter,
+        ``{"free_water": {"D": (3.0, 0.1), "K": (0.0, 0.1)}}``.
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
     progress, checkpoint, resume
@@ -173,32 +177,54 @@ def fit(
     begin = time.monotonic()
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
-    changes = dict({} if settings is None else settings)
-    if likelihood is not None:
-        if likelihood not in LIKELIHOODS:
-            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
-        changes["likelihood.kind"] = likelihood
-    plan = load_recipe(recipe, changes)
-    if isinstance(sigma, str) and sigma == "learn":
-        plan = plan.with_settings({"likelihood.learn": True})
+    plan = plan_recipe(recipe, settings, likelihood, sigma, given)
     y = as_tensor(y)
     average = plan.tables.get("data", {}).get("average", "auto")
-    preparation = prepare_for(
-        SIGNALS[signal], acquisition, y, s0=s0, average=average, magnitude=plan.kind("likelihood") == "rician"
-    )
-    bound = build_signal(signal, acquisition, preparation, dict({} if fixed is None else fixed), dict({} if tied is None else tied))
+    magnitude = plan.kind("likelihood") == "rician"
+    preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, average=average, magnitude=magnitude)
+    bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied))
     noise = noise_level(y, acquisition, sigma, preparation, bound)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, as_inputs(inputs))
-    parts = build_likelihood(plan, acquisition, preparation)
     result = Fit(
-        plan, signal, acquisition, preparation, noise, bound, parts, None, None, bound.fixed, bound.tied, seed,
+        recipe=plan,
+        signal_name=signal,
+        acquisition=acquisition,
+        preparation=preparation,
+        noise=noise,
+        signal=bound,
+        likelihood=build_likelihood(plan, acquisition, preparation),
+        model=None,
+        guide=None,
+        fixed=bound.fixed,
+        tied=bound.tied,
+        seed=seed,
         n_voxels=len(batch.voxels),
-    )  # fmt: skip
+    )
     result.seconds["prepare"] = time.monotonic() - begin
     if plan.estimator == "voxel_model":
         path = None if checkpoint is None else Path(checkpoint)
         _train(result, batch, pick_device(device), path, resume, progress)
     return result
+
+
+def plan_recipe(
+    recipe: str | Path | Recipe,
+    settings: Mapping[str, Any] | None = None,
+    likelihood: str | None = None,
+    sigma: Any = None,
+    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Recipe:
+    """The recipe with everything that a call of :func:`fit` changes in it; fails before any data are read."""
+    changes = as_dict(settings)
+    if likelihood is not None:
+        if likelihood not in LIKELIHOODS:
+            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
+        changes["likelihood.kind"] = likelihood
+    if isinstance(sigma, str) and sigma == "learn":
+        changes["likelihood.learn"] = True
+    for name, table in as_dict(given).items():
+        changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
+    return load_recipe(recipe, changes)
 
 
 def _train(
@@ -250,6 +276,11 @@ def pick_device(name: str) -> torch.device:
 def as_tensor(y: Any) -> Tensor:
     """Measurements as a float32 tensor, without a copy where it can be."""
     return y.float() if isinstance(y, Tensor) else torch.from_numpy(np.asarray(y, dtype=np.float32))
+
+
+def as_dict(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy as a dict; nothing is an empty one."""
+    return {} if given is None else dict(given)
 
 
 def as_inputs(inputs: Mapping[str, Any] | None) -> dict[str, Tensor]:

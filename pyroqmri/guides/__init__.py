@@ -3,8 +3,24 @@
 from pyroqmri.guides.base import GaussianGuide, Guide
 from pyroqmri.guides.encoder import Encoder
 from pyroqmri.guides.map_started import MapStarted
+from pyroqmri.guides.mixture_encoder import MixtureEncoder, RelaxedEncoder
 from pyroqmri.guides.structured import Structured
 
-GUIDES: dict[str, type[Guide]] = {"encoder": Encoder, "map_started": MapStarted, "structured": Structured}
+GUIDES: dict[str, type[Guide]] = {
+    "encoder": Encoder,
+    "map_started": MapStarted,
+    "mixture_encoder": MixtureEncoder,
+    "relaxed_encoder": RelaxedEncoder,
+    "structured": Structured,
+}
 
-__all__ = ["GUIDES", "Encoder", "GaussianGuide", "Guide", "MapStarted", "Structured"]
+__all__ = [
+    "GUIDES",
+    "Encoder",
+    "GaussianGuide",
+    "Guide",
+    "MapStarted",
+    "MixtureEncoder",
+    "RelaxedEncoder",
+    "Structured",
+]

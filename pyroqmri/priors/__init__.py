@@ -3,8 +3,23 @@
 from pyroqmri.priors.base import GaussianPrior, Population, Prior
 from pyroqmri.priors.hierarchical import Hierarchical
 from pyroqmri.priors.mixture import Mixture
+from pyroqmri.priors.relaxed import RelaxedMixture
 from pyroqmri.priors.standard_normal import StandardNormal
 
-PRIORS: dict[str, type[Prior]] = {"standard_normal": StandardNormal, "hierarchical": Hierarchical, "mixture": Mixture}
+PRIORS: dict[str, type[Prior]] = {
+    "standard_normal": StandardNormal,
+    "hierarchical": Hierarchical,
+    "mixture": Mixture,
+    "relaxed_mixture": RelaxedMixture,
+}
 
-__all__ = ["PRIORS", "GaussianPrior", "Hierarchical", "Mixture", "Population", "Prior", "StandardNormal"]
+__all__ = [
+    "PRIORS",
+    "GaussianPrior",
+    "Hierarchical",
+    "Mixture",
+    "Population",
+    "Prior",
+    "RelaxedMixture",
+    "StandardNormal",
+]
