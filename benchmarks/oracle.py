@@ -39,6 +39,8 @@ class Exact:
         Posterior probability of each class, ``(N, C)``.
     n_effective
         ``(N,)`` effective number of random draws; infinite for grids.
+    direction
+        Mean axes ``(N, 3)`` of a signal with a direction.
     """
 
     mean: dict[str, Array]
@@ -47,6 +49,7 @@ class Exact:
     log_evidence: Array
     responsibilities: Array
     n_effective: Array
+    direction: Array | None = None
 
 
 def msdki_signal(bval: Array, D: Array, K: Array) -> Array:
@@ -98,7 +101,7 @@ def ivim(
     population: Any,
     at: Mapping[str, Array] | None = None,
     nodes: tuple[int, ...] | None = None,
-    tolerance: float = 1e-2,
+    tolerance: float = 2e-2,
     chunk: int = 10,
 ) -> Exact:
     """The exact posterior of f, D_fast, D_slow, and of S0 where the population has it; otherwise S0 is 1.
@@ -125,7 +128,7 @@ def ivim(
         return total
 
     if nodes is None:
-        nodes = (14,) * len(truth.parameters)
+        nodes = (14,) * 3 if len(truth.parameters) == 3 else (10,) * len(truth.parameters)
     return _by_class(_ByClass, likelihood, len(y), truth, at, nodes, tolerance, chunk)
 
 
@@ -135,7 +138,7 @@ def _checked(y: Array, sigma: Array | float) -> tuple[Array, Array]:
 
 
 class _ByClass(Densities):
-    """Likelihood times one class's prior; a row is a voxel and a class, voxels first. Coordinates are the parameters."""
+    """Likelihood times one class's prior; a row is a voxel and a class, voxels first; coordinates are parameters."""
 
     def __init__(self, likelihood: Any, truth: Truth, voxels: Array) -> None:
         n_classes = len(truth.log_scale)

@@ -34,7 +34,7 @@ class Densities(ABC):
         return -np.inf, np.inf
 
     def parameters(self, points: Array) -> Array:
-        """Parameters ``(r, P, d)`` of points; parameter k depends on coordinates up to k and rises with coordinate k."""
+        """Parameters ``(r, P, d)`` of points; parameter k depends on coordinates up to k, and rises with the k-th."""
         return points
 
     def level(self, k: int, before: list[Array], value: Array) -> Array:
@@ -44,7 +44,7 @@ class Densities(ABC):
 
 @dataclass
 class Box:
-    """Where the mass of some rows is: ``centre`` (r, d), ``slope`` (r, d, d), ``reach`` (r, d, 2), ``log_mass`` (r,)."""
+    """Where the mass of r rows is: ``centre`` (r, d), ``slope`` (r, d, d), ``reach`` (r, d, 2), ``log_mass`` (r,)."""
 
     centre: Array
     slope: Array
@@ -102,20 +102,21 @@ def make_grid(densities: Densities, box: Box, rows: Array, nodes: tuple[int, ...
         halves.append(half)
         tail = (None,) * (len(nodes) - k - 1)
         with np.errstate(divide="ignore"):
-            log_weight = log_weight + (np.log(half)[..., None] + np.log(w))[(...,) + tail]
+            log_weight = log_weight + (np.log(half)[..., None] + np.log(w))[(..., *tail)]
     full = (len(rows), *nodes)
     points = np.stack([np.broadcast_to(c, full).reshape(len(rows), -1) for c in coordinates], -1)
     log_weight = np.broadcast_to(log_weight, full).reshape(len(rows), -1)
     return Grid(points, log_weight, nodes, coordinates, middles, halves, cuts)
 
 
-def locate(densities: Densities, rows: Array, n: int = 14, rounds: int = 48) -> Box:
-    """Boxes around the mass of ``rows``, from coarse grids that start at ``n`` nodes an axis.
+def locate(densities: Densities, rows: Array, rounds: int = 48) -> Box:
+    """Boxes around the mass of ``rows``, from coarse grids that start at 20 - 3 d nodes an axis.
 
     Raises RuntimeError when a density stays too sharp for the grids.
     """
     lower, upper = densities.lower[rows], densities.upper[rows]
     d = lower.shape[1]
+    n = 20 - 3 * d
     centre, reach = (lower + upper) / 2, np.repeat(((upper - lower) / 2)[..., None], 2, -1)
     box = Box(centre, np.zeros((len(rows), d, d)), reach, np.zeros(len(rows)))
     settled = np.zeros(len(rows), dtype=int)
@@ -127,7 +128,7 @@ def locate(densities: Densities, rows: Array, n: int = 14, rounds: int = 48) -> 
             n = int(1.4 * n)
         grid = make_grid(densities, box[todo], rows[todo], (n,) * d)
         value = densities.log_density(grid.points, rows[todo])
-        sharpness = _temper(value, grid.log_weight, 2.0**d)
+        sharpness = temper(value, grid.log_weight, 2.0**d)
         mass, mean, cov = _moments(value * sharpness[:, None] + grid.log_weight, grid.points)
         new = _fit_box(mean, cov, box.reach[todo], n)
         new.log_mass = np.where(sharpness == 1, mass, -np.inf)
@@ -137,7 +138,7 @@ def locate(densities: Densities, rows: Array, n: int = 14, rounds: int = 48) -> 
     raise RuntimeError(f"{(settled < 2).sum()} densities were not located in {rounds} rounds")
 
 
-def _temper(value: Array, log_weight: Array, wanted: float) -> Array:
+def temper(value: Array, log_weight: Array, wanted: float) -> Array:
     """The largest power up to 1 of each density with which its mass spreads over ``wanted`` nodes, ``(r,)``."""
 
     def spread(power: Array, index: Array) -> Array:
@@ -241,7 +242,7 @@ def _open_faces(value: Array, grid: Grid) -> Array:
     for k in range(len(grid.shape)):
         for side, index in enumerate((0, -1)):
             face = np.take(value, index, k + 1)
-            cut = grid.cut[k][side][(...,) + (None,) * (len(grid.shape) - k - 1)]
+            cut = grid.cut[k][side][(..., *(None,) * (len(grid.shape) - k - 1))]
             faces[:, k, side] = ((face > FACE) & ~cut).reshape(len(value), -1).any(1)
     return faces
 
@@ -260,7 +261,7 @@ def _cdf(densities: Densities, box: Box, rows: Array, grid: Grid, p: Array, k: i
         grid = make_grid(densities, box, rows, (fine, *grid.shape[1 : k + 1], *(1,) * (p.ndim - k - 2)))
     x, _ = np.polynomial.legendre.leggauss(n)
     coefficients = mass @ np.polynomial.legendre.legvander(x, n - 1) * (np.arange(n) + 0.5)
-    before = [c[(...,) + (0,) * (c.ndim - k - 1)][..., None] for c in grid.coordinates[:k]]
+    before = [c[(..., *(0,) * (c.ndim - k - 1))][..., None] for c in grid.coordinates[:k]]
     value = densities.level(k, before, at.reshape(len(at), *(1,) * k, -1))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = (value - grid.middle[k][..., None]) / grid.half[k][..., None]
