@@ -27,7 +27,7 @@ from pyroqmri.estimators import PointEstimates
 from pyroqmri.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from pyroqmri.posterior import Estimates
+    from pyroqmri.estimates import Estimates
 
 STATISTICS = {
     "mean": "posterior mean",

@@ -1,7 +1,6 @@
 """What a fit says about some voxels."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -9,76 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyroqmri.data import AT_BOUND, FINE, MISFIT, Batch
+from pyroqmri.data import Batch
 from pyroqmri.distributions import GaussianMixture, normal_points
+from pyroqmri.estimates import Estimates, with_findings
 from pyroqmri.guides import Guide
 from pyroqmri.parameter import Parameter
 from pyroqmri.progress import progress_bar
-from pyroqmri.signals import BoundSignal
+from pyroqmri.psis import pareto_khat
 from pyroqmri.start import CHUNK
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
 
 CHUNK_VALUES = 4_000_000  # numbers that a chunk's largest array may hold
 QUANTILES = (0.05, 0.95)
-
-
-class Estimates(ABC):
-    """Parameters of N voxels with what is known of their uncertainty.
-
-    Every array is over all N voxels that were asked about; a voxel that could not
-    be fitted has NaN and a ``status`` that says why.
-    """
-
-    has_sd = True
-
-    def __init__(self, signal: BoundSignal, batch: Batch) -> None:
-        self.signal, self.batch = signal, batch
-        table = (*signal.tissue, *signal.signal.derived_parameters)
-        self.parameters: dict[str, Parameter] = {p.name: p for p in table}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Scalar quantities, parameters first."""
-        return tuple(self.parameters)
-
-    @property
-    @abstractmethod
-    def mean(self) -> dict[str, Tensor]:
-        """Point estimate of each quantity ``(N,)``."""
-
-    @property
-    @abstractmethod
-    def sd(self) -> dict[str, Tensor]:
-        """Standard deviation of each quantity ``(N,)``."""
-
-    @abstractmethod
-    def quantile(self, q: float) -> dict[str, Tensor]:
-        """Quantile of each quantity ``(N,)``."""
-
-    def interval(self, p: float) -> dict[str, Tensor]:
-        """Central intervals that hold probability ``p``, each ``(N, 2)``."""
-        if not 0 < p < 1:
-            raise ValueError(f"an interval's probability lies between 0 and 1, got {p}")
-        lower, upper = self.quantile((1 - p) / 2), self.quantile((1 + p) / 2)
-        return {name: torch.stack([lower[name], upper[name]], -1) for name in self.names}
-
-    def scatter(self, values: Tensor) -> Tensor:
-        """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""
-        full = torch.full((len(self.batch.status), *values.shape[1:]), torch.nan)
-        full[self.batch.index] = values.float().cpu()
-        return full
-
-    def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        """S0 back in the scan's own units."""
-        if "S0" in theta and self.signal.infer_s0:
-            theta = theta | {"S0": theta["S0"] * self.reference}
-        return theta
-
-    @property
-    def reference(self) -> Tensor:
-        """What each voxel was divided by; one number when S0 is inferred."""
-        return self.batch.reference[:1]
 
 
 class Posterior(Estimates):
@@ -232,6 +174,20 @@ class Posterior(Estimates):
         """Posterior predictive p-value ``(N,)``: near zero where the signal does not fit."""
         return self.scatter(self._summary["ppc"])
 
+    @cached_property
+    @torch.no_grad()
+    def khat(self) -> Tensor:
+        """Pareto shape of the importance weights of 1,000 draws ``(N,)``: above 0.7 the approximation is no good."""
+        prior = GaussianMixture(*self.model.prior.classes())
+        parts = []
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for voxels, z_dist in self._chunks(1000 * self.batch.voxels.y.shape[1]):
+                z = z_dist.sample(torch.Size([1000]))
+                log_joint = self.model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z)
+                parts.append(pareto_khat((log_joint - z_dist.log_prob(z)).T).cpu())
+        return self.scatter(torch.cat(parts))
+
     @property
     def responsibilities(self) -> Tensor | None:
         """Probability of each tissue class ``(N, C)``, or None for a prior with one."""
@@ -248,27 +204,6 @@ class Posterior(Estimates):
         from pyroqmri.diagnostics import posterior_to_arviz
 
         return posterior_to_arviz(self, voxels, n_draws)
-
-
-def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
-    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
-    found = {}
-    for parameter in estimates.signal.tissue:
-        value, width = estimates.mean[parameter.name], margin * (parameter.upper - parameter.lower)
-        if parameter.name == "S0":
-            value = value / estimates.reference
-        found[parameter.name] = (value < parameter.lower + width) | (value > parameter.upper - width)
-    return found
-
-
-def with_findings(estimates: Any) -> Tensor:
-    """Status of the data, with what the fit found added to voxels that were fine."""
-    status = estimates.batch.status.clone()
-    fine = status == FINE
-    bound = torch.stack(list(at_bound(estimates).values())).any(0)
-    status[fine & bound] = AT_BOUND
-    status[fine & (estimates.ppc < 0.001)] = MISFIT
-    return status
 
 
 def _axis_summary(n: Tensor) -> dict[str, Tensor]:

@@ -19,8 +19,8 @@ from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
 from pyroqmri.posterior import Posterior
 from pyroqmri.recipe import Recipe, load_recipe
-from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.sigma import NoiseLevel, noise_level
+from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.svi import Trace, Training, fit_svi
 from pyroqmri.voxel_model import VoxelModel
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
+from pyroqmri.distributions import Repeats
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Prior
@@ -58,8 +59,10 @@ class VoxelModel(nn.Module):
         voxels = y if isinstance(y, Voxels) else Voxels(y)
         if voxels.sigma is None:
             voxels = replace(voxels, sigma=self.sigma.expand(len(voxels), 1))
+        if voxels.short is None and self.short.active:
+            voxels = replace(voxels, short=self.short(voxels))
         if voxels.mode is None and (mode or (self.has_direction and voxels.frame is None)):
-            short = find_start(self.short(voxels), self.short.signal, self.likelihood)
+            short = find_start(voxels if voxels.short is None else voxels.short, self.short.signal, self.likelihood)
             voxels = replace(voxels, mode=short.mode, scale_tril=short.scale_tril, frame=short.frame, short=short)
         return voxels
 
@@ -84,4 +87,24 @@ class VoxelModel(nn.Module):
     def y_dist(self, z: Tensor, voxels: Voxels) -> pyro.distributions.TorchDistribution:
         """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""
         assert voxels.sigma is not None
-        return self.likelihood(self.simulate(z, voxels), voxels.sigma)
+        if voxels.short is None or not self.short.active:
+            return self.likelihood(self.simulate(z, voxels), voxels.sigma)
+        return self._repeats(z, voxels, voxels.short, voxels.sigma)
+
+    def _repeats(self, z: Tensor, voxels: Voxels, short: Voxels, sigma: Tensor) -> Repeats:
+        signal = self.simulate_short(z, short)
+        assert short.weights is not None
+
+        def carry(y: Tensor) -> tuple[Tensor, Tensor]:
+            again = self.short(replace(voxels, y=y.reshape(-1, y.shape[-1]), short=None))
+            assert again.weights is not None
+            return tuple(t.reshape(*y.shape[:-1], -1) for t in (again.y, again.weights))  # type: ignore[return-value]
+
+        return Repeats(
+            lambda: self.likelihood(self.simulate(z, voxels), sigma),
+            lambda nodes: self.likelihood.information(signal, nodes, sigma).log_prob,
+            carry,
+            (voxels.y, short.y, short.weights),
+            signal.shape[:-1],
+            voxels.y.shape[-1],
+        )

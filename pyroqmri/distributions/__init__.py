@@ -2,12 +2,14 @@
 
 from pyroqmri.distributions.gaussian_mixture import GaussianMixture, normal_points
 from pyroqmri.distributions.measured_normal import MeasuredNormal
+from pyroqmri.distributions.repeats import Repeats
 from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, log_i0e, rice_fisher, rice_mean, rice_variance
 from pyroqmri.distributions.rician import Rician
 
 __all__ = [
     "GaussianMixture",
     "MeasuredNormal",
+    "Repeats",
     "Rician",
     "bessel_ratio_minus_one",
     "log_i0e",

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pyroqmri.data import NOT_CONVERGED, Batch
 from pyroqmri.errors import InputError
+from pyroqmri.estimates import Estimates, with_findings
 from pyroqmri.laplace import Mode
 from pyroqmri.likelihoods import Likelihood
-from pyroqmri.posterior import Estimates, with_findings
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals import BoundSignal
 from pyroqmri.start import CHUNK, Shortening, mode_under_prior

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyroqmri.estimates import Estimates, at_bound
 from pyroqmri.estimators import PointEstimates
-from pyroqmri.posterior import QUANTILES, Estimates, at_bound
+from pyroqmri.posterior import QUANTILES
 from pyroqmri.progress import progress_bar
 from pyroqmri.trained import Fit, as_tensor
 

@@ -1,0 +1,68 @@
+"""Repeated measurements as one event."""
+
+from collections.abc import Callable
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+
+class Repeats(TorchDistribution):
+    """Independent repeats of a few settings, whose log-probability is a weighted sum over a few nodes.
+
+    The same distribution as the plain one over all measurements. The weighted
+    nodes carry the moments of the repeats (:mod:`pyroqmri.compress`), so that a
+    log-probability costs a few evaluations a setting and not one a repeat.
+
+    Parameters
+    ----------
+    plain
+        The distribution over all measurements, event ``(M,)``; made when it is needed.
+    log_prob_at
+        Log-density of each node at the distribution's own parameters, ``(..., M')``.
+    carry
+        Nodes and weights ``(N, M')`` of measurements ``(N, M)``.
+    known
+        Measurements whose nodes and weights are known already: ``(y, nodes, weights)``.
+    batch_shape, n_measurements
+        Of the event.
+    """
+
+    arg_constraints = {}
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        plain: Callable[[], TorchDistribution],
+        log_prob_at: Callable[[Tensor], Tensor],
+        carry: Callable[[Tensor], tuple[Tensor, Tensor]],
+        known: tuple[Tensor, Tensor, Tensor],
+        batch_shape: torch.Size,
+        n_measurements: int,
+    ) -> None:
+        self.plain, self.log_prob_at, self.carry, self.known = plain, log_prob_at, carry, known
+        super().__init__(batch_shape, torch.Size([n_measurements]), validate_args=False)
+
+    def expand(self, batch_shape, _instance=None):
+        return Repeats(
+            self.plain, self.log_prob_at, self.carry, self.known, torch.Size(batch_shape), self.event_shape[0]
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        return self.plain().mean
+
+    @property
+    def variance(self) -> Tensor:
+        return self.plain().variance
+
+    def sample(self, sample_shape=torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.plain().expand(self.batch_shape).sample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        y, nodes, weights = self.known
+        if value is not y:
+            nodes, weights = self.carry(value)
+        return (self.log_prob_at(nodes) * weights).sum(-1).expand(self.batch_shape)

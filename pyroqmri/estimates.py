@@ -1,0 +1,90 @@
+"""What every answer about some voxels has, Bayesian or not."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.data import AT_BOUND, FINE, MISFIT, Batch
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals import BoundSignal
+
+
+class Estimates(ABC):
+    """Parameters of N voxels with what is known of their uncertainty.
+
+    Every array is over all N voxels that were asked about; a voxel that could not
+    be fitted has NaN and a ``status`` that says why.
+    """
+
+    has_sd = True
+
+    def __init__(self, signal: BoundSignal, batch: Batch) -> None:
+        self.signal, self.batch = signal, batch
+        table = (*signal.tissue, *signal.signal.derived_parameters)
+        self.parameters: dict[str, Parameter] = {p.name: p for p in table}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Scalar quantities, parameters first."""
+        return tuple(self.parameters)
+
+    @property
+    @abstractmethod
+    def mean(self) -> dict[str, Tensor]:
+        """Point estimate of each quantity ``(N,)``."""
+
+    @property
+    @abstractmethod
+    def sd(self) -> dict[str, Tensor]:
+        """Standard deviation of each quantity ``(N,)``."""
+
+    @abstractmethod
+    def quantile(self, q: float) -> dict[str, Tensor]:
+        """Quantile of each quantity ``(N,)``."""
+
+    def interval(self, p: float) -> dict[str, Tensor]:
+        """Central intervals that hold probability ``p``, each ``(N, 2)``."""
+        if not 0 < p < 1:
+            raise ValueError(f"an interval's probability lies between 0 and 1, got {p}")
+        lower, upper = self.quantile((1 - p) / 2), self.quantile((1 + p) / 2)
+        return {name: torch.stack([lower[name], upper[name]], -1) for name in self.names}
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""
+        full = torch.full((len(self.batch.status), *values.shape[1:]), torch.nan)
+        full[self.batch.index] = values.float().cpu()
+        return full
+
+    def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """S0 back in the scan's own units."""
+        if "S0" in theta and self.signal.infer_s0:
+            theta = theta | {"S0": theta["S0"] * self.reference}
+        return theta
+
+    @property
+    def reference(self) -> Tensor:
+        """What each voxel was divided by; one number when S0 is inferred."""
+        return self.batch.reference[:1]
+
+
+def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
+    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
+    found = {}
+    for parameter in estimates.signal.tissue:
+        value, width = estimates.mean[parameter.name], margin * (parameter.upper - parameter.lower)
+        if parameter.name == "S0":
+            value = value / estimates.reference
+        found[parameter.name] = (value < parameter.lower + width) | (value > parameter.upper - width)
+    return found
+
+
+def with_findings(estimates: Any) -> Tensor:
+    """Status of the data, with what the fit found added to voxels that were fine."""
+    status = estimates.batch.status.clone()
+    fine = status == FINE
+    bound = torch.stack(list(at_bound(estimates).values())).any(0)
+    status[fine & bound] = AT_BOUND
+    status[fine & (estimates.ppc < 0.001)] = MISFIT
+    return status
