@@ -199,9 +199,14 @@ def apply(
 def demo(out: str, dataset: str, quiet: bool) -> None:
     """Fit a real brain that the package gets by itself, and show what it found."""
     _progress("loading pyroqmri", quiet)
-    from pyroqmri.pipeline import run_demo
+    from pyroqmri.pipeline import demo_table, read_demo, run_demo
 
-    click.echo(run_demo(out, dataset, progress=not quiet))
+    folder = run_demo(out, dataset, progress=not quiet)
+    record = read_demo(folder)
+    kept, every = len(record["volumes"]["kept"]), record["volumes"]["all"]
+    click.echo(f"estimates from {kept} of {every} volumes, against least squares (LS) on all of them:")
+    _table(demo_table(record))
+    click.echo(f"look at {folder / 'report.html'} and {folder / 'headline.png'}")
 
 
 @cli.command()

@@ -1,0 +1,76 @@
+"""The page over all fits of a demo, written from what lies in its folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pyroqmri.errors import InputError
+from pyroqmri.report import words, write_index
+
+INDEX, HEADLINE = "demo.json", "headline.png"
+HEADER = (
+    "parameter", "voxels", "median: LS", "posterior", "90th pct: LS", "posterior", "inside 90 %: LS", "posterior",
+)  # fmt: skip
+_TITLE = "A real brain from a quarter of its volumes"
+_INTRO = (
+    "{what}. {voxels} voxels, fitted by least squares (LS) and by Pyro models trained with stochastic variational"
+    " inference, first from all {n} volumes and then from {k}."
+)
+_CAPTION = (
+    "The same slice from all {n} volumes and from {k}, every shell thinned evenly in direction: least squares, "
+    "and mean and standard deviation of the posterior under a learned population (recipe hierarchical). Numbers "
+    "are distances to the full scan's least squares in white matter (FA > 0.4, MD < 1.2 µm²/ms). A parameter that"
+    " the volumes determine well comes out much the same either way; one that they do not is drawn away from its "
+    "bounds, to what the population of voxels makes likely."
+)
+_NOTES = (
+    "The table compares estimates from the kept volumes with least squares on all of them, which is no truth: it "
+    "has noise and misfit of its own. Inside 90 % is the share of voxels whose 90 % interval holds that value; "
+    "about 94 % would be right, because the full scan contains the kept volumes.",
+    "Ball-stick's posterior learns the noise level, because the signal does not fit everywhere; its intervals "
+    "widen and its medians pay for it. MS-DKI's cannot: two shells leave nothing to see a misfit with, and the "
+    "mean over a few directions is no powder average, which its intervals do not know.",
+)
+
+
+def read_demo(folder: Path) -> dict[str, Any]:
+    """The record of a demo.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    try:
+        return json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / INDEX} cannot be read: {error}") from error
+
+
+def demo_table(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """How far estimates from the kept volumes lie from the full scan's least squares, under a header."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for d in record["differences"]:
+        unit = words.unit_text(d["unit"])
+        name = f"{d['signal']} {d['parameter']}" + (f" ({unit})" if unit else "")
+        rows.setdefault((name, d["tissue"]), {})[d["estimator"]] = d
+    table: list[tuple[str, ...]] = [HEADER]
+    for key, found in rows.items():
+        pair = found["least squares"], found["posterior mean"]
+        sizes = [f"{d[size]:.3f}" for size in ("median", "p90") for d in pair]
+        table.append((*key, *sizes, *(f"{100 * d['inside']:.0f} %" for d in pair)))
+    return table
+
+
+def write_demo_index(folder: Path) -> Path:
+    """Write ``report.html`` of a demo's folder."""
+    record = read_demo(folder)
+    data, volumes = record["dataset"], record["volumes"]
+    n, k = volumes["all"], len(volumes["kept"])
+    what = data["description"][0].upper() + data["description"][1:]
+    intro = _INTRO.format(what=what, voxels=record["n_voxels"], n=n, k=k)
+    caption = _CAPTION.format(n=n, k=k)
+    failed = [f"{name} could not be trained: {why}" for name, why in record["failed"].items()]
+    notes = [f"Data: {data['source']}; licence {data['licence']}.", *_NOTES, *failed]
+    figures = [(folder / HEADLINE, caption)]
+    return write_index(folder, _TITLE, figures, record["runs"], demo_table(record), intro=intro, notes=notes)

@@ -1,0 +1,127 @@
+"""What estimators make of a quarter of a scan, measured against the whole of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyroqmri.data import NO_SIGNAL, NOT_FINITE
+from pyroqmri.io import Scan
+from pyroqmri.noise import estimate_sigma
+from pyroqmri.pipeline.inputs import given_noise
+from pyroqmri.pipeline.summary import Summary, summarise
+from pyroqmri.pipeline.thinning import thin
+from pyroqmri.signals.tensor import log_linear_tensor
+from pyroqmri.trained import fit
+
+SHARE = 0.25
+WHITE_FA, WHITE_MD = 0.4, 1.2  # um2/ms
+TENSOR_B = 1.5  # ms/um2; beyond it a tensor does not describe tissue
+ESTIMATORS = {"least squares": "least_squares", "posterior mean": "hierarchical"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an estimate from a quarter of the volumes lies from the full scan's, over the voxels of a tissue.
+
+    ``inside`` is the share of voxels in which the 90 % interval from the quarter holds the
+    full scan's estimate; ``sd`` the median standard deviation that the estimator states.
+    """
+
+    signal: str
+    parameter: str
+    unit: str
+    tissue: str
+    n: int
+    estimator: str
+    median: float
+    p90: float
+    sd: float
+    inside: float
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """Estimates from the kept volumes by ``(signal, estimator)``, and what they miss."""
+
+    volumes: np.ndarray
+    summaries: dict[tuple[str, str], Summary]
+    differences: list[Difference]
+    sigma_all: float
+    sigma_kept: float
+
+
+def compare_quarter(
+    scan: Scan, references: Mapping[str, Summary], settings: Mapping[str, Mapping[str, Any]], progress: bool
+) -> Quarter:
+    """Estimate from a quarter of the volumes and compare with the full scan's least squares.
+
+    Parameters
+    ----------
+    references
+        Least squares of the full scan, by signal.
+    settings
+        Changes to the recipe of the posterior mean, by signal.
+    """
+    volumes = thin(scan.acquisition, SHARE)
+    part = Scan(
+        np.ascontiguousarray(scan.y[:, volumes]), scan.mask, scan.acquisition[torch.from_numpy(volumes)], scan.ref,
+        [], scan.background,
+    )  # fmt: skip
+    noise = given_noise(part, "estimate")
+    summaries, differences = {}, []
+    for signal, reference in references.items():
+        for name, recipe in ESTIMATORS.items():
+            changed = settings.get(signal, {}) if recipe == "hierarchical" else {}
+            found = fit(
+                part.y, part.acquisition, signal=signal, recipe=recipe, sigma=noise, settings=changed, progress=progress
+            )
+            summaries[signal, name] = summarise(found, part.y, progress=progress)
+        differences += _differences(signal, reference, summaries, tissues(scan))
+    sigma_all = estimate_sigma(scan.y, scan.acquisition, background=scan.background).sigma
+    sigma_kept = estimate_sigma(part.y, part.acquisition, background=part.background).sigma
+    return Quarter(volumes, summaries, differences, sigma_all, sigma_kept)
+
+
+def tissues(scan: Scan) -> dict[str, np.ndarray]:
+    """Voxels ``(N,)`` bool by tissue: white matter by the tensor of the lower b-values, and all."""
+    acq = scan.acquisition
+    assert acq.bval is not None
+    low = acq.bval <= TENSOR_B
+    b0 = scan.y[:, acq.b0.numpy()].mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.nan_to_num(scan.y[:, low.numpy()] / b0, nan=1.0, posinf=1.0, neginf=0.0)
+    eigenvalues = torch.linalg.eigvalsh(log_linear_tensor(acq[low], torch.from_numpy(relative)))
+    md = eigenvalues.mean(-1)
+    spread = (eigenvalues - md.unsqueeze(-1)).square().sum(-1)
+    fa = (1.5 * spread / eigenvalues.square().sum(-1)).sqrt()
+    white = (fa > WHITE_FA) & (md < WHITE_MD)
+    return {"white matter": white.numpy(), "all": np.ones(len(scan.y), bool)}
+
+
+def _differences(
+    signal: str, reference: Summary, summaries: Mapping[tuple[str, str], Summary], where: Mapping[str, np.ndarray]
+) -> list[Difference]:
+    estimates = {name: summaries[signal, name] for name in ESTIMATORS}
+    usable = np.ones(len(reference.status), bool)
+    for summary in (reference, *estimates.values()):
+        usable &= ~np.isin(summary.status.numpy(), (NOT_FINITE, NO_SIGNAL))
+    found = []
+    for parameter in reference.signal.tissue:
+        truth = reference.mean[parameter.name].numpy()
+        for tissue, voxels in where.items():
+            chosen = usable & voxels
+            if not chosen.any():
+                continue
+            for name, summary in estimates.items():
+                low, high = (summary.quantile(q)[parameter.name].numpy()[chosen] for q in (0.05, 0.95))
+                distance = np.abs(summary.mean[parameter.name].numpy() - truth)[chosen]
+                inside = (low <= truth[chosen]) & (truth[chosen] <= high)
+                sd = float(np.median(summary.sd[parameter.name].numpy()[chosen]))
+                numbers = float(np.median(distance)), float(np.quantile(distance, 0.9)), sd, float(inside.mean())
+                found.append(
+                    Difference(signal, parameter.name, parameter.unit, tissue, int(chosen.sum()), name, *numbers)
+                )
+    return found

@@ -1,0 +1,22 @@
+"""The command report: pages rebuilt from what lies in a folder."""
+
+from pathlib import Path
+
+from pyroqmri.pipeline.index import INDEX, write_demo_index
+from pyroqmri.report import write_report
+
+
+def rebuild_report(folder: str | Path) -> Path:
+    """Rebuild ``report.html`` of a folder that ``fit``, ``apply`` or ``demo`` wrote.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no maps.
+    """
+    folder = Path(folder)
+    if not (folder / INDEX).is_file():
+        return write_report(folder)
+    for page in sorted(folder.glob("*/report.html")):
+        write_report(page.parent)
+    return write_demo_index(folder)
