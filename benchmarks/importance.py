@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from benchmarks.quadrature import temper
+from benchmarks.quadrature import effective_number, temper
 
 Array = np.ndarray
 DEGREES = 6.0  # of freedom of the t
@@ -67,7 +67,7 @@ def fit_proposals(
             break
         points = proposal[rows].sample(n, rng)
         log_w = log_target(points, rows) - proposal[rows].log_density(points)
-        power = temper(log_w, np.zeros_like(log_w), n / 8)
+        power = temper(log_w, np.zeros_like(log_w), effective_number, n / 8)
         top = log_w.max(1, keepdims=True)
         log_mass[rows] = top[:, 0] + np.log(np.exp(log_w - top).mean(1))
         w = np.exp((log_w - top) * power[:, None])

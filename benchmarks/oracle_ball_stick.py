@@ -1,4 +1,4 @@
-"""The exact posterior of ball-stick under the true prior, by importance sampling with a checked effective sample size."""
+"""The exact posterior of ball-stick under the true prior, by importance sampling whose effective size is checked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,8 +43,8 @@ def ball_stick(
         Points as for :func:`benchmarks.oracle.msdki`; for ``"n"`` an axis ``(N, 3)``: its entry in ``cdf`` is the
         posterior probability of lying closer to the mean axis than it.
     wanted, max_draws
-        A voxel's draws are doubled until they are worth ``wanted`` independent ones, or reach ``max_draws`` a class. The
-        error of a mean is one sd over the root of ``n_effective``.
+        A voxel's draws are doubled until they are worth ``wanted`` independent ones, or reach ``max_draws`` a
+        class. The error of a mean is one sd over the root of ``n_effective``.
 
     Returns
     -------

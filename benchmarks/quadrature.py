@@ -3,10 +3,11 @@
 A row is one density in d dimensions. Its grid is a product of Gauss-Legendre rules on a sheared box: the
 interval of a coordinate is centred on a linear function of the coordinates before it, and cut where the density's
 region ends, so that hard edges are exact. Boxes are found by tempering: a density too sharp for the grid is
-flattened until several nodes share its mass, the box shrinks around that, and so on until nothing is flattened.
+flattened until nodes of every axis share its mass, the box shrinks around that, and so on until nothing is flattened.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,8 +79,19 @@ class Moments:
     cdf: list[Array] = field(default_factory=list)  # d arrays (r, Q)
 
 
-def make_grid(densities: Densities, box: Box, rows: Array, nodes: tuple[int, ...]) -> Grid:
-    """Place ``nodes`` Gauss-Legendre nodes an axis inside the boxes."""
+def midpoints(n: int) -> tuple[Array, Array]:
+    """Nodes and weights of the midpoint rule on [-1, 1]."""
+    return (2 * np.arange(n) + 1) / n - 1, np.full(n, 2 / n)
+
+
+def make_grid(
+    densities: Densities,
+    box: Box,
+    rows: Array,
+    nodes: tuple[int, ...],
+    rule: Callable = np.polynomial.legendre.leggauss,
+) -> Grid:
+    """Place ``nodes`` nodes of a rule an axis inside the boxes."""
     coordinates: list[Array] = []
     middles, halves, cuts = [], [], []
     log_weight = np.zeros((len(rows),) + (1,) * len(nodes))
@@ -96,7 +108,7 @@ def make_grid(densities: Densities, box: Box, rows: Array, nodes: tuple[int, ...
         cuts.append(np.stack(np.broadcast_arrays(a <= low, b >= high)))
         a, b = np.maximum(a, low), np.minimum(b, high)
         middle, half = (a + b) / 2, (b - a) / 2
-        x, w = np.polynomial.legendre.leggauss(n)
+        x, w = rule(n)
         coordinates = [c[..., None] for c in coordinates] + [middle[..., None] + half[..., None] * x]
         middles.append(middle)
         halves.append(half)
@@ -126,9 +138,9 @@ def locate(densities: Densities, rows: Array, rounds: int = 48) -> Box:
             return box
         if i % 8 == 7:  # what is left is curved: a sheared box leaves it thin
             n = int(1.4 * n)
-        grid = make_grid(densities, box[todo], rows[todo], (n,) * d)
+        grid = make_grid(densities, box[todo], rows[todo], (n,) * d, midpoints)
         value = densities.log_density(grid.points, rows[todo])
-        sharpness = temper(value, grid.log_weight, 2.0**d)
+        sharpness = temper(value, grid.log_weight, lambda p, n=n: _narrowest(p, (n,) * d), 1.7)
         mass, mean, cov = _moments(value * sharpness[:, None] + grid.log_weight, grid.points)
         new = _fit_box(mean, cov, box.reach[todo], n)
         new.log_mass = np.where(sharpness == 1, mass, -np.inf)
@@ -138,23 +150,35 @@ def locate(densities: Densities, rows: Array, rounds: int = 48) -> Box:
     raise RuntimeError(f"{(settled < 2).sum()} densities were not located in {rounds} rounds")
 
 
-def temper(value: Array, log_weight: Array, wanted: float) -> Array:
-    """The largest power up to 1 of each density with which its mass spreads over ``wanted`` nodes, ``(r,)``."""
+def temper(value: Array, log_weight: Array, spread: Callable[[Array], Array], wanted: float) -> Array:
+    """The largest power up to 1 of each density with which ``spread`` of its weights is ``wanted``, ``(r,)``."""
 
-    def spread(power: Array, index: Array) -> Array:
+    def spread_at(power: Array, index: Array) -> Array:
         log_p = value[index] * power[:, None] + log_weight[index]
         p = np.exp(log_p - log_p.max(1, keepdims=True))
-        return p.sum(1) ** 2 / (p**2).sum(1)
+        return spread(p / p.sum(1, keepdims=True))
 
     power = np.ones(len(value))
-    sharp = np.flatnonzero(spread(power, np.arange(len(value))) < wanted)
+    sharp = np.flatnonzero(spread_at(power, np.arange(len(value))) < wanted)
     low, high = np.full(len(sharp), -60.0), np.zeros(len(sharp))  # natural log of the power
     for _ in range(14 if len(sharp) else 0):
         middle = (low + high) / 2
-        enough = spread(np.exp(middle), sharp) >= wanted
+        enough = spread_at(np.exp(middle), sharp) >= wanted
         low, high = np.where(enough, middle, low), np.where(enough, high, middle)
     power[sharp] = np.exp(low)
     return power
+
+
+def effective_number(p: Array) -> Array:
+    """Effective number of points of normalised weights ``(r, P)``, ``(r,)``."""
+    return 1 / (p**2).sum(1)
+
+
+def _narrowest(p: Array, shape: tuple[int, ...]) -> Array:
+    """Effective number of nodes of the axis that has fewest: one node would hide where the mass is."""
+    p = p.reshape(len(p), *shape)
+    axes = range(1, p.ndim)
+    return np.min([effective_number(p.sum(tuple(a for a in axes if a != k))) for k in axes], axis=0)
 
 
 def _moments(log_p: Array, points: Array) -> tuple[Array, Array, Array]:
