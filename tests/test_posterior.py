@@ -168,6 +168,26 @@ def test_classes_have_responsibilities_and_one_class_none():
     torch.testing.assert_close(found[2:].sum(-1), torch.ones(N))
 
 
+def narrow(log_sd: float) -> Posterior:
+    """The exact posterior's mean, its sds times a number."""
+    model = quadratic_model()
+    guide = exact_guide(model)
+    with torch.no_grad():  # log sds come after the three shifts
+        guide.network[-1].bias[3:6] = log_sd
+    return Posterior(model, guide, as_batch(quadratic_data(N), SIGMA), 64)
+
+
+def test_khat_tells_a_narrow_posterior_from_a_good_one():
+    assert narrow(0.1).khat.shape == (N,)
+    assert (narrow(0.1).khat < 0.5).all()
+    assert narrow(-1.0).khat.median() > 0.7
+
+
+@pytest.mark.xfail(reason="weights that differ by rounding alone: see test_psis")
+def test_khat_of_the_exact_posterior_is_good():
+    assert (narrow(0.0).khat < 0.5).all()
+
+
 def test_no_direction_no_cone():
     posterior = toy(64)
     assert posterior.has_sd

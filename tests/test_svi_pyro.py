@@ -27,7 +27,7 @@ def vae():
 
 
 PAIRS = pytest.mark.parametrize("pair", [hierarchical, vae])
-Y = quadratic_data(600)
+Y = quadratic_data(300)
 
 
 def started(pair):
@@ -40,23 +40,23 @@ def started(pair):
 
 
 def elbo(model, guide, voxels) -> float:
-    """ELBO a voxel in nats, from 100 draws a voxel."""
+    """ELBO a voxel in nats, from 50 draws a voxel."""
     torch.manual_seed(1)
     with torch.no_grad():
-        return -Trace_ELBO(num_particles=100).loss(model, guide, voxels) / len(voxels)
+        return -Trace_ELBO(num_particles=50).loss(model, guide, voxels) / len(voxels)
 
 
 @PAIRS
 def test_vanilla_svi_reaches_what_our_loop_reaches(pair):
     ours, rates = started(pair), {"lr": 5e-3, "lr_population": 5e-3, "lr_decoder": 5e-3}
     before = elbo(*ours)
-    fit_svi(*ours, Training(steps=300, batch_size=600, lr_decay=0.1, held_out=0, **rates))
+    fit_svi(*ours, Training(steps=200, batch_size=300, lr_decay=0.1, held_out=0, **rates))
     model, guide, voxels = started(pair)
     to_pyro_module_(model)
     to_pyro_module_(guide)
-    optimizer = pyro.optim.ClippedAdam({"lr": 5e-3, "lrd": 0.1 ** (1 / 300), "clip_norm": 1e6})
+    optimizer = pyro.optim.ClippedAdam({"lr": 5e-3, "lrd": 0.1 ** (1 / 200), "clip_norm": 1e6})
     svi = SVI(model, guide, optimizer, Trace_ELBO())
-    for _ in range(300):
+    for _ in range(200):
         svi.step(voxels)
     after, theirs = elbo(*ours), elbo(model, guide, voxels)
     # both are noisy optimisers of one objective: at the same place to a tenth of what they gained, or .02 nats
@@ -75,10 +75,10 @@ def test_every_part_can_become_a_pyro_module(kind):
 def test_the_loss_is_pyros(pair):
     model, guide, voxels = started(pair)
     losses = []
-    for size in (None, 600, 6000):
+    for size in (None, 300, 3000):
         torch.manual_seed(2)
         total = Trace_ELBO().loss(model, guide, voxels, size)
-        losses.append(total / (600 if size is None else size))
+        losses.append(total / (300 if size is None else size))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     # a hyperprior counts once, however many voxels the batch stands for
     assert losses[0] == pytest.approx(losses[2], abs=0.1 if pair is hierarchical else 1e-4)
@@ -88,11 +88,11 @@ def test_the_loss_is_pyros(pair):
 def test_predictive_answers(pair):
     model, guide, voxels = started(pair)
     draws = Predictive(model, guide=guide, num_samples=7)(voxels)
-    assert draws["z"].shape == (7, 600, 3)
+    assert draws["z"].shape == (7, 300, 3)
     fresh = Predictive(model, num_samples=5, return_sites=("z",))(voxels)
-    assert fresh["z"].shape == (5, 600, 3)
+    assert fresh["z"].shape == (5, 300, 3)
     replicated = Predictive(pyro.poutine.uncondition(model), guide=guide, num_samples=4)(voxels)
-    assert replicated["y"].shape == (4, 600, 8)
+    assert replicated["y"].shape == (4, 300, 8)
     # a replicate is as far from the data as twice the noise, and a posterior's width more
     assert float((replicated["y"] - Y).std()) < 3
 
@@ -105,8 +105,8 @@ def test_poutine_sees_the_sites(pair):
     assert {"voxels", "z"} <= set(guide_trace.nodes)
     assert model_trace.nodes["z"]["value"] is guide_trace.nodes["z"]["value"]
     model_trace.compute_log_prob()
-    assert model_trace.nodes["z"]["log_prob"].shape == (600,)
-    assert model_trace.nodes["y"]["log_prob"].shape == (600,)
+    assert model_trace.nodes["z"]["log_prob"].shape == (300,)
+    assert model_trace.nodes["y"]["log_prob"].shape == (300,)
     assert model_trace.nodes["y"]["is_observed"]
     assert torch.isfinite(model_trace.log_prob_sum())
 
