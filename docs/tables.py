@@ -1,0 +1,110 @@
+"""The tables of the documentation, made from the registries: `python -m docs.tables` writes them into the files."""
+
+import inspect
+import re
+from pathlib import Path
+
+from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.recipe import list_recipes
+from pyroqmri.signals import SIGNALS, SignalModel
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def bounds(p: Parameter | Direction) -> str:
+    """A parameter's bounds, as they are read."""
+    return "any axis" if isinstance(p, Direction) else f"{p.lower:.3g} to {p.upper:.3g}"
+
+
+def source_link(signal: type[SignalModel]) -> str:
+    """The paper behind a signal."""
+    doi = signal.source.removeprefix("doi:")
+    return f"[{signal.source}](https://doi.org/{doi})" if signal.source.startswith("doi:") else signal.source
+
+
+def signals_table() -> str:
+    """One row a parameter, for the README."""
+    rows = []
+    for name, signal in SIGNALS.items():
+        first = (f"`{name}`", " ".join(signal.requires))
+        for p in signal.parameters:
+            rows.append((*first, f"`{p.name}`", p.doc, p.unit, bounds(p)))
+            first = ("", "")
+        rows += [("", "", f"`{p.name}`", f"{p.doc} (derived)", p.unit, "") for p in signal.derived_parameters]
+    return table(("signal", "needs", "parameter", "what it is", "unit", "bounds"), rows)
+
+
+def equation(signal: type[SignalModel]) -> tuple[str, str, str]:
+    """Title, LaTeX and remarks of a signal, from its docstring."""
+    title, _, body = inspect.cleandoc(inspect.getdoc(signal) or "").partition("\n")
+    found = re.search(r"\.\. math:: *(.*?)(?:\n\n|\Z)", body, re.DOTALL)
+    if found is None:
+        raise ValueError(f"{signal.__name__} states no equation")
+    remarks = [p for p in body[found.end() :].strip().split("\n\n") if p and not p.startswith("Source:")]
+    return title.rstrip("."), " ".join(found[1].split()), "\n\n".join(remarks)
+
+
+def signals_page() -> str:
+    """The page of all signals."""
+    parts = [
+        "# Signals",
+        "Closed-form MR physics: the noise-free measurement over S0. This page is made from the parameter tables in\n"
+        "`pyroqmri/signals/` by `python -m docs.tables`, and a test compares the two.",
+        "Inside the package b is in ms/um2, diffusivities are in um2/ms, times in ms and angles in rad. Each bounded\n"
+        "parameter has an unconstrained coordinate $u$ with $\\theta = a + (b - a)\\,\\Phi(u)$, so that a standard\n"
+        "normal $u$ is exactly a uniform $\\theta$. Directions have a uniform, antipodally symmetric prior.",
+    ]
+    for name, signal in SIGNALS.items():
+        title, latex, remarks = equation(signal)
+        described = (*signal.parameters, *signal.derived_parameters)
+        rows = [
+            (f"`{p.name}`", f"${p.symbol}$", p.doc + (" (derived)" if p in signal.derived_parameters else ""), p.unit,
+             bounds(p))
+            for p in described
+        ]  # fmt: skip
+        parts += [f"## `{name}`: {title[0].lower()}{title[1:]}", f"$$\n{latex}\n$$", *([remarks] if remarks else [])]
+        average = " Describes the mean over gradient directions." if signal.powder_average else ""
+        parts += [f"Needs {' and '.join(signal.requires)}.{average} Source: {source_link(signal)}."]
+        parts += [table(("parameter", "symbol", "what it is", "unit", "bounds"), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def recipes_table() -> str:
+    """One row a recipe, for `models/README.md`."""
+    rows = []
+    for r in list_recipes():
+        kinds = [r.tables.get(t, {}).get("kind", "") for t in ("prior", "decoder", "guide", "likelihood")]
+        page = f"[maths](../docs/models/{r.name}.md)"
+        rows.append((f"`{r.name}`", r.doc, *kinds, page))
+    return table(("recipe", "what it is", "prior", "decoder", "guide", "likelihood", ""), rows)
+
+
+def put(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between the markers of ``name`` replaced."""
+    opening, closing = f"<!-- {name}: made by python -m docs.tables -->", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(opening)
+    _, also, after = rest.partition(closing)
+    if not found or not also:
+        raise ValueError(f"the markers of {name} are gone")
+    return f"{before}{opening}\n\n{content}\n\n{closing}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """What each file with a made table has to hold."""
+    readme, models = ROOT / "README.md", ROOT / "models" / "README.md"
+    return {
+        readme: put(readme.read_text(), "signals", signals_table()),
+        models: put(models.read_text(), "recipes", recipes_table()),
+        ROOT / "docs" / "signals.md": signals_page(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
