@@ -1,7 +1,7 @@
 """Every estimator against the exact posterior: three tissue clusters, MS-DKI, held-out voxels.
 
-Run ``python -m benchmarks.accuracy --protocol A288 --snr 10 --seeds 0 1 --recipes hierarchical vae_unig``; rows are added to
-``benchmarks/results/accuracy.json`` (a row of the same condition, recipe and seed is replaced).
+Run ``python -m benchmarks.accuracy --protocol A288 --snr 10 --seeds 0 1 --recipes hierarchical vae_unig``; rows are
+added to ``benchmarks/results/accuracy.json`` (a row of the same condition, recipe and seed is replaced).
 """
 
 import argparse
@@ -59,7 +59,15 @@ def run(args: argparse.Namespace, recipe: str, seed: int, made: tuple[Any, ...],
     settings = json.loads(args.settings) if args.settings else None
     begin = time.perf_counter()
     fit = pq.fit(
-        y[:n_train], acq, signal="msdki", recipe=recipe, sigma=1 / args.snr, s0=1.0, seed=seed, given=given, settings=settings
+        y[:n_train],
+        acq,
+        signal="msdki",
+        recipe=recipe,
+        sigma=1 / args.snr,
+        s0=1.0,
+        seed=seed,
+        given=given,
+        settings=settings,
     )
     seconds = time.perf_counter() - begin
     post = fit.posterior(y[n_train:])
@@ -98,7 +106,9 @@ def main() -> None:
     parser.add_argument("--protocol", default="A288", choices=("A288", "A4"))
     parser.add_argument("--snr", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--recipes", nargs="+", default=["least_squares", "maximum_likelihood", "hierarchical", "vae_unig"])
+    parser.add_argument(
+        "--recipes", nargs="+", default=["least_squares", "maximum_likelihood", "hierarchical", "vae_unig"]
+    )
     parser.add_argument("--tissues", choices=("all", "no csf"), default="all")
     parser.add_argument("--given", action="store_true", help="free water is given to hierarchical_mixture")
     parser.add_argument("--train", type=int, default=10_000)
@@ -117,7 +127,7 @@ def main() -> None:
             for r in rows:
                 cover = f"90% {r['cover90']:.3f} 50% {r['cover50']:.3f} KS {r['ks']:.3f}" if "ks" in r else ""
                 print(
-                    f"{args.protocol} SNR {args.snr:g} seed {seed} {r['recipe']:22s} {r['parameter']} {r['tissue']:13s} "
+                    f"{args.protocol} SNR {args.snr:g} seed {seed} {r['recipe']:20s} {r['parameter']} {r['tissue']:12s} "
                     f"rmse {r['rmse']:.4f} ratio {r['ratio']:.3f} bias {r['bias']:+.4f} {cover} {r['seconds']:.0f} s",
                     flush=True,
                 )

@@ -1,7 +1,7 @@
 """The settings a scan was made with."""
 
 from dataclasses import dataclass, fields
-from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,7 +107,7 @@ class Acquisition:
         return (self.bval <= 0.05) & (self.bval <= self.bval.min() + 0.008)
 
     @classmethod
-    def from_files(cls, bval: str | PathLike, bvec: str | PathLike | None = None) -> "Acquisition":
+    def from_files(cls, bval: str | Path, bvec: str | Path | None = None) -> "Acquisition":
         """Read FSL-style gradient files; s/mm2 or ms/um2 and the orientation are recognised."""
         from pyroqmri.io import read_gradients
 

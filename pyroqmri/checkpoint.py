@@ -25,7 +25,12 @@ def save_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
     tensors["random.batches"] = loop.generator.get_state()
     if loop.voxels.y.is_cuda:
         tensors["random.cuda"] = torch.cuda.get_rng_state(loop.voxels.y.device)
-    meta = {"tag": json.dumps(tag), "step": str(loop.step), "running": repr(loop.running), "trace": json.dumps(asdict(loop.trace))}
+    meta = {
+        "tag": json.dumps(tag),
+        "step": str(loop.step),
+        "running": repr(loop.running),
+        "trace": json.dumps(asdict(loop.trace)),
+    }
     partial = path.with_name(path.name + ".partial")
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=meta)
     os.replace(partial, path)

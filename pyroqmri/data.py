@@ -92,9 +92,7 @@ class Preparation:
         """Measurements behind each entry ``(M,)``, or None when they are single."""
         return torch.tensor([float(len(g)) for g in self.groups(acq)]) if self.average else None
 
-    def __call__(
-        self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None
-    ) -> Batch:
+    def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
         if y.dim() != 2 or y.shape[1] != len(acq):
             raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")

@@ -16,12 +16,14 @@ from pyroqmri.voxels import Voxels
 class HasInformation(Protocol):
     """A likelihood, as far as a mode is concerned."""
 
-    def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-density, score and Fisher information of each measurement."""
+        ...
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """Quadratic view of a log-likelihood: value ``(...)``, gradient ``(..., L)``, Fisher information ``(..., L, L)``."""
+    """Log-likelihood to second order: value ``(...)``, gradient ``(..., L)``, Fisher information ``(..., L, L)``."""
 
     value: Tensor
     gradient: Tensor
@@ -87,7 +89,7 @@ def expand(simulate: Callable[[Tensor], Tensor], likelihood: HasInformation, vox
     The score and the information of single measurements are closed forms.
     """
     signal, slope = jacobian(simulate, z)
-    log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.sigma)
+    log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise)
     if voxels.weights is not None:
         log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
     gradient = (score.unsqueeze(-2) @ slope).squeeze(-2)

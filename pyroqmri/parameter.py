@@ -32,7 +32,9 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lower) and math.isfinite(self.upper) and self.lower < self.upper):
-            raise TypeError(f"parameter {self.name}: bounds must be finite and increase, got {self.lower}, {self.upper}")
+            raise TypeError(
+                f"parameter {self.name}: bounds must be finite and increase, got {self.lower}, {self.upper}"
+            )
 
     def constrain(self, u: Tensor) -> Tensor:
         """Map unconstrained values of any shape into the bounds."""

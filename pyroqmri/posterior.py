@@ -106,7 +106,7 @@ class Posterior(Estimates):
         For given parameters replicated residuals are close to chi-squared, so only
         the draws of the parameters are averaged over.
         """
-        mean, variance = self.model.likelihood.moments(self.model.simulate(z, voxels), voxels.sigma)
+        mean, variance = self.model.likelihood.moments(self.model.simulate(z, voxels), voxels.noise)
         discrepancy = ((voxels.y - mean).square() / variance).sum(-1)
         half = discrepancy.new_tensor(voxels.y.shape[1] / 2)
         return torch.special.gammaincc(half, discrepancy / 2).mean(0)
@@ -154,7 +154,9 @@ class Posterior(Estimates):
             torch.manual_seed(seed)
             for voxels, q in self._chunks(n * self.batch.voxels.y.shape[1]):
                 signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
-                parts.append(self.model.likelihood.information(signal, voxels.y, voxels.sigma).log_prob.movedim(0, 1).cpu())
+                parts.append(
+                    self.model.likelihood.information(signal, voxels.y, voxels.noise).log_prob.movedim(0, 1).cpu()
+                )
         return self.scatter(torch.cat(parts)).movedim(1, 0)
 
     @property

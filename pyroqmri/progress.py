@@ -10,7 +10,9 @@ from typing import Protocol
 class Report(Protocol):
     """What long work calls: steps done, and a few words such as the loss."""
 
-    def __call__(self, done: int, note: str = "") -> None: ...
+    def __call__(self, done: int, note: str = "") -> None:
+        """Say that ``done`` steps are done."""
+        ...
 
 
 def _silent(done: int, note: str = "") -> None:

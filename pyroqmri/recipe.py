@@ -18,12 +18,20 @@ from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.priors import PRIORS, Mixture
 from pyroqmri.svi import Training
 
-_KINDS: dict[str, Mapping[str, type]] = {"prior": PRIORS, "decoder": DECODERS, "guide": GUIDES, "likelihood": LIKELIHOODS}
+_KINDS: dict[str, Mapping[str, type]] = {
+    "prior": PRIORS,
+    "decoder": DECODERS,
+    "guide": GUIDES,
+    "likelihood": LIKELIHOODS,
+}
 _SETTINGS: dict[str, type] = {"training": Training, "search": Search}
 _DATA = {"average": "auto"}
 # what the data decide, so no recipe states it
 _FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "given"}
-_TABLES = {"voxel_model": ("prior", "decoder", "guide", "likelihood", "training", "given"), "point": ("likelihood", "search")}
+_TABLES = {
+    "voxel_model": ("prior", "decoder", "guide", "likelihood", "training", "given"),
+    "point": ("likelihood", "search"),
+}
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,12 @@ def find_start(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, 
     box of the bounds. A direction's frame is turned to the mode's axis, where its
     coordinates are zero.
     """
-    parts = [_start_chunk(voxels[i : i + CHUNK], signal, likelihood, n_steps) for i in range(0, len(voxels), CHUNK)]
-    modes, trils = torch.cat([p.mode for p in parts]), torch.cat([p.scale_tril for p in parts])
-    frames = torch.cat([p.frame for p in parts]) if signal.direction is not None else None
-    return replace(voxels, mode=modes, scale_tril=trils, frame=frames)
+    weak = voxels.y.new_ones(signal.n_latents).diag()
+    chunks = (voxels[i : i + CHUNK] for i in range(0, len(voxels), CHUNK))
+    modes, frames = zip(*(mode_under_prior(c, signal, likelihood, weak, n_steps) for c in chunks), strict=True)
+    frame = None if signal.direction is None else torch.cat(frames)
+    mode, scale_tril = torch.cat([m.z for m in modes]), torch.cat([m.scale_tril for m in modes])
+    return replace(voxels, mode=mode, scale_tril=scale_tril, frame=frame)
 
 
 def mode_under_prior(
@@ -106,15 +108,7 @@ def _climb(
     return mode
 
 
-def _start_chunk(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, n_steps: int) -> Voxels:
-    weak = voxels.y.new_ones(signal.n_latents)
-    mode, frame = mode_under_prior(voxels, signal, likelihood, weak.diag(), n_steps)
-    return replace(voxels, mode=mode.z, scale_tril=mode.scale_tril, frame=frame)
-
-
-def _best_candidate(
-    voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, frame: Tensor | None
-) -> Tensor:
+def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, frame: Tensor | None) -> Tensor:
     """Latents ``(N, L)`` of the likeliest of a fixed set of points spread over the prior."""
     n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)

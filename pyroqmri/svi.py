@@ -166,7 +166,7 @@ class SVILoop:
             for name, site in trace.nodes.items():
                 if site["type"] != "sample":
                     continue
-                if not torch.isfinite(site["value"]).all():
+                if not torch.isfinite(torch.as_tensor(site["value"])).all():
                     return f"the value of site {name!r} is not finite at step {self.step}; lower training.lr"
                 if not torch.isfinite(site["fn"].log_prob(site["value"])).all():
                     return f"the log-probability of site {name!r} is not finite at step {self.step}; lower training.lr"
@@ -182,7 +182,7 @@ class SVILoop:
     def look(self) -> None:
         """Write the losses down, and see whether there is more to gain."""
         self.trace.step.append(self.step)
-        self.trace.train.append(self.running)
+        self.trace.train.append(float("nan") if self.running is None else self.running)
         self.trace.held_out.append(self.held_out_loss())
         self.trace.stopped_early = self.plateau()
 

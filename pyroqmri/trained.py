@@ -227,9 +227,7 @@ def plan_recipe(
     return load_recipe(recipe, changes)
 
 
-def _train(
-    fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool
-) -> None:
+def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:
     begin = time.monotonic()
     voxels = batch.voxels
     if len(voxels) < MIN_VOXELS:
@@ -237,16 +235,15 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.seed)
         sigma = float(voxels.sigma.median())  # type: ignore[union-attr]
-        fit.model, fit.guide = build_pair(fit.recipe, fit.signal, fit.likelihood, sigma)
-    fit.model.to(device)
-    fit.guide.to(device)
-    voxels = fit.guide.prepare(voxels.to(device))
-    fit.model.start(voxels)
-    fit.guide.start(voxels)
+        model, guide = build_pair(fit.recipe, fit.signal, fit.likelihood, sigma)
+    fit.model, fit.guide = model.to(device), guide.to(device)
+    voxels = guide.prepare(voxels.to(device))
+    model.start(voxels)
+    guide.start(voxels)
     fit.seconds["start"] = time.monotonic() - begin
     training = Training(**fit.recipe.table("training"))
     fit.trace = fit_svi(
-        fit.model, fit.guide, voxels, training, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
+        model, guide, voxels, training, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     fit.seconds["train"] = fit.trace.seconds
 

@@ -34,6 +34,8 @@ class VoxelModel(nn.Module):
         Noise level of voxels that bring none of their own, in units of S0.
     """
 
+    sigma: Tensor
+
     def __init__(
         self, signal: BoundSignal, prior: Prior, decoder: Decoder, likelihood: Likelihood, sigma: float = 0.05
     ) -> None:
@@ -86,10 +88,9 @@ class VoxelModel(nn.Module):
 
     def y_dist(self, z: Tensor, voxels: Voxels) -> pyro.distributions.TorchDistribution:
         """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""
-        assert voxels.sigma is not None
         if voxels.short is None or not self.short.active:
-            return self.likelihood(self.simulate(z, voxels), voxels.sigma)
-        return self._repeats(z, voxels, voxels.short, voxels.sigma)
+            return self.likelihood(self.simulate(z, voxels), voxels.noise)
+        return self._repeats(z, voxels, voxels.short, voxels.noise)
 
     def _repeats(self, z: Tensor, voxels: Voxels, short: Voxels, sigma: Tensor) -> Repeats:
         signal = self.simulate_short(z, short)

@@ -43,6 +43,12 @@ class Voxels:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def noise(self) -> Tensor:
+        """The noise level, of voxels that have one."""
+        assert self.sigma is not None, "prepare the voxels first"
+        return self.sigma
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Voxels":
         """Apply ``function`` to every tensor."""
 

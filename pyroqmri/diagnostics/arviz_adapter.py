@@ -18,7 +18,9 @@ def arviz_major() -> int:
     return int(version("arviz").split(".")[0])
 
 
-def from_groups(groups: Groups, dims: Mapping[str, list[str]], coords: Mapping[str, Any], attrs: Mapping[str, Any]) -> Any:
+def from_groups(
+    groups: Groups, dims: Mapping[str, list[str]], coords: Mapping[str, Any], attrs: Mapping[str, Any]
+) -> Any:
     """Named groups of arrays as ArviZ's container; sampled groups lead with (chain, draw)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ArviZ 0.23 announces its successor at import

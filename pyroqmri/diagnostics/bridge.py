@@ -37,7 +37,7 @@ def posterior_to_arviz(posterior: Posterior, voxels: slice = slice(0, 100), n_dr
     theta = posterior.rescale(model.theta(z, prepared))
     theta = theta | model.signal.signal.derived(theta)
     signal = model.simulate(z, prepared)
-    log_likelihood = model.likelihood.information(signal, prepared.y, prepared.sigma).log_prob
+    log_likelihood = model.likelihood.information(signal, prepared.y, prepared.noise).log_prob
     # a b0 under a known S0 has the same likelihood whatever the tissue, and PSIS chokes on it
     told = log_likelihood.std(0).amax(0) > 0
     stats = {"log_p": log_likelihood.sum(-1), "log_q": q.log_prob(z)}
@@ -47,7 +47,7 @@ def posterior_to_arviz(posterior: Posterior, voxels: slice = slice(0, 100), n_dr
         "log_likelihood": {"y": _draws(log_likelihood[..., told])},
         "sample_stats": {k: _draws(v) for k, v in stats.items()},
         "observed_data": {"y": _plain(prepared.y[:, told])},
-        "constant_data": {"sigma": _plain(prepared.sigma.squeeze(-1)), **_acquisition(posterior, told)},
+        "constant_data": {"sigma": _plain(prepared.noise.squeeze(-1)), **_acquisition(posterior, told)},
     }
     direction = model.signal.direction
     dims = {"y": ["voxel", "measurement"], "sigma": ["voxel"], "bvec": ["measurement", "axis"]}

@@ -46,7 +46,7 @@ class GaussianMixture(TorchDistribution):
         for name, event in (("logits", 1), ("loc", 2), ("scale_tril", 3)):
             value = getattr(self, name)
             setattr(new, name, value.expand(batch_shape + value.shape[-event:]))
-        super(GaussianMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        super(GaussianMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)  # type: ignore[arg-type]
         return new
 
     def __getitem__(self, index: slice) -> "GaussianMixture":
@@ -111,7 +111,7 @@ class GaussianMixture(TorchDistribution):
 
 
 def normal_points(n: int, n_latents: int, seed: int) -> Tensor:
-    """Scrambled Sobol points ``(n, n_latents + 1)`` for :meth:`GaussianMixture.transport`: one uniform, then normals."""
+    """Scrambled Sobol points ``(n, n_latents + 1)`` for ``GaussianMixture.transport``: one uniform, then normals."""
     points = torch.quasirandom.SobolEngine(n_latents + 1, scramble=True, seed=seed).draw(n)
     points = points.clamp(1e-6, 1 - 1e-6)
     return torch.cat([points[:, :1], torch.special.ndtri(points[:, 1:])], -1)

@@ -32,7 +32,7 @@ class MeasuredNormal(TorchDistribution):
         batch_shape = torch.Size(batch_shape)
         new.loc = self.loc.expand(batch_shape + self.event_shape)
         new.scale = self.scale
-        super(MeasuredNormal, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        super(MeasuredNormal, new).__init__(batch_shape, self.event_shape, validate_args=False)  # type: ignore[arg-type]
         new._validate_args = self._validate_args
         return new
 

@@ -36,7 +36,7 @@ class Rician(TorchDistribution):
     def expand(self, batch_shape, _instance=None):
         new = self._get_checked_instance(Rician, _instance)
         new.nu, new.sigma = self.nu.expand(batch_shape), self.sigma.expand(batch_shape)
-        super(Rician, new).__init__(torch.Size(batch_shape), validate_args=False)
+        super(Rician, new).__init__(torch.Size(batch_shape), validate_args=False)  # type: ignore[arg-type]
         new._validate_args = self._validate_args
         return new
 

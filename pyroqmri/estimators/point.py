@@ -90,7 +90,7 @@ class PointEstimates(Estimates):
         """p-value of the residual sum of squares ``(N,)``, degrees of freedom counted."""
         voxels = self.batch.voxels
         signal = self.signal(self.signal.constrain(self.mode.z, self.frame), voxels.inputs)
-        mean, variance = self.likelihood.moments(signal, voxels.sigma)
+        mean, variance = self.likelihood.moments(signal, voxels.noise)
         discrepancy = ((voxels.y - mean).square() / variance).sum(-1)
         freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
         return self.scatter(torch.special.gammaincc(torch.full_like(discrepancy, freedom / 2), discrepancy / 2))

@@ -20,6 +20,9 @@ class Features(nn.Module):
         Latents of the mode to show, 0 for none; the log of its posterior sds goes with it.
     """
 
+    loc: Tensor
+    scale: Tensor
+
     def __init__(self, n_measurements: int, n_latents: int) -> None:
         super().__init__()
         self.n_measurements, self.n_latents = n_measurements, n_latents

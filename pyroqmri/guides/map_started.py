@@ -26,7 +26,9 @@ class MapStarted(GaussianGuide):
     def __init__(self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
         super().__init__(model)
         if not model.is_identity:
-            raise InputError("a MAP-started guide needs the identity decoder: a network's latents have no mode to start at")
+            raise InputError(
+                "a MAP-started guide needs the identity decoder: a network's latents have no mode to start at"
+            )
         n = model.n_latents
         self.features = Features(0 if model.has_direction else n_measurements, n)
         self.network = perceptron(self.features.size, width, depth, n + n * (n + 1) // 2, last_scale=0.01)
@@ -35,6 +37,7 @@ class MapStarted(GaussianGuide):
         self.features.fit(voxels)
 
     def z_dist(self, voxels):
+        assert voxels.scale_tril is not None
         out = self.network(self.features(voxels))
         n = self.model.n_latents
         shift = (voxels.scale_tril @ out[..., :n, None]).squeeze(-1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Information(NamedTuple):
-    """Log-likelihood of each measurement with its first and expected second derivative in the signal, each ``(..., M)``."""
+    """Log-likelihood of each measurement, its slope in the signal and its expected curvature, each ``(..., M)``."""
 
     log_prob: Tensor
     score: Tensor
@@ -27,6 +27,8 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
         Learn one factor on the given noise level. The factor is also the first
         alarm of a signal that does not fit: noise that grew has swallowed a misfit.
     """
+
+    n_average: Tensor | None
 
     def __init__(self, n_average: Tensor | None = None, learn: bool = False) -> None:
         super().__init__()

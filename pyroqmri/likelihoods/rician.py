@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 
 from pyroqmri.distributions import MeasuredNormal, Rician, rice_fisher, rice_mean, rice_variance
 from pyroqmri.likelihoods.base import Information, Likelihood
@@ -22,13 +23,16 @@ class RicianLikelihood(Likelihood):
         mean, variance = self._average(signal, sigma)
         return MeasuredNormal(mean, variance.sqrt())
 
+    @property
+    def _n(self) -> Tensor | float:
+        return 1.0 if self.n_average is None else self.n_average
+
     def _average(self, signal, sigma):
-        return rice_mean(signal, sigma), rice_variance(signal, sigma) / self.n_average
+        return rice_mean(signal, sigma), rice_variance(signal, sigma) / self._n
 
     def moments(self, signal, sigma):
         sigma = sigma * self.factor
-        n = 1 if self.n_average is None else self.n_average
-        return rice_mean(signal, sigma), rice_variance(signal, sigma) / n
+        return self._average(signal, sigma)
 
     def information(self, signal, y, sigma):
         sigma = sigma * self.factor
@@ -46,10 +50,12 @@ class RicianLikelihood(Likelihood):
         a = signal / sigma
         h = a.square() / 4
         slope = math.sqrt(math.pi / 8) * a * (torch.special.i0e(h) + torch.special.i1e(h))
-        # d variance / d signal by the identity 2 nu - 2 mean slope cancels: take the variance's own slope where it matters
-        variance_slope = (2 * signal - 2 * mean * slope) / self.n_average
-        variance_slope = torch.where(a > 6, sigma / a.clamp_min(6) ** 3 / self.n_average, variance_slope)
+        # 2 nu - 2 mean slope cancels at high SNR, where the variance has a simple slope of its own
+        variance_slope = (2 * signal - 2 * mean * slope) / self._n
+        variance_slope = torch.where(a > 6, sigma / a.clamp_min(6) ** 3 / self._n, variance_slope)
         residual = y - mean
         log_prob = -residual.square() / (2 * variance) - variance.log() / 2 - math.log(2 * math.pi) / 2
         score = residual * slope / variance + (residual.square() / variance - 1) * variance_slope / (2 * variance)
-        return Information(log_prob, score, slope.square() / variance + variance_slope.square() / (2 * variance.square()))
+        return Information(
+            log_prob, score, slope.square() / variance + variance_slope.square() / (2 * variance.square())
+        )

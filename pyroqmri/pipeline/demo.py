@@ -113,7 +113,7 @@ def demo_record(data: Dataset, scan: Scan, quarter: Quarter, failed: dict[str, s
         "runs": [run.name for run in RUNS if run.name not in failed],
         "failed": failed,
         "volumes": {"all": scan.y.shape[1], "kept": quarter.volumes.tolist()},
-        "sigma": {"all": quarter.sigma_all, "kept": quarter.sigma_kept},
+        "sigma": quarter.sigma,
         "differences": [asdict(d) for d in quarter.differences],
     }
 

@@ -28,8 +28,8 @@ _NOTES = (
     "has noise and misfit of its own. Inside 90 % is the share of voxels whose 90 % interval holds that value; "
     "about 94 % would be right, because the full scan contains the kept volumes.",
     "Ball-stick's posterior learns the noise level, because the signal does not fit everywhere; its intervals "
-    "widen and its medians pay for it. MS-DKI's cannot: two shells leave nothing to see a misfit with, and the "
-    "mean over a few directions is no powder average, which its intervals do not know.",
+    "widen and its medians pay for it. MS-DKI's takes the measured one: the mean over a few directions is no "
+    "powder average, and its intervals do not know that.",
 )
 
 

@@ -9,7 +9,6 @@ import torch
 
 from pyroqmri.data import NO_SIGNAL, NOT_FINITE
 from pyroqmri.io import Scan
-from pyroqmri.noise import estimate_sigma
 from pyroqmri.pipeline.inputs import given_noise
 from pyroqmri.pipeline.summary import Summary, summarise
 from pyroqmri.pipeline.thinning import thin
@@ -44,13 +43,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Quarter:
-    """Estimates from the kept volumes by ``(signal, estimator)``, and what they miss."""
+    """Estimates from the kept volumes by ``(signal, estimator)``, what they miss, and the noise levels used."""
 
     volumes: np.ndarray
     summaries: dict[tuple[str, str], Summary]
     differences: list[Difference]
-    sigma_all: float
-    sigma_kept: float
+    sigma: dict[str, Any]
 
 
 def compare_quarter(
@@ -71,7 +69,9 @@ def compare_quarter(
         [], scan.background,
     )  # fmt: skip
     noise = given_noise(part, "estimate")
-    summaries, differences = {}, []
+    if noise is None:  # the scanner's noise is that of the whole scan
+        noise = given_noise(scan, "estimate")
+    summaries, differences, sigma = {}, [], {}
     for signal, reference in references.items():
         for name, recipe in ESTIMATORS.items():
             changed = settings.get(signal, {}) if recipe == "hierarchical" else {}
@@ -79,10 +79,9 @@ def compare_quarter(
                 part.y, part.acquisition, signal=signal, recipe=recipe, sigma=noise, settings=changed, progress=progress
             )
             summaries[signal, name] = summarise(found, part.y, progress=progress)
+            sigma[f"{signal}, {name}"] = found.sigma_record
         differences += _differences(signal, reference, summaries, tissues(scan))
-    sigma_all = estimate_sigma(scan.y, scan.acquisition, background=scan.background).sigma
-    sigma_kept = estimate_sigma(part.y, part.acquisition, background=part.background).sigma
-    return Quarter(volumes, summaries, differences, sigma_all, sigma_kept)
+    return Quarter(volumes, summaries, differences, sigma)
 
 
 def tissues(scan: Scan) -> dict[str, np.ndarray]:

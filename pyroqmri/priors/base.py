@@ -43,7 +43,7 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     def start(self, modes: Tensor) -> None:
         """Start from modes of the tissue latents ``(N, P)``; a fixed prior has nothing to do."""
 
-    def anneal(self, share: float) -> None:  # noqa: B027
+    def anneal(self, share: float) -> None:
         """What changes with the share of the training that is done; most priors have nothing."""
 
     def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:

@@ -36,6 +36,8 @@ class Mixture(Prior):
     Source: Xu et al. 2024, arXiv:2411.10772, with the mixture in the prior.
     """
 
+    given: Tensor
+
     def __init__(
         self,
         n_tissue: int,
@@ -97,7 +99,7 @@ class Mixture(Prior):
         if len(modes) < 10 * self.n_learned:
             return
         spread = modes.std(0).clamp_min(1e-3)
-        centres, _ = kmeans2((modes / spread).double().cpu().numpy(), self.n_learned, minit="++", seed=0)
+        centres, _ = kmeans2((modes / spread).double().cpu().numpy(), self.n_learned, minit="++", rng=0)
         self.loc.copy_(torch.as_tensor(centres).to(modes) * spread)
 
     def _unexplained(self, modes: Tensor) -> Tensor:

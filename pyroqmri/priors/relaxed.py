@@ -4,6 +4,7 @@ import pyro
 import torch
 from pyro.distributions import Normal, RelaxedOneHotCategorical
 from pyro.infer import Trace_ELBO
+from torch import Tensor
 
 from pyroqmri.errors import InputError
 from pyroqmri.priors.mixture import Mixture
@@ -26,6 +27,8 @@ class RelaxedMixture(Mixture):
 
     Source: Maddison et al. 2016, arXiv:1611.00712; Xu et al. 2024, arXiv:2411.10772.
     """
+
+    temperature: Tensor
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 import torch
 from pyro.distributions import Normal
+from torch import Tensor
 
 from pyroqmri.priors.base import GaussianPrior, Population
 
@@ -14,6 +15,8 @@ class StandardNormal(GaussianPrior):
 
     Source: Xu et al. 2024, arXiv:2411.10772.
     """
+
+    loc: Tensor
 
     def __init__(self, n_tissue: int, n_direction: int = 0) -> None:
         super().__init__()

@@ -10,4 +10,4 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "ball_stick": BallStick,
 }
 
-__all__ = ["SIGNALS", "BallStick", "BoundSignal", "MSDKI", "SignalModel"]
+__all__ = ["MSDKI", "SIGNALS", "BallStick", "BoundSignal", "SignalModel"]

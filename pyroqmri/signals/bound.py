@@ -68,7 +68,9 @@ class BoundSignal(nn.Module):
                 raise InputError(f"fixed or tied names {name!r}; {self.signal.__name__} has {', '.join(scalars)}")
         for name, value in self.fixed.items():
             if not scalars[name].lower <= value <= scalars[name].upper:
-                raise InputError(f"{name} is fixed at {value:g}, outside {scalars[name].lower:g}..{scalars[name].upper:g}")
+                raise InputError(
+                    f"{name} is fixed at {value:g}, outside {scalars[name].lower:g}..{scalars[name].upper:g}"
+                )
         for name, target in self.tied.items():
             if target in self.tied or name in self.fixed:
                 raise InputError(f"{name} is tied to {target}: tie to a free or fixed parameter, once")

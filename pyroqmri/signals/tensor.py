@@ -16,7 +16,7 @@ def tensor_design(acq: Acquisition) -> Tensor:
 
 
 def log_linear_tensor(acq: Acquisition, y: Tensor) -> Tensor:
-    """Weighted linear least squares tensors ``(N, 3, 3)`` of measurements ``(N, M)``; weights are the signal squared."""
+    """Weighted linear least squares tensors ``(N, 3, 3)`` of measurements ``(N, M)``, weighted by signal squared."""
     design = tensor_design(acq).double()
     signal = y.double().clamp_min(1e-3)
     weighted = design * signal.square().unsqueeze(-1)

@@ -98,7 +98,9 @@ class GaussianClasses:
     def contains(self, values: np.ndarray) -> np.ndarray:
         """Whether values ``(..., P)`` lie in the region."""
         inside = ((values > self.lower) & (values < self.upper)).all(-1)
-        return inside & (values[..., 0] * values[..., 1] <= self.max_product) if values.shape[-1] > 1 else inside
+        if values.shape[-1] > 1:
+            inside = inside & (values[..., 0] * values[..., 1] <= self.max_product)
+        return np.asarray(inside)
 
     def sample(self, n: int, seed: int) -> tuple[Theta, Tensor]:
         """Parameters, each ``(n,)``, and class indices ``(n,)`` of ``n`` voxels."""
@@ -200,8 +202,8 @@ def tissue_classes(signal: type[SignalModel], weights: Sequence[float] = (1, 1, 
     if signal.__name__ not in TISSUE:
         raise InputError(f"no tissue values are known for {signal.__name__}; simulate.TISSUE has {', '.join(TISSUE)}")
     table = TISSUE[signal.__name__]
-    rows = [[{name: values[k][j] for name, values in table.items()} for k in range(len(CLASSES))] for j in (0, 1)]
-    return signal_classes(signal, *rows, weights, CLASSES)
+    means, sds = ([{name: values[k][j] for name, values in table.items()} for k in range(len(CLASSES))] for j in (0, 1))
+    return signal_classes(signal, means, sds, weights, CLASSES)
 
 
 def _directions(rng: np.random.Generator, n: int) -> Tensor:
