@@ -1,4 +1,6 @@
-"""The Pareto shape of importance weights."""
+"""Pareto shapes against ArviZ, and against tails of known shape."""
+
+import warnings
 
 import numpy as np
 import pytest
@@ -8,27 +10,32 @@ from scipy import stats
 from pyroqmri.psis import pareto_khat
 
 
-@pytest.mark.parametrize("k", [-0.3, 0.2, 0.5, 0.9])
-def test_the_shape_of_a_pareto_tail_is_found(k):
-    # 400 rows of 1,000 weights, tails of 95: standard error of one row near .1, of the mean .005; the weak prior
-    # around .5 draws by a tenth
-    weights = stats.genpareto(k, loc=1).rvs((400, 1000), random_state=np.random.default_rng(0))
-    found = pareto_khat(torch.as_tensor(weights).log())
-    expected = (95 * k + 10 * 0.5) / 105
-    assert float(found.mean()) == pytest.approx(expected, abs=0.06)
+def test_the_same_as_arviz():
+    generator = torch.Generator().manual_seed(0)
+    log_weights = torch.randn(20, 1000, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 4, 20)[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from arviz import psislw
+
+        theirs = np.array([psislw(row)[1] for row in log_weights.numpy()])
+    np.testing.assert_allclose(pareto_khat(log_weights).numpy(), theirs, atol=1e-6)
 
 
-def test_it_is_arvizs():
-    arviz = pytest.importorskip("arviz")
-    log_weights = torch.as_tensor(np.random.default_rng(1).standard_t(4, (50, 1000)))
-    reference = np.asarray(arviz.psislw(log_weights.numpy().copy())[1])
-    np.testing.assert_allclose(pareto_khat(log_weights), reference, atol=0.02)
+def test_the_shape_of_a_pareto_tail_is_found():
+    # w = U^-k has a tail of shape k; 40 rows of 4,000 draws: sd of the mean about 0.015, so this fails 1 time in 10^6
+    generator = torch.Generator().manual_seed(1)
+    for k in (0.3, 0.7):
+        log_weights = -k * torch.rand(40, 4000, generator=generator, dtype=torch.float64).log()
+        assert abs(float(pareto_khat(log_weights).mean()) - k) < 0.08
 
 
-def test_adding_a_constant_changes_nothing_and_equal_weights_are_perfect():
+def test_equal_weights_are_no_worry():
+    assert float(pareto_khat(torch.zeros(1, 500))[0]) == -torch.inf
+
+
+def test_adding_a_constant_changes_nothing():
     log_weights = torch.randn(5, 1000)
     torch.testing.assert_close(pareto_khat(log_weights), pareto_khat(log_weights + 500), atol=1e-3, rtol=0)
-    assert (pareto_khat(torch.zeros(3, 1000)) == -torch.inf).all()
 
 
 @pytest.mark.xfail(reason="ties in float32 make the quartile zero: k of hundreds where there is nothing to correct")
