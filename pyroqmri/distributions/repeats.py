@@ -65,4 +65,5 @@ class Repeats(TorchDistribution):
         y, nodes, weights = self.known
         if value is not y:
             nodes, weights = self.carry(value)
-        return (self.log_prob_at(nodes) * weights).sum(-1).expand(self.batch_shape)
+        log_prob = (self.log_prob_at(nodes) * weights).sum(-1)
+        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
