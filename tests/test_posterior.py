@@ -183,7 +183,6 @@ def test_khat_tells_a_narrow_posterior_from_a_good_one():
     assert narrow(-1.0).khat.median() > 0.7
 
 
-@pytest.mark.xfail(reason="weights that differ by rounding alone: see test_psis")
 def test_khat_of_the_exact_posterior_is_good():
     assert (narrow(0.0).khat < 0.5).all()
 
