@@ -105,6 +105,8 @@ class TrainingJob:
         index, said = training_voxels(scan.y, self.seed)
         y = scan.y if index is None else scan.y[index]
         remember_call(folder, self.record() | {"data": digest(y)}, resume)
+        if resume and (folder / CHECKPOINT).exists():
+            said = [*said, "training was interrupted, and went on from its checkpoint"]
         read = time.monotonic() - begin
         found = fit(
             y, scan.acquisition, signal=self.signal, recipe=self.plan,
