@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+from docs.headline import caption
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.recipe import list_recipes
 from pyroqmri.signals import SIGNALS, SignalModel
@@ -98,8 +99,9 @@ def put(text: str, name: str, content: str) -> str:
 def pages() -> dict[Path, str]:
     """What each file with a made table has to hold."""
     readme, models = ROOT / "README.md", ROOT / "models" / "README.md"
+    front = put(readme.read_text(), "figure", caption())
     return {
-        readme: put(readme.read_text(), "signals", signals_table()),
+        readme: put(front, "signals", signals_table()),
         models: put(models.read_text(), "recipes", recipes_table()),
         ROOT / "docs" / "signals.md": signals_page(),
     }

@@ -83,13 +83,11 @@ def compare(
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """What :func:`compare` found of simulated voxels, as Markdown."""
-    head = ["recipe", "ELBO", *(f"{name}: D, K" for name in CLASSES)]
+    columns = [f"{name}: {{}} {p}" for name in CLASSES for p in ("D", "K")]
+    head = ["recipe", "ELBO", *(column.replace(": {}", ",") for column in columns)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for recipe, row in found.items():
-        cells = []
-        for name in CLASSES:
-            pairs = [f"{row[f'{name}: rmse {p}']:.3f} ({row[f'{name}: coverage {p}']:.2f})" for p in ("D", "K")]
-            cells.append(", ".join(pairs))
+        cells = [f"{row[c.format('rmse')]:.3f} ({row[c.format('coverage')]:.2f})" for c in columns]
         elbo = "none" if np.isnan(row["elbo"]) else f"{row['elbo']:.2f}"
         lines.append(f"| `{recipe}` | {elbo} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
