@@ -356,7 +356,8 @@ def test_white_matter_is_where_diffusion_is_anisotropic(read):
 
 @pytest.mark.slow
 def test_the_demo_runs_without_a_network(tmp_path, monkeypatch):
-    runs = [replace(run, settings={"training.steps": 20}) for run in demo_module.RUNS if "least" not in run.name]
+    names = ("msdki_vae_unig", "ball_stick_fixed_hierarchical")
+    runs = [replace(run, settings={"training.steps": 20}) for run in demo_module.RUNS if run.name in names]
     runs += [run for run in demo_module.RUNS if run.name in demo_module.REFERENCES.values()]
     monkeypatch.setattr(demo_module, "RUNS", tuple(runs))
     monkeypatch.setattr(demo_module, "_QUARTER", {name: {"training.steps": 20} for name in demo_module.REFERENCES})
