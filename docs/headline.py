@@ -11,13 +11,13 @@ CAPTION = """\
 ![The same brain slice from all {n} volumes and from {k} of them](docs/figures/headline.png)
 
 *A real brain, in vivo, 3 T, 2 mm; `make demo` makes this figure. From the left: least squares on all {n} volumes,
-then on {k} of them; the posterior mean and its standard deviation on the same {k} (recipe `hierarchical`). A parameter that a
-quarter of the scan determines comes out the same either way. One that it does not determine, such as the diffusivity
-along the stick, runs into its bounds by least squares, and is held by what all voxels say together.*
+then on {k} of them; the posterior mean and its standard deviation on the same {k} (recipe `hierarchical`). A parameter
+that a quarter of the scan determines comes out the same either way. One that it does not determine, such as the
+diffusivity along the stick, runs into its bounds by least squares, and is held by what all voxels say together.*
 
 Distance to the full scan's least squares in {voxels} voxels of white matter, median and 90th percentile, and the share
 of voxels whose 90 % interval holds it. The full scan is no truth: it has noise and misfit of its own. Ball-stick does
-not describe this brain everywhere: the noise level it learns is {factor:.1f} times the measured one, and the report says so.
+not describe this brain everywhere: it learns a noise level {factor:.1f} times the measured one, and the report says so.
 
 | from {k} volumes | off by: least squares | posterior mean | interval holds: least squares | posterior |
 | --- | --- | --- | --- | --- |
