@@ -127,7 +127,7 @@ def main() -> None:
             for r in rows:
                 cover = f"90% {r['cover90']:.3f} 50% {r['cover50']:.3f} KS {r['ks']:.3f}" if "ks" in r else ""
                 print(
-                    f"{args.protocol} SNR {args.snr:g} seed {seed} {r['recipe']:20s} {r['parameter']} {r['tissue']:12s} "
+                    f"{args.protocol} SNR {args.snr:g} {seed} {r['recipe']:20s} {r['parameter']} {r['tissue']:12s} "
                     f"rmse {r['rmse']:.4f} ratio {r['ratio']:.3f} bias {r['bias']:+.4f} {cover} {r['seconds']:.0f} s",
                     flush=True,
                 )

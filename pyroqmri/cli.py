@@ -1,5 +1,6 @@
 """The command line; everything heavy is imported inside the command that needs it."""
 
+import os
 import sys
 import tomllib
 import traceback
@@ -28,6 +29,8 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a check did not hold, 2 wrong input or call, 130 interrupted."""
+    # steps are small: a second thread waits more than it works, and many times so on a busy machine
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if not debug:

@@ -41,7 +41,7 @@ _SHORT = {"training.steps": 300}
 _QUARTER = {"ball_stick": {**_SHORT, "likelihood.learn": True}}
 RUNS = (
     Run("msdki_least_squares", "msdki", "least_squares"),
-    Run("msdki_vae_unig", "msdki", "vae_unig"),
+    Run("msdki_vae_unig", "msdki", "vae_unig", settings={"training.steps": 1000}),
     Run("msdki_hierarchical", "msdki", "hierarchical"),
     Run("ball_stick_least_squares", "ball_stick", "least_squares"),
     Run("ball_stick_vae_unig", "ball_stick", "vae_unig", "learn", settings={"training.steps": 600}),
