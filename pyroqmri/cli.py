@@ -143,7 +143,7 @@ debug_option = click.option("--debug", is_flag=True, expose_value=False, help="S
 @click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
 @click.option("--sigma", metavar="X|FILE|estimate|learn", default="estimate", show_default=True, help="Noise level.")
 @click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
               help="Change an entry of the recipe; may be repeated.")  # fmt: skip
 @click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
@@ -272,7 +272,7 @@ def _finish(folder: Path, quiet: bool) -> None:
 
     record = json.loads((folder / "fit" / "fit.json").read_text())
     if not quiet:
-        for note in record["notes"]:
+        for note in (*record["notes"], record["sigma"]["note"]):
             click.echo(f"note: {note}", err=True)
     for warning in record["warnings"]:
         click.echo(f"warning: {warning}", err=True)
