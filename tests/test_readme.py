@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,16 @@ def test_the_code_of_the_readme_is_short_and_runs(tmp_path, monkeypatch):
     settings = 'SETTINGS = {"least_squares": {}, "hierarchical": {"training.steps": 5}}\n'
     assert run(settings + small, tmp_path, monkeypatch).count("RMSE of K") == 2
     assert (tmp_path / "fit" / "weights.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    for name in ("sphinx", "furo", "myst_parser"):
+        pytest.importorskip(name, reason="the documentation needs the extra: pip install 'pyroqmri[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "models" / "hierarchical.html").exists()
 
 
 @pytest.mark.slow
