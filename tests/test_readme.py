@@ -13,6 +13,7 @@ import pytest
 import pyroqmri as pq
 from docs import tables
 from pyroqmri.cli import cli
+from pyroqmri.data import STATUS
 from pyroqmri.posterior import Posterior
 from pyroqmri.recipe import list_recipes
 from pyroqmri.signals import SIGNALS
@@ -84,6 +85,12 @@ def test_links_and_figures_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_table_of_status_codes_is_the_packages():
+    page = (REPOSITORY / "docs" / "tutorials" / "command_line.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE)
+    assert {int(code): text for code, text in rows} == STATUS
 
 
 def test_figures_are_small():
