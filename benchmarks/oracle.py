@@ -216,7 +216,7 @@ def _integrate_rows(
 ) -> Moments:
     """Moments of every (voxel, class); the mass alone, and coarsely, of classes that do not matter."""
     rows = np.arange(len(densities.voxel))
-    box = locate(densities, rows)
+    box = locate(densities, rows, rows // n_classes)
     mass = box.log_mass.reshape(-1, n_classes)
     fine = rows[(mass > mass.max(1, keepdims=True) + IRRELEVANT).ravel()]
     at = None if points is None else [p[densities.voxel[fine]] for p in points]
