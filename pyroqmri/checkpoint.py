@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,13 +44,21 @@ def load_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
     InputError
         When the checkpoint belongs to other settings or other data.
     """
-    with safe_open(path, "pt") as file:
-        meta = file.metadata()
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} is no checkpoint that can be read ({error}); start afresh without --resume"
+        ) from error
     if json.loads(meta["tag"]) != json.loads(json.dumps(tag)):
         raise InputError(f"{path} is the checkpoint of other settings or other data; start afresh without --resume")
-    loop.model.load_state_dict(_under(tensors, "model."))
-    loop.guide.load_state_dict(_under(tensors, "guide."))
+    try:
+        loop.model.load_state_dict(_under(tensors, "model."))
+        loop.guide.load_state_dict(_under(tensors, "guide."))
+    except RuntimeError as error:
+        raise InputError(f"{path} is the checkpoint of another model; start afresh without --resume") from error
     for i, p in enumerate(loop.parameters):
         state = _under(tensors, f"optimizer.{i}.")
         if state:

@@ -29,7 +29,8 @@ def compress(voxels: Voxels, groups: list[Tensor]) -> Voxels:
 
     A sum over repeats of any smooth function of the measurement is the weighted
     sum over the nodes: exactly so for polynomials up to degree 7, hence for the
-    Gaussian log-likelihood, and to float32 for the Rician one.
+    Gaussian log-likelihood, and to about a tenth of a nat for the Rician one once
+    the logarithm of the measurement itself is left out.
     """
     nodes, weights = [], []
     for group in groups:

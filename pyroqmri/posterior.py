@@ -12,7 +12,6 @@ from pyroqmri.data import Batch
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.estimates import Estimates, with_findings
 from pyroqmri.guides import Guide
-from pyroqmri.parameter import Parameter
 from pyroqmri.progress import progress_bar
 from pyroqmri.psis import pareto_khat
 from pyroqmri.start import CHUNK
@@ -58,8 +57,20 @@ class Posterior(Estimates):
                 yield voxels[j : j + n], q[j : j + n]
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
+        """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
         theta = self.rescale(self.model.theta(z, voxels))
-        return theta | self.signal.signal.derived(theta)
+        direction, derived = self.signal.direction, self.signal.signal.derived
+        if direction is None:
+            return theta | derived(theta)
+        n = theta[direction.name]
+        axis = mean_axis(n)
+        theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        centre, found = derived(theta | {direction.name: axis}), derived(theta)
+        for p in self.signal.signal.derived_parameters:
+            if p.unit == "rad":
+                turns = torch.round((found[p.name] - centre[p.name]) / (2 * torch.pi))
+                found[p.name] = found[p.name] - 2 * torch.pi * turns
+        return theta | found
 
     @cached_property
     @torch.no_grad()
@@ -75,7 +86,8 @@ class Posterior(Estimates):
                 done += len(voxels)
                 report(done)
         if not parts:
-            raise ValueError("no voxel could be fitted: see status")
+            nothing = {f"{what} {name}": torch.empty(0) for what in ("mean", "sd", *QUANTILES) for name in self.names}
+            return nothing | {"ppc": torch.empty(0), "axis": torch.empty(0, 3), "angles": torch.empty(0, self.n_draws)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     def _summarise(self, voxels: Voxels, q: GaussianMixture, points: Tensor) -> dict[str, Tensor]:
@@ -91,7 +103,6 @@ class Posterior(Estimates):
             draws = theta[name]
             if direction is not None and parameter.unit == "rad":
                 centre = self.signal.signal.derived({direction.name: out["axis"]})[name]
-                draws = centre + _wrap(draws - centre, parameter)
                 out[f"mean {name}"] = centre
                 out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
             else:
@@ -210,14 +221,12 @@ class Posterior(Estimates):
 
 def _axis_summary(n: Tensor) -> dict[str, Tensor]:
     """Mean axis of draws ``(S, n, 3)`` by their dyadic mean, and the draws' angles to it in degrees ``(n, S)``."""
-    dyad = torch.einsum("sni,snj->nij", n, n) / len(n)
-    axis = torch.linalg.eigh(dyad).eigenvectors[..., -1]
-    axis = axis * torch.where(axis[..., 2:] < 0, -1.0, 1.0)
+    axis = mean_axis(n)
     angles = torch.rad2deg(torch.acos((n * axis).sum(-1).abs().clamp(max=1)))
     return {"axis": axis, "angles": angles.T.contiguous()}
 
 
-def _wrap(difference: Tensor, parameter: Parameter) -> Tensor:
-    """Angle differences of an axis, whose sign means nothing, into half a turn around zero."""
-    period = torch.pi
-    return difference - period * torch.round(difference / period)
+def mean_axis(n: Tensor) -> Tensor:
+    """Mean ``(n, 3)`` of axes ``(S, n, 3)``, whose signs mean nothing, on the side of positive z."""
+    axis = torch.linalg.eigh(torch.einsum("sni,snj->nij", n, n) / len(n)).eigenvectors[..., -1]
+    return axis * torch.where(axis[..., 2:] < 0, -1.0, 1.0)

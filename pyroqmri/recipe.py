@@ -104,7 +104,7 @@ class Recipe:
         if table in _SETTINGS:
             return {f.name: f.default for f in fields(_SETTINGS[table])}
         kind = self.tables[table].get("kind", "")
-        if kind not in _KINDS[table]:
+        if not isinstance(kind, str) or kind not in _KINDS[table]:
             raise InputError(_unknown(f"kind of {table}", kind, _KINDS[table], self.name))
         signature = inspect.signature(_KINDS[table][kind]).parameters
         return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
@@ -124,7 +124,7 @@ class Recipe:
 
 
 def _unknown(what: str, found: str, known: Any, recipe: str) -> str:
-    near = difflib.get_close_matches(found, list(known), 1)
+    near = difflib.get_close_matches(str(found), list(known), 1)
     hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known)}"
     return f"recipe {recipe}: unknown {what} {found!r}; {hint}"
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import tomllib
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
@@ -28,6 +30,8 @@ _PACKAGES = ("torch", "pyro-ppl", "numpy", "nibabel", "dipy", "arviz")
 def fit_record(fit: Fit) -> dict[str, Any]:
     """What a fit was told and what it found, as plain values."""
     trace = asdict(fit.trace)
+    # no voxel kept aside has no loss, and NaN is no JSON
+    trace["held_out"] = [None if x != x else x for x in trace["held_out"]]
     return {
         "pyroqmri": version("pyroqmri"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
@@ -43,7 +47,11 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "protocol": {name: value.tolist() for name, value in fit.acquisition.settings().items()},
         "sigma": fit.sigma_record,
         "seconds": fit.seconds,
-        "elbo": {"step": trace["step"], "train": fit.elbo, "held_out": [-x for x in trace["held_out"]]},
+        "elbo": {
+            "step": trace["step"],
+            "train": fit.elbo,
+            "held_out": [None if x is None else -x for x in trace["held_out"]],
+        },
         "trace": trace,
         "n_voxels": fit.n_voxels,
         "population": population_record(fit),
@@ -79,7 +87,7 @@ def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> Non
     record = fit_record(fit) | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | dict(extra or {})
     _write(folder / "recipe.toml", fit.recipe.to_toml().encode())
     _write(folder / "weights.safetensors", weights)
-    _write(folder / "fit.json", json.dumps(record, indent=1, allow_nan=True).encode())
+    _write(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -99,10 +107,16 @@ def read_fit(folder: Path) -> Fit:
         raise InputError(f"{folder} holds no fit that can be read: {error}") from error
     if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
         raise InputError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in fit.json")
+    try:
+        return _rebuilt(record, content, load(weights))
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{folder / 'fit.json'} is no record of a fit, or of another version: {error!r}") from error
+
+
+def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str, Tensor]) -> Fit:
     head = {k: content.pop(k) for k in ("name", "doc", "estimator")}
     recipe = Recipe(**head, tables=content)
     recipe.check()
-    tensors = load(weights)
     acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
     preparation = Preparation(**record["preparation"])
     signal = build_signal(record["signal"], acq, preparation, record["fixed"], record["tied"])
@@ -112,7 +126,7 @@ def read_fit(folder: Path) -> Fit:
     level = tensors.pop("noise.level", sigma["value"] / factor)
     fit = Fit(
         recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), signal,
-        likelihood, None, None, record["fixed"], record["tied"], record["seed"], Trace(**record["trace"]),
+        likelihood, None, None, record["fixed"], record["tied"], record["seed"], _trace(record["trace"]),
         record["seconds"], record["n_voxels"], record["warnings"],
     )  # fmt: skip
     if recipe.estimator == "voxel_model":
@@ -120,3 +134,7 @@ def read_fit(folder: Path) -> Fit:
         for part, prefix in ((fit.model, "model."), (fit.guide, "guide.")):
             part.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return fit
+
+
+def _trace(record: dict[str, Any]) -> Trace:
+    return Trace(**record | {"held_out": [math.nan if x is None else x for x in record["held_out"]]})

@@ -87,7 +87,7 @@ def _climb(
     n_steps: int,
 ) -> Mode:
     """Mode of each voxel; a few steps for all, then more for those that need them."""
-    loc = torch.zeros_like(z[0])
+    loc = z.new_zeros(z.shape[-1])
 
     def steps(index: Tensor, start: Tensor, n: int) -> Mode:
         part, turned = voxels[index], None if frame is None else frame[index]

@@ -1,5 +1,6 @@
 """The training loop, once."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -192,6 +193,12 @@ def cuda_devices(tensor: Tensor) -> list[int]:
     return [tensor.device.index or 0] if tensor.device.type == "cuda" else []
 
 
+def fingerprint(y: Tensor) -> str:
+    """Checksum of a thousand voxels' measurements: tells other data apart without reading all of them."""
+    some = y[:: max(1, len(y) // 1000)].detach().cpu().contiguous()
+    return hashlib.sha256(some.numpy().tobytes()).hexdigest()
+
+
 @contextmanager
 def seeded(seed: int, like: Tensor) -> Iterator[None]:
     """Draw from a seed and leave the caller's random state, and Pyro's validation, as they were."""
@@ -238,7 +245,7 @@ def fit_svi(
     begin = time.monotonic()
     with seeded(seed, voxels.y):
         loop = SVILoop(model, guide, voxels, training, seed)
-        tag = {"training": asdict(training), "seed": seed, "n_voxels": len(voxels)}
+        tag = {"training": asdict(training), "seed": seed, "n_voxels": len(voxels), "data": fingerprint(voxels.y)}
         if resume and checkpoint is not None and checkpoint.exists():
             load_checkpoint(checkpoint, loop, tag)
         before = loop.trace.seconds

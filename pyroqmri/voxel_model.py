@@ -105,6 +105,7 @@ class VoxelModel(nn.Module):
             lambda: self.likelihood(self.simulate(z, voxels), sigma),
             lambda nodes: self.likelihood.information(signal, nodes, sigma).log_prob,
             carry,
+            self.likelihood.constant,
             (voxels.y, short.y, short.weights),
             signal.shape[:-1],
             voxels.y.shape[-1],

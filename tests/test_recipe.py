@@ -92,7 +92,6 @@ def test_a_wrong_setting_is_said_with_the_nearest(settings, said):
         load_recipe("hierarchical", settings)
 
 
-@pytest.mark.xfail(reason="difflib raises a TypeError on what is no word")
 @pytest.mark.parametrize("settings", [{"guide.kind": 3}, {"guide.kind": ["encoder"]}, {"prior.kind": None}])
 def test_a_kind_that_is_no_word_is_said(settings):
     with pytest.raises(InputError, match="kind"):

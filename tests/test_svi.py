@@ -262,10 +262,6 @@ def test_the_checkpoint_of_another_training_is_refused(what, tmp_path):
         fit_svi(*pair, training, seed=1 if what == "seed" else 0, checkpoint=path, resume=True)
 
 
-DATA_ALIKE = pytest.mark.xfail(reason="the checkpoint's tag holds the number of voxels, not what they are")
-
-
-@DATA_ALIKE
 def test_the_checkpoint_of_as_many_other_voxels_is_refused(tmp_path):
     path = tmp_path / "checkpoint"
     fit_svi(*a_pair(), SHORT, checkpoint=path)
@@ -274,7 +270,6 @@ def test_the_checkpoint_of_as_many_other_voxels_is_refused(tmp_path):
         fit_svi(model, guide, guide.prepare(quadratic_data(400, seed=8)), SHORT, checkpoint=path, resume=True)
 
 
-@pytest.mark.xfail(reason="torch's own error comes through instead of an InputError")
 def test_the_checkpoint_of_another_pair_is_refused(tmp_path):
     path = tmp_path / "checkpoint"
     fit_svi(*a_pair(), SHORT, checkpoint=path)
@@ -283,7 +278,6 @@ def test_the_checkpoint_of_another_pair_is_refused(tmp_path):
         fit_svi(model, Encoder(model, 8, width=9, depth=1), voxels, SHORT, checkpoint=path, resume=True)
 
 
-@pytest.mark.xfail(reason="safetensors' own error comes through instead of an InputError")
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "checkpoint"
     fit_svi(*a_pair(), SHORT, checkpoint=path)

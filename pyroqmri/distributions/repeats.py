@@ -23,6 +23,9 @@ class Repeats(TorchDistribution):
         Log-density of each node at the distribution's own parameters, ``(..., M')``.
     carry
         Nodes and weights ``(N, M')`` of measurements ``(N, M)``.
+    constant
+        Terms of each measurement's log-density that do not depend on the parameters, summed as they are:
+        the logarithm in a Rician density is no polynomial that nodes could carry.
     known
         Measurements whose nodes and weights are known already: ``(y, nodes, weights)``.
     batch_shape, n_measurements
@@ -37,17 +40,18 @@ class Repeats(TorchDistribution):
         plain: Callable[[], TorchDistribution],
         log_prob_at: Callable[[Tensor], Tensor],
         carry: Callable[[Tensor], tuple[Tensor, Tensor]],
+        constant: Callable[[Tensor], Tensor],
         known: tuple[Tensor, Tensor, Tensor],
         batch_shape: torch.Size,
         n_measurements: int,
     ) -> None:
-        self.plain, self.log_prob_at, self.carry, self.known = plain, log_prob_at, carry, known
+        self.plain, self.log_prob_at, self.carry = plain, log_prob_at, carry
+        self.constant, self.known = constant, known
         super().__init__(batch_shape, torch.Size([n_measurements]), validate_args=False)
 
     def expand(self, batch_shape, _instance=None):
-        return Repeats(
-            self.plain, self.log_prob_at, self.carry, self.known, torch.Size(batch_shape), self.event_shape[0]
-        )
+        parts = (self.plain, self.log_prob_at, self.carry, self.constant, self.known)
+        return Repeats(*parts, torch.Size(batch_shape), self.event_shape[0])
 
     @property
     def mean(self) -> Tensor:
@@ -65,5 +69,5 @@ class Repeats(TorchDistribution):
         y, nodes, weights = self.known
         if value is not y:
             nodes, weights = self.carry(value)
-        log_prob = (self.log_prob_at(nodes) * weights).sum(-1)
+        log_prob = ((self.log_prob_at(nodes) - self.constant(nodes)) * weights).sum(-1) + self.constant(value).sum(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

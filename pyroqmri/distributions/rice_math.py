@@ -38,10 +38,14 @@ def bessel_ratio_minus_one(z: Tensor) -> Tensor:
 
 
 def rice_mean(nu: Tensor, sigma: Tensor) -> Tensor:
-    r"""Mean of Rice(nu, sigma), :math:`\sigma\sqrt{\pi/2}\,L_{1/2}(-\nu^2/2\sigma^2)`."""
-    h = (nu / sigma).square() / 4
-    laguerre = (1 + 2 * h) * torch.special.i0e(h) + 2 * h * torch.special.i1e(h)
-    return sigma * math.sqrt(math.pi / 2) * laguerre
+    r"""Mean of Rice(nu, sigma), :math:`\sigma\sqrt{\pi/2}\,L_{1/2}(-\nu^2/2\sigma^2)`; a series above SNR 20."""
+    a = nu / sigma
+    h = a.clamp_max(20).square() / 4
+    near = math.sqrt(math.pi / 2) * ((1 + 2 * h) * torch.special.i0e(h) + 2 * h * torch.special.i1e(h))
+    # the slopes of the Bessel functions cancel: at SNR 1000 two percent of the slope of the mean would be rounding
+    v = 1 / a.clamp_min(20).square()
+    far = a * (1 + v * (1 / 2 + v * (1 / 8 + v * 3 / 16)))
+    return sigma * torch.where(a > 20, far, near)
 
 
 def rice_variance(nu: Tensor, sigma: Tensor) -> Tensor:

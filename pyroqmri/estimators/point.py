@@ -126,7 +126,7 @@ def search(
     short = Shortening(signal, likelihood.n_average is not None)
     modes, frames = [], []
     with progress_bar("fitting", len(voxels), progress) as report:
-        for i in range(0, len(voxels), CHUNK):
+        for i in range(0, max(1, len(voxels)), CHUNK):
             part = short(voxels[i : i + CHUNK])
             mode, frame = mode_under_prior(part, short.signal, likelihood, ridge.diag(), settings.steps)
             modes.append(mode)

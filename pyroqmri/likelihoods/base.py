@@ -52,6 +52,10 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
     def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> Information:
         """Derivatives of the log-likelihood in the signal; what modes and curvatures are made of."""
 
+    def constant(self, y: Tensor) -> Tensor:
+        """Terms of each measurement's log-density that depend on nothing but itself, ``(..., M)``."""
+        return torch.zeros_like(y)
+
     @abstractmethod
     def moments(self, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each measurement, each ``(..., M)``."""

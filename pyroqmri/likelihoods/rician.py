@@ -34,6 +34,9 @@ class RicianLikelihood(Likelihood):
         sigma = sigma * self.factor
         return self._average(signal, sigma)
 
+    def constant(self, y):
+        return y.log() if self.n_average is None else torch.zeros_like(y)
+
     def information(self, signal, y, sigma):
         sigma = sigma * self.factor
         if self.n_average is not None:

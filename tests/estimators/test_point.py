@@ -125,7 +125,6 @@ def test_bad_voxels_are_nan():
         assert torch.isfinite(values[2:]).all()
 
 
-@pytest.mark.xfail(reason="search concatenates nothing")
 def test_nothing_fitted_is_all_nan():
     found = point(y=torch.full_like(Y, torch.nan))
     assert (found.status == 2).all()
