@@ -137,4 +137,6 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
 
 
 def _trace(record: dict[str, Any]) -> Trace:
-    return Trace(**record | {"held_out": [math.nan if x is None else x for x in record["held_out"]]})
+    trace = Trace(**record)
+    trace.held_out = [math.nan if x is None else x for x in record["held_out"]]
+    return trace
