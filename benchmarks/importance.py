@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from benchmarks.quadrature import effective_number, temper
+from benchmarks.tempering import effective_number, temper
 
 Array = np.ndarray
 DEGREES = 6.0  # of freedom of the t
