@@ -115,11 +115,18 @@ def _card(folder: Path, name: str) -> Card:
     return Card(
         name=name,
         title=signal_title(results.signal),
-        recipe=str(results.record.get("recipe", "")),
+        recipe=_recipe_words(results.record),
         verdict=judge(results),
         brief=records.brief(results),
         picture=sections.thumbnail(atlas),
     )
+
+
+def _recipe_words(record: dict[str, Any]) -> str:
+    """The recipe with what was held fixed or tied, which tells two fits of one recipe apart."""
+    fixed = [f"{name} = {value:g}" for name, value in record.get("fixed", {}).items()]
+    tied = [f"{name} = {other}" for name, other in record.get("tied", {}).items()]
+    return ", ".join([str(record.get("recipe", "")), *fixed, *tied])
 
 
 def _context(results: Results) -> dict[str, Any]:
