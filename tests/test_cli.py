@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pyroqmri.cli import main, number_or_word, toml_value
+from pyroqmri.cli import main
+from pyroqmri.cli.common import number_or_word, toml_value
 from tests.small_scan import gradients, sticks, write_scan
 
 QUICK = ("--set", "training.steps=20", "--set", "training.batch_size=64", "--quiet")

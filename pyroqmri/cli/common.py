@@ -1,0 +1,104 @@
+"""Options that commands share, and what they print."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Setting(click.ParamType):
+    """``NAME=VALUE``; ``parse`` reads the value."""
+
+    name = "name=value"
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self.parse = parse
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        """Split at the first equals sign."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip() or not text.strip():
+            self.fail(f"{value!r} must read NAME=VALUE", param, ctx)
+        try:
+            return key.strip(), self.parse(text.strip())
+        except ValueError:
+            self.fail(f"{value!r}: {text!r} is not a number", param, ctx)
+
+
+def toml_value(text: str) -> Any:
+    """A value as TOML reads it; what it cannot read is a word."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def number_or_word(text: str | None) -> str | float | None:
+    """A number where the text is one."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """One decorator of several, in the order in which help shows them."""
+
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+scan_options = options(
+    click.option("--bval", metavar="FILE", help="b-values; s/mm2 and ms/um2 are recognised."),
+    click.option("--bvec", metavar="FILE", help="Gradient directions, 3 x M or M x 3."),
+    click.option("--te", metavar="FILE", help="Echo times, one a volume."),
+    click.option("--ti", metavar="FILE", help="Inversion times, one a volume."),
+    click.option("--tr", metavar="FILE", help="Repetition times, one a volume."),
+    click.option("--flip", metavar="FILE", help="Flip angles, one a volume."),
+    click.option("--json", metavar="FILE", help="BIDS sidecar of the image."),
+    click.option("--mask", metavar="FILE", help="Voxels to fit; without one a mask is made."),
+)
+run_options = options(
+    click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty."),
+    click.option("--device", metavar="auto|cpu|cuda", default="auto", show_default=True),
+    click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote."),
+    click.option("--quiet", is_flag=True, help="No progress; warnings are still shown."),
+)
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def say_loading(quiet: bool) -> None:
+    """Say on a terminal that something is going on."""
+    # importing torch and Pyro takes seconds, and silence looks like a fault
+    if not quiet and sys.stderr.isatty():
+        click.echo("loading pyroqmri ...", err=True)
+
+
+def finish(folder: Path, quiet: bool) -> None:
+    """Say what the fit's own record warns of, and where to look."""
+    record = json.loads((folder / "fit" / "fit.json").read_text())
+    if not quiet:
+        for note in (*record["notes"], record["sigma"]["note"]):
+            click.echo(f"note: {note}", err=True)
+    for warning in record["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(folder / "report.html")
