@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pyroqmri.checkpoint import load_checkpoint, save_checkpoint
 from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.guides import Guide
+from pyroqmri.interrupt import interrupts_between_steps
 from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
@@ -249,7 +250,8 @@ def fit_svi(
         if resume and checkpoint is not None and checkpoint.exists():
             load_checkpoint(checkpoint, loop, tag)
         before = loop.trace.seconds
-        with progress_bar("training", training.steps, progress) as report:
+        bar = progress_bar("training", training.steps, progress)
+        with interrupts_between_steps() as check_interrupt, bar as report:
             while loop.step < training.steps and not loop.trace.stopped_early:
                 loop.one_step()
                 report(loop.step, f"loss {loop.running:.3f}")
@@ -258,4 +260,5 @@ def fit_svi(
                 loop.trace.seconds = before + time.monotonic() - begin
                 if checkpoint is not None and loop.step % training.checkpoint_every == 0:
                     save_checkpoint(checkpoint, loop, tag)
+                check_interrupt()
     return loop.trace
