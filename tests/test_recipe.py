@@ -120,7 +120,7 @@ def a_file(tmp_path, change=lambda text: text):
         (lambda t: "colour = 1\n" + t, "unknown entry 'colour' outside a table"),
         (lambda t: t.replace('estimator = "voxel_model"', 'estimator = "voxelmodel"'), "did you mean 'voxel_model'"),
         (lambda t: t.replace('estimator = "voxel_model"', ""), "unknown estimator ''"),
-        (lambda t: t.replace('kind = "map_started"\n', ""), "kind of guide"),
+        (lambda t: t.replace('kind = "structured"\n', ""), "kind of guide"),
         (lambda t: t.replace("[prior]", "[prior"), "cannot be read"),
         (lambda t: t + "\n[training]\n", "cannot be read"),
     ],
