@@ -59,6 +59,7 @@ def _given_class(name: str, table: Any, signal: BoundSignal) -> Tensor:
     wanted = [p.name for p in signal.tissue]
     if not isinstance(table, Mapping) or sorted(table) != sorted(wanted):
         raise InputError(f"given class {name!r} must state mean and sd of each of {', '.join(wanted)}, got {table!r}")
+    mean: dict[str, Tensor] = {}
     loc, sd = [], []
     for p in signal.tissue:
         pair = table[p.name]
@@ -67,7 +68,9 @@ def _given_class(name: str, table: Any, signal: BoundSignal) -> Tensor:
                 f"given class {name!r}: {p.name} must be [mean, sd] with the mean inside "
                 f"{p.lower:g}..{p.upper:g} {p.unit} and sd above zero, got {pair!r}"
             )
-        u = p.unconstrain(torch.tensor(float(pair[0])))
+        mean[p.name] = torch.tensor(float(pair[0]))
+        box = signal.box(p, mean)
+        u = p.unconstrain(mean[p.name], box)
         loc.append(u)
-        sd.append(float(pair[1]) / p.slope(u))
+        sd.append(float(pair[1]) / p.slope(u, box))
     return torch.stack([torch.stack(loc), torch.stack(sd)])

@@ -22,8 +22,7 @@ class Estimates(ABC):
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
-        table = (*signal.tissue, *signal.signal.derived_parameters)
-        self.parameters: dict[str, Parameter] = {p.name: p for p in table}
+        self.parameters: dict[str, Parameter] = {p.name: p for p in signal.scalars}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,11 +71,14 @@ class Estimates(ABC):
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
     """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
     found = {}
-    for parameter in estimates.signal.tissue:
-        value, width = estimates.mean[parameter.name], margin * (parameter.upper - parameter.lower)
-        if parameter.name == "S0":
-            value = value / estimates.reference
-        found[parameter.name] = (value < parameter.lower + width) | (value > parameter.upper - width)
+    mean = dict(estimates.mean)
+    if "S0" in mean:
+        mean["S0"] = mean["S0"] / estimates.reference
+    for p in estimates.signal.tissue:
+        box = estimates.signal.box(p, mean)
+        lower, upper = (p.lower, p.upper) if box is None else box
+        width = margin * (upper - lower)
+        found[p.name] = (mean[p.name] < lower + width) | (mean[p.name] > upper - width)
     return found
 
 

@@ -223,7 +223,8 @@ def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:
     direction = posterior.direction
     if direction is None:
         return
-    table = SIGNALS[writer.signal].parameters if writer.signal in SIGNALS else ()
+    model = SIGNALS.get(writer.signal)
+    table = () if model is None else (*model.parameters, *model.derived_parameters)
     axis = next((p for p in table if p.is_direction), None)
     name, doc = ("n", "axis") if axis is None else (axis.name, axis.doc)
     sidecar = {

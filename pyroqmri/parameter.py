@@ -8,6 +8,8 @@ from torch import Tensor
 
 _EPS = 1e-6  # keeps the inverse of a bound finite
 
+Box = tuple[Tensor, Tensor]  # lower and upper bounds, a voxel each
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -17,7 +19,8 @@ class Parameter:
 
     .. math:: \theta = a + (b - a)\,\Phi(u),
 
-    so that a standard normal ``u`` is exactly a uniform :math:`\theta`.
+    so that a standard normal ``u`` is exactly a uniform :math:`\theta`. Where the bounds depend on
+    other parameters, ``box`` has them for each voxel (:meth:`pyroqmri.signals.SignalModel.box`).
     """
 
     name: str
@@ -36,17 +39,20 @@ class Parameter:
                 f"parameter {self.name}: bounds must be finite and increase, got {self.lower}, {self.upper}"
             )
 
-    def constrain(self, u: Tensor) -> Tensor:
+    def constrain(self, u: Tensor, box: Box | None = None) -> Tensor:
         """Map unconstrained values of any shape into the bounds."""
-        return self.lower + (self.upper - self.lower) * torch.special.ndtr(u)
+        lower, upper = (self.lower, self.upper) if box is None else box
+        return lower + (upper - lower) * torch.special.ndtr(u)
 
-    def slope(self, u: Tensor) -> Tensor:
+    def slope(self, u: Tensor, box: Box | None = None) -> Tensor:
         """Derivative of :meth:`constrain`."""
-        return (self.upper - self.lower) * torch.exp(-u.square() / 2) / math.sqrt(2 * math.pi)
+        lower, upper = (self.lower, self.upper) if box is None else box
+        return (upper - lower) * torch.exp(-u.square() / 2) / math.sqrt(2 * math.pi)
 
-    def unconstrain(self, value: Tensor) -> Tensor:
+    def unconstrain(self, value: Tensor, box: Box | None = None) -> Tensor:
         """Map values inside the bounds back; values at a bound give a finite number."""
-        p = (value - self.lower) / (self.upper - self.lower)
+        lower, upper = (self.lower, self.upper) if box is None else box
+        p = (value - lower) / (upper - lower)
         return torch.special.ndtri(p.clamp(_EPS, 1 - _EPS))
 
 

@@ -59,12 +59,16 @@ class Posterior(Estimates):
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
         theta = self.rescale(self.model.theta(z, voxels))
-        direction, derived = self.signal.direction, self.signal.signal.derived
+        direction, derived = self.signal.axis, self.signal.signal.derived
         if direction is None:
             return theta | derived(theta)
+        if self.signal.direction is None:
+            theta = theta | derived(theta)
         n = theta[direction.name]
         axis = mean_axis(n)
         theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        if self.signal.direction is None:
+            return theta
         centre, found = derived(theta | {direction.name: axis}), derived(theta)
         for p in self.signal.signal.derived_parameters:
             if p.unit == "rad":
@@ -96,7 +100,7 @@ class Posterior(Estimates):
         out = {"ppc": self._ppc(z[:: max(1, self.n_draws // 16)], voxels)}
         if q.logits.shape[-1] > 1:
             out["responsibilities"] = q.probs
-        direction = self.signal.direction
+        direction = self.signal.axis
         if direction is not None:
             out |= _axis_summary(theta[direction.name])
         for name, parameter in self.parameters.items():
@@ -173,11 +177,11 @@ class Posterior(Estimates):
     @property
     def direction(self) -> Tensor | None:
         """Mean axis of each voxel ``(N, 3)``, or None for a signal without one."""
-        return self.scatter(self._summary["axis"]) if self.signal.direction is not None else None
+        return self.scatter(self._summary["axis"]) if self.signal.axis is not None else None
 
     def cone(self, p: float) -> Tensor:
         """Half-angle in degrees of the cone around the mean axis that holds probability ``p``, ``(N,)``."""
-        if self.signal.direction is None:
+        if self.signal.axis is None:
             raise ValueError(f"{self.signal.signal.__name__} has no direction")
         angles = self._summary["angles"]
         return self.scatter(torch.quantile(angles, p, dim=-1))

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.likelihoods import GaussianLikelihood
-from pyroqmri.parameter import Parameter
+from pyroqmri.parameter import Box, Parameter
 from pyroqmri.priors import Prior, StandardNormal
 from pyroqmri.signals import MSDKI, BoundSignal, SignalModel
 from pyroqmri.voxel_model import VoxelModel
@@ -19,10 +19,10 @@ from pyroqmri.voxel_model import VoxelModel
 class Unbounded(Parameter):
     """A parameter that is its own unconstrained coordinate."""
 
-    def constrain(self, u: Tensor) -> Tensor:
+    def constrain(self, u: Tensor, box: Box | None = None) -> Tensor:
         return u
 
-    def unconstrain(self, value: Tensor) -> Tensor:
+    def unconstrain(self, value: Tensor, box: Box | None = None) -> Tensor:
         return value
 
 

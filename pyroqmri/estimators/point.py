@@ -50,15 +50,16 @@ class PointEstimates(Estimates):
     @cached_property
     def mean(self):
         """The estimate of each quantity ``(N,)``."""
-        theta = self._theta(self.mode.z)
-        if self.signal.direction is not None:
-            theta = self._theta_of_axis(theta)
+        theta = self._turned(self._theta(self.mode.z))
         return {name: self.scatter(theta[name]) for name in self.names}
 
-    def _theta_of_axis(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        n = theta[self.signal.direction.name]  # type: ignore[union-attr]
-        theta = theta | {self.signal.direction.name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0)}  # type: ignore[union-attr]
-        return theta | self.signal.signal.derived(theta)
+    def _turned(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The axis on the side of positive z, and what is derived from it."""
+        if self.signal.axis is None:
+            return theta
+        n = theta[self.signal.axis.name]
+        turned = {self.signal.axis.name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0)}
+        return theta | self.signal.signal.derived({**theta, **turned}) | turned
 
     @cached_property
     def sd(self):
@@ -81,9 +82,9 @@ class PointEstimates(Estimates):
     @property
     def direction(self) -> Tensor | None:
         """Axis of each voxel ``(N, 3)``, or None for a signal without one."""
-        if self.signal.direction is None:
+        if self.signal.axis is None:
             return None
-        return self.scatter(self._theta_of_axis(self._theta(self.mode.z))[self.signal.direction.name])
+        return self.scatter(self._turned(self._theta(self.mode.z))[self.signal.axis.name])
 
     @cached_property
     def ppc(self) -> Tensor:

@@ -27,9 +27,8 @@ class Summary(Estimates):
     """
 
     def __init__(self, fit: Fit, n: int, has_sd: bool = True) -> None:
-        table = (*fit.signal.tissue, *fit.signal.signal.derived_parameters)
         self.signal, self.has_sd = fit.signal, has_sd
-        self.parameters = {p.name: p for p in table}
+        self.parameters = {p.name: p for p in fit.signal.scalars}
         self._kept: dict[str, Tensor] = {}
         self._codes = torch.zeros(n, dtype=torch.uint8)
         self.n_fitted = 0

@@ -2,12 +2,13 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.parameter import Box, Direction, Parameter
 
 
 class SignalModel(ABC):
@@ -29,7 +30,7 @@ class SignalModel(ABC):
     inputs: ClassVar[tuple[str, ...]] = ()
     powder_average: ClassVar[bool] = False  # describes the mean over gradient directions
     suffix: ClassVar[str] = "dwimap"  # BIDS suffix of its maps
-    derived_parameters: ClassVar[tuple[Parameter, ...]] = ()
+    derived_parameters: ClassVar[tuple[Parameter | Direction, ...]] = ()
     source: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
@@ -45,8 +46,19 @@ class SignalModel(ABC):
         """Signal over S0, ``(..., M)``, of parameters that come as ``(..., 1)``, directions as ``(..., 1, 3)``."""
 
     @classmethod
-    def derived(cls, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Quantities of interest that follow from the parameters, each ``(...)``; named in ``derived_parameters``."""
+    def box(cls, name: str, theta: Mapping[str, Tensor]) -> Box | None:
+        """Bounds of a parameter, each ``(...)``, given those before it in the table; None is the table's own.
+
+        For parameters whose bounds depend on one another, such as the elements of a positive definite tensor.
+        """
+        return None
+
+    @classmethod
+    def derived(cls, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Quantities of interest that follow from the parameters, each ``(...)``; named in ``derived_parameters``.
+
+        A signal without a free direction may derive one, ``(..., 3)``: its sign means nothing.
+        """
         return {}
 
     @classmethod

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.parameter import Box, Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 
 S0 = Parameter("S0", "S_0", "1", 0.0, 4.0, "signal without encoding, over the scan's scale")
@@ -95,6 +95,17 @@ class BoundSignal(nn.Module):
         return next((p for p in self.free if isinstance(p, Direction)), None)
 
     @property
+    def axis(self) -> Direction | None:
+        """The direction that maps show: the free one, or one that is derived."""
+        derived = (p for p in self.signal.derived_parameters if isinstance(p, Direction))
+        return self.direction if self.direction is not None else next(derived, None)
+
+    @property
+    def scalars(self) -> tuple[Parameter, ...]:
+        """The quantities that maps show: free scalar parameters, then derived ones."""
+        return (*self.tissue, *(p for p in self.signal.derived_parameters if isinstance(p, Parameter)))
+
+    @property
     def n_tissue(self) -> int:
         """Number of tissue latents; they come first."""
         return len(self.tissue)
@@ -104,11 +115,17 @@ class BoundSignal(nn.Module):
         """Number of unconstrained coordinates of a voxel."""
         return sum(p.n_latents for p in self.free)
 
+    def box(self, p: Parameter, theta: Mapping[str, Tensor]) -> Box | None:
+        """Bounds of a free parameter given the others, of which those that are held or tied are filled in."""
+        known = {name: torch.tensor(value) for name, value in self.fixed.items()} | dict(theta)
+        known |= {name: known[target] for name, target in self.tied.items() if target in known}
+        return self.signal.box(p.name, known)
+
     def constrain(self, z: Tensor, frame: Tensor | None = None) -> dict[str, Tensor]:
         """Parameters, each ``(...)`` in physical units (a direction ``(..., 3)``), of latents ``(..., L)``."""
-        theta = {p.name: p.constrain(z[..., i]) for i, p in enumerate(self.tissue)}
-        for name, value in self.fixed.items():
-            theta[name] = z.new_full(z.shape[:-1], value)
+        theta = {name: z.new_full(z.shape[:-1], value) for name, value in self.fixed.items()}
+        for i, p in enumerate(self.tissue):
+            theta[p.name] = p.constrain(z[..., i], self.box(p, theta))
         for name, target in self.tied.items():
             theta[name] = theta[target]
         if self.direction is not None:
@@ -118,7 +135,7 @@ class BoundSignal(nn.Module):
 
     def unconstrain(self, theta: Mapping[str, Tensor]) -> Tensor:
         """Tissue latents ``(..., n_tissue)`` of parameters in physical units."""
-        return torch.stack([p.unconstrain(theta[p.name]) for p in self.tissue], -1)
+        return torch.stack([p.unconstrain(theta[p.name], self.box(p, theta)) for p in self.tissue], -1)
 
     def forward(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
         """Noise-free measurements ``(..., M)``."""

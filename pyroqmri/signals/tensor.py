@@ -23,8 +23,13 @@ def log_linear_tensor(acq: Acquisition, y: Tensor) -> Tensor:
     normal = design.mT @ weighted + 1e-8 * torch.eye(7, dtype=design.dtype, device=design.device)
     solution = torch.linalg.solve(normal, (weighted.mT @ signal.log().unsqueeze(-1))).squeeze(-1)
     xx, yy, zz, xy, xz, yz, _ = solution.unbind(-1)
+    return tensor_of(xx, yy, zz, xy, xz, yz).to(y.dtype)
+
+
+def tensor_of(xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz: Tensor) -> Tensor:
+    """Symmetric tensors ``(..., 3, 3)`` of their elements, each ``(...)``."""
     rows = [torch.stack(r, -1) for r in ([xx, xy, xz], [xy, yy, yz], [xz, yz, zz])]
-    return torch.stack(rows, -2).to(y.dtype)
+    return torch.stack(rows, -2)
 
 
 def principal_axis(acq: Acquisition, y: Tensor) -> Tensor:
