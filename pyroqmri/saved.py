@@ -19,6 +19,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
 from pyroqmri.data import Preparation
 from pyroqmri.errors import InputError
+from pyroqmri.recalibration import Recalibration
 from pyroqmri.recipe import Recipe
 from pyroqmri.sigma import NoiseLevel
 from pyroqmri.svi import Trace
@@ -56,6 +57,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "n_voxels": fit.n_voxels,
         "population": population_record(fit),
         "warnings": fit.warnings,
+        "recalibration": None if fit.recalibration is None else fit.recalibration.record(),
     }
 
 
@@ -127,7 +129,7 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
     fit = Fit(
         recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), signal,
         likelihood, None, None, record["fixed"], record["tied"], record["seed"], _trace(record["trace"]),
-        record["seconds"], record["n_voxels"], record["warnings"],
+        record["seconds"], record["n_voxels"], record["warnings"], Recalibration.of(record.get("recalibration")),
     )  # fmt: skip
     if recipe.estimator == "voxel_model":
         fit.model, fit.guide = build_pair(recipe, signal, likelihood, 1.0)

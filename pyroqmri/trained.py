@@ -18,6 +18,7 @@ from pyroqmri.estimators import PointEstimates, Search, search
 from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
 from pyroqmri.posterior import Posterior
+from pyroqmri.recalibration import Recalibration
 from pyroqmri.recipe import Recipe, load_recipe
 from pyroqmri.sigma import NoiseLevel, noise_level
 from pyroqmri.signals import SIGNALS, BoundSignal
@@ -43,6 +44,8 @@ class Fit:
         How the loss went.
     seconds
         Time by stage.
+    recalibration
+        Correction of the intervals that `check` learned on simulations, or None.
     """
 
     recipe: Recipe
@@ -61,6 +64,7 @@ class Fit:
     seconds: dict[str, float] = field(default_factory=dict)
     n_voxels: int = 0
     warnings: list[str] = field(default_factory=list)
+    recalibration: Recalibration | None = None
 
     @property
     def sigma(self) -> float:
@@ -105,7 +109,7 @@ class Fit:
         batch = self.preparation(as_tensor(y), level, self.acquisition, as_inputs(inputs))
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
-        return Posterior(self.model, self.guide, batch, n_draws, progress)
+        return Posterior(self.model, self.guide, batch, n_draws, progress, self.recalibration)
 
     def save(self, folder: str | Path) -> None:
         """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""

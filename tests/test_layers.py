@@ -22,7 +22,7 @@ LAYERS = (
     ("parameter", "acquisition", "voxels", "errors", "progress", "interrupt"),
     ("signals",),
     ("data",),
-    ("distributions", "laplace", "plates", "start", "compress", "psis"),
+    ("distributions", "laplace", "plates", "start", "compress", "psis", "recalibration"),
     ("likelihoods", "priors", "decoders"),
     ("guides",),
     ("voxel_model",),
