@@ -109,7 +109,11 @@ class Fit:
         batch = self.preparation(as_tensor(y), level, self.acquisition, as_inputs(inputs))
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
-        return Posterior(self.model, self.guide, batch, n_draws, progress, self.recalibration)
+        posterior = Posterior(self.model, self.guide, batch, n_draws, progress, self.recalibration)
+        posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step
+        names = self.recipe.class_names
+        posterior.class_names = () if names is None else names
+        return posterior
 
     def save(self, folder: str | Path) -> None:
         """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""

@@ -79,4 +79,4 @@ def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | No
     # voxels go by their place in the mask
     index = torch.from_numpy(chosen)[posterior.batch.index]
     posterior.batch = replace(posterior.batch, index=index)
-    write_netcdf(posterior.to_arviz(slice(None)), path)
+    write_netcdf(posterior.to_arviz(slice(None), ijk=np.argwhere(scan.mask)), path)

@@ -1,0 +1,119 @@
+"""From voxels to a region, with the voxels' uncertainty carried through."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri.errors import InputError
+from pyroqmri.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a posterior says of a region of interest.
+
+    Every draw is a whole region: the mean and the spread are taken over its voxels
+    within each draw, and their uncertainty over the draws. The mean of posterior means has
+    no uncertainty, and the spread of posterior means is not the spread of tissue, because
+    every mean is drawn towards the population's.
+
+    Attributes
+    ----------
+    n_voxels, n_left_out
+        Voxels that were averaged, and those of the mask that could not be fitted.
+    units
+        Of each quantity.
+    mean_draws, spread_draws
+        Mean over the voxels, and standard deviation between them, in each draw ``(S,)``.
+
+    Notes
+    -----
+    Voxels are independent given the population and the noise level, which are point
+    estimates: an error of those is common to all voxels and is not in these numbers.
+    """
+
+    n_voxels: int
+    n_left_out: int
+    units: dict[str, str]
+    mean_draws: dict[str, Tensor]
+    spread_draws: dict[str, Tensor]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean over the region."""
+        return {k: float(v.mean()) for k, v in self.mean_draws.items()}
+
+    @property
+    def sd(self) -> dict[str, float]:
+        """Posterior standard deviation of the region's mean."""
+        return {k: float(v.std()) for k, v in self.mean_draws.items()}
+
+    @property
+    def spread(self) -> dict[str, float]:
+        """Standard deviation between the region's voxels, noise taken out."""
+        return {k: float(v.mean()) for k, v in self.spread_draws.items()}
+
+    def interval(self, p: float = 0.9) -> dict[str, tuple[float, float]]:
+        """Central interval of the region's mean that holds probability ``p``."""
+        if not 0 < p < 1:
+            raise ValueError(f"an interval's probability lies between 0 and 1, got {p}")
+        ends = torch.tensor([(1 - p) / 2, (1 + p) / 2])
+        found = {k: torch.quantile(v, ends.to(v)) for k, v in self.mean_draws.items()}
+        return {k: (float(v[0]), float(v[1])) for k, v in found.items()}
+
+    def __str__(self) -> str:
+        lines = [f"{self.n_voxels} voxels" + (f", {self.n_left_out} left out" if self.n_left_out else "")]
+        for name, unit in self.units.items():
+            said = "" if unit == "1" else f" {unit}"
+            lines.append(
+                f"{name}: {self.mean[name]:.4g} +- {self.sd[name]:.2g}{said}, {self.spread[name]:.2g} between voxels"
+            )
+        return "\n".join(lines)
+
+
+def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) -> Region:
+    """Mean and spread of each scalar quantity over the voxels of a mask.
+
+    Parameters
+    ----------
+    posterior
+        Of N voxels.
+    mask
+        Which of them, ``(N,)`` bool; an image mask is ``mask[brain]`` of the mask that was fitted.
+    n_draws, seed
+        Of the joint posterior.
+
+    Raises
+    ------
+    InputError
+        When the mask has another length, or holds no voxel that was fitted.
+    """
+    inside = torch.as_tensor(np.asarray(mask)).bool()
+    n_asked = len(posterior.batch.status)
+    if inside.shape != (n_asked,):
+        raise InputError(
+            f"the mask of a region must be ({n_asked},), one entry a voxel of the posterior, got {tuple(inside.shape)}"
+        )
+    chosen = torch.nonzero(inside[posterior.batch.index]).squeeze(-1)
+    if len(chosen) == 0:
+        raise InputError(f"none of the {int(inside.sum())} voxels of the region could be fitted; give another mask")
+    names = posterior.names
+    sums = {name: torch.zeros(2, n_draws, dtype=torch.float64) for name in names}
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        size = max(1, 4_000_000 // n_draws)
+        for i in range(0, len(chosen), size):
+            part = posterior.batch.voxels[chosen[i : i + size]].to(posterior.model.sigma.device)
+            voxels = posterior.guide.prepare(part)
+            theta = posterior._theta(posterior.guide.z_dist(voxels).sample(torch.Size([n_draws])), voxels)
+            for name in names:
+                values = theta[name].double().cpu()
+                sums[name] += torch.stack([values.sum(-1), values.square().sum(-1)])
+    n = len(chosen)
+    mean = {k: v[0] / n for k, v in sums.items()}
+    spread = {k: (v[1] / n - mean[k].square()).clamp_min(0).mul(n / max(n - 1, 1)).sqrt() for k, v in sums.items()}
+    units = {name: posterior.parameters[name].unit for name in names}
+    return Region(n, int(inside.sum()) - n, units, mean, spread)

@@ -1,0 +1,49 @@
+"""A region's mean and spread, against voxels whose posterior is known."""
+
+import pytest
+import torch
+
+from pyroqmri.diagnostics import region
+from pyroqmri.errors import InputError
+from tests.helpers import quadratic_data, quadratic_posterior
+from tests.test_posterior import N, toy
+
+
+def test_the_mean_of_a_region_carries_the_voxels_uncertainty():
+    posterior = toy(64)
+    n_asked = len(posterior.batch.status)
+    mask = torch.zeros(n_asked, dtype=torch.bool)
+    mask[posterior.batch.index[:20]] = True
+    found = region(posterior, mask, n_draws=4000)
+    draws = posterior.draws(4000, seed=1)["a"][:, mask]
+    assert found.n_voxels == 20
+    # Monte Carlo of 4,000 draws: sd of a mean within 4.5 %, and its mean within .08 sd, once in 10,000
+    assert found.sd["a"] == pytest.approx(float(draws.mean(1).std()), rel=0.1)
+    assert abs(found.mean["a"] - float(draws.mean())) < 0.15 * found.sd["a"]
+    assert found.spread["a"] == pytest.approx(float(draws.std(1).mean()), rel=0.02)
+    low, high = found.interval(0.9)["a"]
+    assert low < found.mean["a"] < high
+    assert "20 voxels" in str(found)
+
+
+def test_spread_is_the_tissues_and_not_that_of_the_means():
+    """Truth N(0, 1): means are drawn together, draws are not."""
+    y = quadratic_data(N)
+    loc, covariance = quadratic_posterior(y)
+    posterior = toy(64)
+    mask = torch.zeros(len(posterior.batch.status), dtype=torch.bool)
+    mask[posterior.batch.index] = True
+    found = region(posterior, mask)
+    means = float(loc[:, 1].std())
+    within = float(covariance[1, 1])
+    assert found.spread["b"] == pytest.approx((means**2 + within) ** 0.5, rel=0.1)
+    assert found.spread["b"] > means
+
+
+def test_a_region_that_does_not_fit_is_refused():
+    posterior = toy(64)
+    n = len(posterior.batch.status)
+    with pytest.raises(InputError, match="one entry a voxel"):
+        region(posterior, torch.ones(n + 1))
+    with pytest.raises(InputError, match="none of the"):
+        region(posterior, torch.zeros(n))
