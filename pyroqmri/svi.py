@@ -104,7 +104,7 @@ class SVILoop:
         self.generator = generator
         self.running: float | None
         self.step, self.running, self.trace = 0, None, Trace()
-        self.objective = model.prior.elbo(training.n_particles).differentiable_loss
+        self.objective = guide.objective(training.n_particles)
         self.parameters = [p for p in (*model.parameters(), *guide.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.Adam(self._groups(), fused=True)
 

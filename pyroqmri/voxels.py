@@ -29,6 +29,10 @@ class Voxels:
         How often each entry of ``y`` counts ``(N, M)``; once when None.
     short
         The same voxels with repeated measurements compressed: what modes are searched with.
+    index
+        Which of the training voxels each one is ``(N,)``, for guides that keep something of every one.
+    truth
+        Latents that simulated measurements were made from ``(N, L)``.
     """
 
     y: Tensor
@@ -39,6 +43,8 @@ class Voxels:
     scale_tril: Tensor | None = None
     weights: Tensor | None = None
     short: "Voxels | None" = None
+    index: Tensor | None = None
+    truth: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -64,6 +70,8 @@ class Voxels:
             opt(self.scale_tril),
             opt(self.weights),
             None if self.short is None else self.short.map(function),
+            opt(self.index),
+            opt(self.truth),
         )
 
     def __getitem__(self, index: Any) -> "Voxels":

@@ -100,14 +100,34 @@ class GaussianMixture(TorchDistribution):
             return loc + (tril @ torch.randn(*shape, 1, dtype=loc.dtype, device=loc.device)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        difference = (value.unsqueeze(-2) - self.loc).unsqueeze(-1)
-        white = torch.linalg.solve_triangular(
-            self.scale_tril.expand(*difference.shape[:-1], difference.shape[-2]), difference, upper=False
-        ).squeeze(-1)
+        n_classes, n = self.loc.shape[-2:]
+        # one product of matrices a voxel serves all its values and components; it is exact around the first mean
+        unit = torch.eye(n, dtype=self.loc.dtype, device=self.loc.device).expand_as(self.scale_tril)
+        inverse = torch.linalg.solve_triangular(self.scale_tril, unit, upper=False)
+        origin = self.loc[..., :1, :]
+        shift = (inverse @ (self.loc - origin).unsqueeze(-1)).squeeze(-1)
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        batch_dims = len(self.batch_shape)
+        points = value.expand(*shape, n).reshape(-1, *shape[len(shape) - batch_dims :], n).movedim(0, -2)
+        white = (points - origin) @ inverse.flatten(-3, -2).mT
+        white = white.unflatten(-1, (n_classes, n)) - shift.unsqueeze(-3)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        n_latents = value.shape[-1]
-        component = -white.square().sum(-1) / 2 - log_det - n_latents / 2 * math.log(2 * math.pi)
-        return torch.logsumexp(self.logits + component, -1)
+        component = -white.square().sum(-1) / 2 - log_det.unsqueeze(-2) - n / 2 * math.log(2 * math.pi)
+        return torch.logsumexp(self.logits.unsqueeze(-2) + component, -1).movedim(-1, 0).reshape(shape)
+
+    def marginal_quantile(self, level: float, steps: int = 40) -> Tensor:
+        """Value that each coordinate lies below with probability ``level``, ``(..., L)``; exact."""
+        sd = self.component_sd()
+        each = self.loc + sd * torch.special.ndtri(torch.tensor(level, dtype=sd.dtype, device=sd.device))
+        lower, upper = each.amin(-2), each.amax(-2)
+        if self.loc.shape[-2] == 1:
+            return lower
+        for _ in range(steps):
+            middle = (lower + upper) / 2
+            below = torch.special.ndtr((middle.unsqueeze(-2) - self.loc) / sd)
+            low = (self.probs.unsqueeze(-1) * below).sum(-2) < level
+            lower, upper = torch.where(low, middle, lower), torch.where(low, upper, middle)
+        return (lower + upper) / 2
 
 
 def normal_points(n: int, n_latents: int, seed: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pyroqmri.guides.base import GaussianGuide, Guide
 from pyroqmri.guides.encoder import Encoder
+from pyroqmri.guides.forward import ForwardGaussian, ForwardMixture
 from pyroqmri.guides.map_started import MapStarted
 from pyroqmri.guides.mixture_encoder import MixtureEncoder, RelaxedEncoder
 from pyroqmri.guides.structured import Structured
@@ -12,11 +13,15 @@ GUIDES: dict[str, type[Guide]] = {
     "mixture_encoder": MixtureEncoder,
     "relaxed_encoder": RelaxedEncoder,
     "structured": Structured,
+    "forward_gaussian": ForwardGaussian,
+    "forward_mixture": ForwardMixture,
 }
 
 __all__ = [
     "GUIDES",
     "Encoder",
+    "ForwardGaussian",
+    "ForwardMixture",
     "GaussianGuide",
     "Guide",
     "MapStarted",

@@ -1,6 +1,7 @@
 """What every guide answers."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import pyro
@@ -19,6 +20,7 @@ class PairedModel(Protocol):
     n_unconstrained: int
     has_direction: bool
     is_identity: bool
+    signal: Any
     prior: Any
     likelihood: Any
 
@@ -54,6 +56,14 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     def start(self, voxels: Voxels) -> None:
         """Take from the training voxels what the guide starts from; may start the model's population too."""
 
+    def training_set(self, voxels: Voxels) -> Voxels:
+        """What the pair is trained on: the prepared voxels themselves, unless a guide says otherwise."""
+        return voxels
+
+    def objective(self, n_particles: int = 1) -> Callable[..., Tensor]:
+        """Loss of model, guide and voxels that the pair is trained by: the ELBO that the prior needs."""
+        return self.model.prior.elbo(n_particles).differentiable_loss
+
     @abstractmethod
     def z_dist(self, voxels: Voxels) -> GaussianMixture:
         """Posterior of each voxel's latent, batch ``(N,)`` and event ``(L,)``."""
@@ -75,14 +85,25 @@ class GaussianGuide(Guide):
 def tril_from(raw: Tensor, n_latents: int) -> Tensor:
     """Cholesky factors ``(..., L, L)`` of free coordinates ``(..., L (L + 1) / 2)``: log sds, then correlations.
 
-    Rows have unit length before the sds scale them, and neither may run off: the
+    Rows have unit length before the sds scale them, and neither can run off: the
     density is evaluated by a triangular solve, which in float32 forgives no worse condition.
     """
     i, j = torch.tril_indices(n_latents, n_latents, -1)
     rows = torch.eye(n_latents, dtype=raw.dtype, device=raw.device).repeat(*raw.shape[:-1], 1, 1)
-    rows[..., i, j] = raw[..., n_latents:].clamp(-4, 4)
+    rows[..., i, j] = bounded(raw[..., n_latents:], -4.0, 4.0)
     unit = rows / rows.norm(dim=-1, keepdim=True)
-    return raw[..., :n_latents].clamp(-8, 3).exp().unsqueeze(-1) * unit
+    return bounded_log_sd(raw[..., :n_latents]).exp().unsqueeze(-1) * unit
+
+
+def bounded(x: Tensor, lower: float, upper: float) -> Tensor:
+    """Smooth increasing map of the line onto the interval around zero; nearly ``x`` itself in its middle."""
+    limit = torch.where(x < 0, -lower, upper)
+    return limit * torch.tanh(x / limit)
+
+
+def bounded_log_sd(raw: Tensor) -> Tensor:
+    """Log sds between -8 and 3, of any numbers."""
+    return bounded(raw, -8.0, 3.0)
 
 
 def perceptron(n_in: int, width: int, depth: int, n_out: int, last_scale: float = 1.0) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import torch
 
 from pyroqmri.distributions import GaussianMixture
-from pyroqmri.guides.base import GaussianGuide, PairedModel, perceptron, tril_from
+from pyroqmri.guides.base import GaussianGuide, PairedModel, bounded_log_sd, perceptron, tril_from
 from pyroqmri.guides.features import Features
 
 
@@ -47,5 +47,5 @@ class Encoder(GaussianGuide):
         out = self.network(self.features(voxels))
         n = self.model.n_latents
         raw = out[..., n:] - self.first_shift
-        tril = raw.clamp(-8, 3).exp().diag_embed() if self.diagonal else tril_from(raw, n)
+        tril = bounded_log_sd(raw).exp().diag_embed() if self.diagonal else tril_from(raw, n)
         return GaussianMixture.single(out[..., :n], tril)

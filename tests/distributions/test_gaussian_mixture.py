@@ -101,3 +101,22 @@ def test_normal_points_are_normal_and_repeat():
     np.testing.assert_allclose(torch.cov(points[:, 1:].T), np.eye(3), atol=1e-2)
     assert points[:, 0].min() > 0
     assert points[:, 0].max() < 1
+
+
+@pytest.mark.parametrize("n_classes", [1, 4])
+def test_marginal_quantiles_are_those_of_the_distribution_function(n_classes):
+    q = a_mixture(n_classes=n_classes)
+    for level in (0.02, 0.5, 0.95):
+        at = q.marginal_quantile(level)
+        assert at.shape == (3, 2)
+        below = torch.special.ndtr((at.unsqueeze(-2) - q.loc) / q.component_sd())
+        torch.testing.assert_close((q.probs.unsqueeze(-1) * below).sum(-2), torch.full((3, 2), level))
+
+
+@pytest.mark.parametrize(
+    ("value", "batch"), [((2,), (3,)), ((5, 1, 3, 2), (4, 3)), ((5, 4, 3, 2), (4, 3)), ((7, 2), ())]
+)
+def test_log_prob_takes_values_of_any_shape(value, batch):
+    q = a_mixture(batch)
+    x = torch.randn(value)
+    torch.testing.assert_close(q.log_prob(x), torchs(q).log_prob(x), rtol=1e-4, atol=1e-4)
