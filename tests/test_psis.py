@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from pyroqmri.psis import pareto_khat
+from pyroqmri.psis import efficiency, pareto_khat, smoothed
 
 
 def test_the_same_as_arviz():
@@ -16,8 +16,27 @@ def test_the_same_as_arviz():
         warnings.simplefilter("ignore")
         from arviz import psislw
 
-        theirs = np.array([psislw(row)[1] for row in log_weights.numpy()])
+        log_smooth, theirs = psislw(log_weights.numpy())
     np.testing.assert_allclose(pareto_khat(log_weights).numpy(), theirs, atol=1e-6)
+    weights, shape = smoothed(log_weights)
+    np.testing.assert_allclose(shape.numpy(), theirs, atol=1e-6)
+    np.testing.assert_allclose(weights.log().numpy(), log_smooth, atol=1e-6)
+
+
+def test_smoothed_weights_of_a_narrow_proposal_estimate_a_known_variance_better():
+    # a standard normal seen through one of sd .6, whose raw weights have a shape of .64: 300 rows of 1,000 draws
+    z = 0.6 * torch.randn(300, 1000, generator=torch.Generator().manual_seed(2))
+    log_weights = (z / 0.6).square() / 2 - z.square() / 2
+    raw = log_weights.softmax(-1)
+    errors = [float((((w * z.square()).sum(-1) - 1).square().mean().sqrt())) for w in (smoothed(log_weights)[0], raw)]
+    assert errors[0] < errors[1]
+    assert errors[0] < 0.25  # without weights it is .64
+
+
+def test_equal_weights_are_fully_efficient_and_stay_equal():
+    weights, _ = smoothed(torch.full((3, 400), 7.0))
+    torch.testing.assert_close(weights, torch.full((3, 400), 1 / 400))
+    torch.testing.assert_close(efficiency(weights), torch.ones(3))
 
 
 def test_the_shape_of_a_pareto_tail_is_found():
