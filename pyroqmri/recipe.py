@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,36 @@ import tomli_w
 
 from pyroqmri.decoders import DECODERS
 from pyroqmri.errors import InputError
-from pyroqmri.estimators import Search
+from pyroqmri.estimators import LABELS, Learning, Search, Shape, Simulation
 from pyroqmri.guides import GUIDES
 from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.priors import PRIORS, Mixture
 from pyroqmri.svi import Training
 
-_KINDS: dict[str, Mapping[str, type]] = {
-    "prior": PRIORS,
-    "decoder": DECODERS,
-    "guide": GUIDES,
-    "likelihood": LIKELIHOODS,
-}
-_SETTINGS: dict[str, type] = {"training": Training, "search": Search}
-_DATA = {"average": "auto"}
+_DATA = {"average": "auto", "first_echo": 1}
 # what the data decide, so no recipe states it
 _FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "given"}
-_TABLES = {
-    "voxel_model": ("prior", "decoder", "guide", "likelihood", "training", "given"),
-    "point": ("likelihood", "search"),
+_FREE: dict[str, Any] = {}  # its keys are names of tissues or of the signal's parameters: checked where those are known
+# what each table of an estimator holds: classes to pick one of by its kind, a class of settings, or free names
+_TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
+    "voxel_model": {
+        "prior": PRIORS,
+        "decoder": DECODERS,
+        "guide": GUIDES,
+        "likelihood": LIKELIHOODS,
+        "training": Training,
+        "given": _FREE,
+    },
+    "point": {"likelihood": LIKELIHOODS, "search": Search},
+    "network": {
+        "likelihood": LIKELIHOODS,
+        "labels": LABELS,
+        "network": Shape,
+        "training": Learning,
+        "truth": Simulation,
+        "range": _FREE,
+        "weights": _FREE,
+    },
 }
 
 
@@ -43,7 +54,7 @@ class Recipe:
     name, doc
         What it is called, and one sentence.
     estimator
-        ``voxel_model`` or ``point``.
+        ``voxel_model``, ``point`` or ``network``.
     tables
         Settings by table; ``kind`` picks a class, the rest are its arguments.
     """
@@ -83,30 +94,30 @@ class Recipe:
         """Raise InputError on an unknown estimator, table, kind or key, or a value of the wrong type."""
         if self.estimator not in _TABLES:
             raise InputError(_unknown("estimator", self.estimator, _TABLES, self.name))
-        allowed = (*_TABLES[self.estimator], "data")
+        allowed = {**_TABLES[self.estimator], "data": _FREE}
         for table, entries in self.tables.items():
             if table not in allowed:
                 raise InputError(_unknown("table", table, allowed, self.name))
-            if table == "given":
-                continue  # names of tissues and of the signal's parameters: checked where the signal is known
-            known = self._known(table)
+            if allowed[table] is _FREE and table != "data":
+                continue
+            known = self._known(table, allowed[table])
             for key, value in entries.items():
                 if key not in known:
                     raise InputError(_unknown(f"key in [{table}]", key, known, self.name))
                 _check_type(f"{table}.{key}", value, known[key])
-        for table in allowed:
-            if table in _KINDS and "kind" not in self.tables.get(table, {}):
-                raise InputError(f"recipe {self.name}: table [{table}] needs a kind, one of {', '.join(_KINDS[table])}")
+        for table, kinds in allowed.items():
+            if isinstance(kinds, Mapping) and kinds and "kind" not in self.tables.get(table, {}):
+                raise InputError(f"recipe {self.name}: table [{table}] needs a kind, one of {', '.join(kinds)}")
 
-    def _known(self, table: str) -> dict[str, Any]:
+    def _known(self, table: str, kinds: Mapping[str, type] | type) -> dict[str, Any]:
         if table == "data":
             return dict(_DATA)
-        if table in _SETTINGS:
-            return {f.name: f.default for f in fields(_SETTINGS[table])}
+        if isinstance(kinds, type):
+            return {f.name: f.default for f in fields(kinds)}
         kind = self.tables[table].get("kind", "")
-        if not isinstance(kind, str) or kind not in _KINDS[table]:
-            raise InputError(_unknown(f"kind of {table}", kind, _KINDS[table], self.name))
-        signature = inspect.signature(_KINDS[table][kind]).parameters
+        if not isinstance(kind, str) or kind not in kinds:
+            raise InputError(_unknown(f"kind of {table}", kind, kinds, self.name))
+        signature = inspect.signature(kinds[kind]).parameters
         return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
 
     @property
@@ -174,6 +185,26 @@ def load_recipe(name: str | Path | Recipe, settings: Mapping[str, Any] | None = 
             raise InputError(f"there is no recipe {str(name)!r}; there are {', '.join(known)}")
         recipe = _read(path)
     return recipe.with_settings({} if settings is None else settings)
+
+
+def plan_recipe(
+    recipe: str | Path | Recipe,
+    settings: Mapping[str, Any] | None = None,
+    likelihood: str | None = None,
+    sigma: Any = None,
+    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Recipe:
+    """The recipe with everything that a call of :func:`pyroqmri.fit` changes in it; fails before any data are read."""
+    changes = {} if settings is None else dict(settings)
+    if likelihood is not None:
+        if likelihood not in LIKELIHOODS:
+            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
+        changes["likelihood.kind"] = likelihood
+    if isinstance(sigma, str) and sigma == "learn":
+        changes["likelihood.learn"] = True
+    for name, table in ({} if given is None else given).items():
+        changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
+    return load_recipe(recipe, changes)
 
 
 def _read(path: Path) -> Recipe:

@@ -19,6 +19,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
 from pyroqmri.data import Preparation
 from pyroqmri.errors import InputError
+from pyroqmri.lessons import build_network
 from pyroqmri.recalibration import Recalibration
 from pyroqmri.recipe import Recipe
 from pyroqmri.sigma import NoiseLevel
@@ -52,7 +53,9 @@ def fit_record(fit: Fit) -> dict[str, Any]:
             "step": trace["step"],
             "train": fit.elbo,
             "held_out": [None if x is None else -x for x in trace["held_out"]],
-        },
+        }
+        if fit.network is None
+        else {"step": [], "train": [], "held_out": []},
         "trace": trace,
         "n_voxels": fit.n_voxels,
         "population": population_record(fit),
@@ -83,6 +86,8 @@ def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> Non
     if fit.model is not None and fit.guide is not None:
         tensors = {f"model.{k}": v for k, v in fit.model.state_dict().items()}
         tensors |= {f"guide.{k}": v for k, v in fit.guide.state_dict().items()}
+    if fit.network is not None:
+        tensors = {f"network.{k}": v for k, v in fit.network.state_dict().items()}
     if isinstance(fit.noise.level, torch.Tensor):
         tensors["noise.level"] = fit.noise.level
     weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
@@ -135,6 +140,10 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
         fit.model, fit.guide = build_pair(recipe, signal, likelihood, 1.0)
         for part, prefix in ((fit.model, "model."), (fit.guide, "guide.")):
             part.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    if recipe.estimator == "network":
+        fit.network = build_network(recipe, signal)
+        prefix = "network."
+        fit.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return fit
 
 

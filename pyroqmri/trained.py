@@ -6,24 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
 from pyroqmri.data import Batch, Preparation, prepare_for
 from pyroqmri.errors import InputError
-from pyroqmri.estimators import PointEstimates, Search, search
+from pyroqmri.estimators import NetworkEstimates, ParameterNetwork, PointEstimates, Search, search, teach
+from pyroqmri.given import as_dict, as_inputs, as_tensor, pick_device
 from pyroqmri.guides import Guide
-from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
+from pyroqmri.lessons import plan_lesson
+from pyroqmri.likelihoods import Likelihood
 from pyroqmri.posterior import Posterior
 from pyroqmri.recalibration import Recalibration
-from pyroqmri.recipe import Recipe, load_recipe
+from pyroqmri.recipe import Recipe, plan_recipe
 from pyroqmri.sigma import NoiseLevel, noise_level
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.svi import Trace, Training, fit_svi
 from pyroqmri.voxel_model import VoxelModel
+
+__all__ = ["Fit", "as_dict", "as_inputs", "as_tensor", "fit", "load_fit", "pick_device", "plan_recipe"]
 
 MIN_VOXELS = 10  # fewer cannot tell a population
 
@@ -37,7 +39,7 @@ class Fit:
     recipe, signal_name, acquisition, preparation, fixed, tied, seed
         What it was told.
     signal, likelihood, model, guide
-        The parts; ``model`` and ``guide`` are the Pyro pair, None for a point estimator.
+        The parts; ``model`` and ``guide`` are the Pyro pair, None for an estimator that is not a voxel model.
     noise
         Noise level in the scan's units and where it came from.
     trace
@@ -46,6 +48,8 @@ class Fit:
         Time by stage.
     recalibration
         Correction of the intervals that `check` learned on simulations, or None.
+    network
+        The network of an estimator that is one.
     """
 
     recipe: Recipe
@@ -65,6 +69,7 @@ class Fit:
     n_voxels: int = 0
     warnings: list[str] = field(default_factory=list)
     recalibration: Recalibration | None = None
+    network: ParameterNetwork | None = None
 
     @property
     def sigma(self) -> float:
@@ -79,8 +84,8 @@ class Fit:
 
     @property
     def elbo(self) -> list[float]:
-        """The evidence lower bound a voxel, in nats, at each look."""
-        return [-loss for loss in self.trace.train]
+        """The evidence lower bound a voxel, in nats, at each look; a network's loss is none."""
+        return [-loss for loss in self.trace.train] if self.network is None else []
 
     def posterior(
         self,
@@ -89,7 +94,7 @@ class Fit:
         inputs: Mapping[str, Any] | None = None,
         n_draws: int = 256,
         progress: bool = False,
-    ) -> Posterior | PointEstimates:
+    ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
         Parameters
@@ -107,6 +112,8 @@ class Fit:
         if level.dim() == 1 and len(level) != len(y):
             raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one a voxel")
         batch = self.preparation(as_tensor(y), level, self.acquisition, as_inputs(inputs))
+        if self.network is not None:
+            return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
         posterior = Posterior(self.model, self.guide, batch, n_draws, progress, self.recalibration)
@@ -138,6 +145,7 @@ def fit(
     tied: Mapping[str, str] | None = None,
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    truth: "Mapping[str, Any] | Fit | None" = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -172,6 +180,9 @@ def fit(
         ``{"free_water": {"D": (3.0, 0.1), "K": (0.0, 0.1)}}``.
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
+    truth
+        What a network's training voxels are simulated from: arrays ``(n,)`` by parameter, or a fit whose population
+        is sampled; uniform in the recipe's ranges when None.
     progress, checkpoint, resume
         As in :func:`pyroqmri.svi.fit_svi`.
 
@@ -209,30 +220,14 @@ def fit(
         n_voxels=len(batch.voxels),
     )
     result.seconds["prepare"] = time.monotonic() - begin
+    if truth is not None and plan.estimator != "network":
+        raise InputError(f"recipe {plan.name} is trained on the data and takes no truth; networks do")
     if plan.estimator == "voxel_model":
         path = None if checkpoint is None else Path(checkpoint)
         _train(result, batch, pick_device(device), path, resume, progress)
+    elif plan.estimator == "network":
+        _teach(result, batch, truth, pick_device(device), progress)
     return result
-
-
-def plan_recipe(
-    recipe: str | Path | Recipe,
-    settings: Mapping[str, Any] | None = None,
-    likelihood: str | None = None,
-    sigma: Any = None,
-    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
-) -> Recipe:
-    """The recipe with everything that a call of :func:`fit` changes in it; fails before any data are read."""
-    changes = as_dict(settings)
-    if likelihood is not None:
-        if likelihood not in LIKELIHOODS:
-            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
-        changes["likelihood.kind"] = likelihood
-    if isinstance(sigma, str) and sigma == "learn":
-        changes["likelihood.learn"] = True
-    for name, table in as_dict(given).items():
-        changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
-    return load_recipe(recipe, changes)
 
 
 def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:
@@ -256,6 +251,20 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
     fit.seconds["train"] = fit.trace.seconds
 
 
+def _teach(fit: Fit, batch: Batch, truth: Any, device: torch.device, progress: bool) -> None:
+    folder = fit.recipe.table("truth").get("population", "")
+    population = load_fit(folder) if truth is None and folder else truth
+    if isinstance(population, Fit):
+        if population.model is None:
+            raise InputError(f"the fit by {population.recipe.name} has no population to draw a network's truth from")
+        population = population.model, population.preparation.scale
+    lesson = plan_lesson(fit.recipe, fit.signal, fit.acquisition, fit.preparation, batch, population, fit.seed, device)
+    taught = teach(lesson, progress)
+    fit.network, fit.trace = taught.network, taught.trace
+    fit.seconds |= taught.seconds
+    fit.warnings += taught.notes
+
+
 def load_fit(folder: str | Path) -> Fit:
     """Read a fit that was saved.
 
@@ -267,27 +276,3 @@ def load_fit(folder: str | Path) -> Fit:
     from pyroqmri.saved import read_fit
 
     return read_fit(Path(folder))
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda was asked for, and torch finds none here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def as_tensor(y: Any) -> Tensor:
-    """Measurements as a float32 tensor, without a copy where it can be."""
-    return y.float() if isinstance(y, Tensor) else torch.from_numpy(np.asarray(y, dtype=np.float32))
-
-
-def as_dict(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy as a dict; nothing is an empty one."""
-    return {} if given is None else dict(given)
-
-
-def as_inputs(inputs: Mapping[str, Any] | None) -> dict[str, Tensor]:
-    """Per-voxel inputs as tensors."""
-    return {} if inputs is None else {name: as_tensor(value) for name, value in inputs.items()}

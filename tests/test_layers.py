@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyroqmri"
 # from the bottom up; a unit is a module or a folder of the package. Within one
 # layer imports are free as long as they do not run in a circle.
 LAYERS = (
-    ("parameter", "acquisition", "voxels", "errors", "progress", "interrupt"),
+    ("parameter", "acquisition", "voxels", "errors", "given", "progress", "interrupt"),
     ("signals",),
     ("data",),
     ("distributions", "laplace", "plates", "start", "compress", "psis", "recalibration"),
@@ -31,7 +31,7 @@ LAYERS = (
     ("svi", "checkpoint"),
     ("diagnostics", "maps", "io", "noise", "estimators", "simulate", "datasets"),
     ("recipe", "sigma"),
-    ("build",),
+    ("build", "lessons"),
     ("trained",),
     ("saved",),
     ("pipeline", "report"),
