@@ -127,7 +127,8 @@ def scipys_mode(y: np.ndarray, bval: np.ndarray, sigma: float) -> tuple[np.ndarr
     """Best of two BFGS searches of the posterior of (D, K) under standard normal coordinates."""
 
     def loss(u):
-        D, K = 4 * stats.norm.cdf(u[0]), -1 + 4 * stats.norm.cdf(u[1])
+        D = 4 * stats.norm.cdf(u[0])
+        K = -1 + (min(3, 2 / D) + 1) * stats.norm.cdf(u[1])
         exponent = -bval * D + (bval * D) ** 2 * K / 6
         signal = np.where(exponent < 3, np.exp(np.minimum(exponent, 3)), np.exp(3) * (exponent - 2))
         log_prob = stats.rice.logpdf(y, signal / sigma, scale=sigma).sum()

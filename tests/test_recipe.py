@@ -7,6 +7,7 @@ import pytest
 
 from pyroqmri.build import build_likelihood, build_pair, build_signal
 from pyroqmri.data import Preparation
+from pyroqmri.denoising.fit import build_autoencoder
 from pyroqmri.errors import InputError
 from pyroqmri.recipe import Recipe, list_recipes, load_recipe, recipe_folder
 from tests.helpers import shells
@@ -35,6 +36,9 @@ def test_a_shipped_recipe_goes_to_toml_and_back(name, tmp_path):
 @EVERY
 def test_a_shipped_recipe_builds_what_it_names(name):
     recipe, acq = load_recipe(name), shells(2, 6, 1.0, 2.0)
+    if recipe.estimator == "denoiser":
+        assert build_autoencoder(recipe, 14).n_latents == 7
+        return
     preparation = Preparation("measured", 1.0, True, True)
     likelihood = build_likelihood(recipe, acq, preparation)
     assert likelihood.n_average.tolist() == [6.0, 6.0]
@@ -148,7 +152,7 @@ def test_a_file_that_is_not_there_or_no_text_is_said(tmp_path):
 
 
 def test_a_file_may_override_and_be_overridden(tmp_path):
-    path = a_file(tmp_path, lambda t: t.replace("steps = 600", "steps = 11"))
+    path = a_file(tmp_path, lambda t: t.replace("steps = 300", "steps = 11"))
     assert load_recipe(path).tables["training"]["steps"] == 11
     assert load_recipe(path, {"training.steps": 12}).tables["training"]["steps"] == 12
 

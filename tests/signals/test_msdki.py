@@ -3,7 +3,7 @@
 import torch
 
 from pyroqmri import Acquisition
-from pyroqmri.signals import MSDKI
+from pyroqmri.signals import MSDKI, BoundSignal
 
 
 def test_it_goes_on_linearly_where_the_exponential_would_leave_float32():
@@ -31,3 +31,13 @@ def test_no_kurtosis_is_one_exponential():
     bval = torch.tensor([0.0, 1.0, 2.0])
     signal = MSDKI.signal(Acquisition(bval=bval), torch.tensor([[0.8]]), torch.tensor([[0.0]]))
     torch.testing.assert_close(signal, torch.exp(-0.8 * bval).unsqueeze(0))
+
+
+def test_the_product_of_D_and_K_stays_below_two():
+    u = 3 * torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    signal = BoundSignal(MSDKI, Acquisition(bval=[0.0, 1.0, 2.0]))
+    theta = signal.constrain(u)
+    assert (theta["D"] * theta["K"] <= 2 + 1e-5).all()
+    assert (theta["K"].min() < -0.9) and (theta["K"].max() > 2.9)
+    inside = (u.abs() < 3).all(-1)
+    torch.testing.assert_close(signal.unconstrain(theta)[inside], u[inside], atol=2e-2, rtol=0)
