@@ -9,6 +9,8 @@ from torch import Tensor
 
 from pyroqmri.errors import InputError
 
+FAR_OFFSET = 20.0  # ppm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Acquisition:
@@ -24,6 +26,8 @@ class Acquisition:
         Echo, inversion and repetition times in ms.
     flip
         Flip angles in rad.
+    offset
+        Frequencies of saturation in ppm from water.
 
     Raises
     ------
@@ -37,6 +41,7 @@ class Acquisition:
     ti: Tensor | None = None
     tr: Tensor | None = None
     flip: Tensor | None = None
+    offset: Tensor | None = None
 
     def __post_init__(self) -> None:
         length = None
@@ -53,7 +58,7 @@ class Acquisition:
                 raise InputError(f"{field.name} has {len(value)} entries where the other settings have {length}")
             length = len(value)
         if length is None:
-            raise InputError("an acquisition needs at least one of bval, te, ti, flip")
+            raise InputError("an acquisition needs at least one of bval, te, ti, flip, offset")
         if self.bvec is not None and self.bvec.shape[-1] != 3:
             raise InputError(f"bvec must be (M, 3), got {tuple(self.bvec.shape)}")
         self._check_units()
@@ -105,6 +110,15 @@ class Acquisition:
         self.require("bval")
         assert self.bval is not None
         return (self.bval <= 0.05) & (self.bval <= self.bval.min() + 0.008)
+
+    @property
+    def unencoded(self) -> Tensor:
+        """Mask ``(M,)`` of the measurements that are S0 itself: b0s, or saturation so far off that it does nothing."""
+        if self.bval is not None:
+            return self.b0
+        if self.offset is not None:
+            return self.offset.abs() > FAR_OFFSET
+        return torch.zeros(len(self), dtype=torch.bool)
 
     @classmethod
     def from_files(cls, bval: str | Path, bvec: str | Path | None = None) -> "Acquisition":

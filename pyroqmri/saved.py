@@ -42,6 +42,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "likelihood": fit.recipe.kind("likelihood"),
         "s0": fit.preparation.s0,
         "preparation": fit.preparation.record(),
+        "inputs": list(fit.inputs),
         "fixed": fit.fixed,
         "tied": fit.tied,
         "seed": fit.seed,
@@ -73,9 +74,11 @@ def population_record(fit: Fit) -> dict[str, Any]:
         sd = classes.scale_tril.square().sum(-1).sqrt()
         record: dict[str, Any] = {"weights": classes.log_weights.softmax(-1).tolist()}
         for i, p in enumerate(fit.signal.tissue):
-            loc, width = classes.loc[:, i], sd[:, i]
-            spread = torch.stack([p.constrain(loc + k * width) for k in (-1, 0, 1)], -1)
-            record[p.name] = {"unit": p.unit, "median_and_68%": spread[:, [1, 0, 2]].tolist()}
+            steps = torch.zeros(3, *classes.loc.shape).to(classes.loc)
+            steps[0, :, i], steps[2, :, i] = -sd[:, i], sd[:, i]
+            moved = (classes.loc + steps)[..., : fit.signal.n_tissue]
+            spread = fit.signal.constrain_tissue(moved)[p.name]
+            record[p.name] = {"unit": p.unit, "median_and_68%": spread[[1, 0, 2]].T.tolist()}
     return record
 
 
@@ -136,6 +139,7 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
         likelihood, None, None, record["fixed"], record["tied"], record["seed"], _trace(record["trace"]),
         record["seconds"], record["n_voxels"], record["warnings"], Recalibration.of(record.get("recalibration")),
     )  # fmt: skip
+    fit.inputs = tuple(record.get("inputs", ()))
     if recipe.estimator == "voxel_model":
         fit.model, fit.guide = build_pair(recipe, signal, likelihood, 1.0)
         for part, prefix in ((fit.model, "model."), (fit.guide, "guide.")):

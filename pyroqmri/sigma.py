@@ -1,5 +1,6 @@
 """The noise level a fit uses, and where it came from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,14 @@ class NoiseLevel:
         return float(torch.as_tensor(self.level).median())
 
 
-def noise_level(y: Tensor, acq: Acquisition, sigma: Any, preparation: Preparation, signal: BoundSignal) -> NoiseLevel:
+def noise_level(
+    y: Tensor,
+    acq: Acquisition,
+    sigma: Any,
+    preparation: Preparation,
+    signal: BoundSignal,
+    inputs: Mapping[str, Tensor] | None = None,
+) -> NoiseLevel:
     """Noise level from what the caller said: a value, one a voxel, or None, "estimate", "learn".
 
     Raises
@@ -45,7 +53,7 @@ def noise_level(y: Tensor, acq: Acquisition, sigma: Any, preparation: Preparatio
     if sigma is None or isinstance(sigma, str):
         if sigma not in (None, "estimate", "learn"):
             raise InputError(f"sigma must be a number above zero, one a voxel, 'estimate' or 'learn', got {sigma!r}")
-        return _estimate(y, acq, preparation, signal)
+        return _estimate(y, acq, preparation, signal, inputs)
     level = torch.as_tensor(sigma, dtype=torch.float32)
     if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
         raise InputError(f"sigma must be one number or one a voxel ({len(y)},), got shape {tuple(level.shape)}")
@@ -57,19 +65,23 @@ def noise_level(y: Tensor, acq: Acquisition, sigma: Any, preparation: Preparatio
     return NoiseLevel(level, "given", "a noise map was given; the number is its median")
 
 
-def _estimate(y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal) -> NoiseLevel:
+def _estimate(
+    y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal, inputs: Mapping[str, Tensor] | None
+) -> NoiseLevel:
     try:
         found = estimate_sigma(y.numpy(), acq)
         return NoiseLevel(found.sigma, found.method, found.note)
     except InputError:
-        return _residual(y, acq, preparation, signal)
+        return _residual(y, acq, preparation, signal, inputs)
 
 
 @torch.no_grad()
-def _residual(y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal) -> NoiseLevel:
+def _residual(
+    y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal, inputs: Mapping[str, Tensor] | None
+) -> NoiseLevel:
     """Residual of least squares in every voxel, pooled, degrees of freedom counted."""
     scale = float(y[torch.isfinite(y).all(-1)].abs().median())
-    batch = preparation(y, torch.tensor(0.05 * scale), acq)
+    batch = preparation(y, torch.tensor(0.05 * scale), acq, inputs)
     n_free = len(signal.acquisition) - signal.n_latents
     if n_free < 1 or len(batch.voxels) == 0:
         raise InputError(

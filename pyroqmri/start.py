@@ -114,7 +114,7 @@ def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: HasInformat
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
     tissue = torch.special.ndtri(points.clamp(0.02, 0.98))
     candidates = torch.cat([tissue, tissue.new_zeros(n, signal.n_latents - signal.n_tissue)], -1)
-    if frame is None and not signal.signal.inputs:
+    if frame is None and not voxels.inputs:
         signals = signal(signal.constrain(candidates))
         # least squares by one matrix product; the noise model matters once the region is found
         weights = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights

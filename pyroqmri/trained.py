@@ -10,7 +10,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
-from pyroqmri.data import Batch, Preparation, prepare_for
+from pyroqmri.data import Batch, Preparation, complete_inputs, prepare_for
 from pyroqmri.errors import InputError
 from pyroqmri.estimators import NetworkEstimates, ParameterNetwork, PointEstimates, Search, search, teach
 from pyroqmri.given import as_dict, as_inputs, as_tensor, pick_device
@@ -50,6 +50,8 @@ class Fit:
         Correction of the intervals that `check` learned on simulations, or None.
     network
         The network of an estimator that is one.
+    inputs
+        Names of the per-voxel inputs that it was trained with.
     """
 
     recipe: Recipe
@@ -70,6 +72,7 @@ class Fit:
     warnings: list[str] = field(default_factory=list)
     recalibration: Recalibration | None = None
     network: ParameterNetwork | None = None
+    inputs: tuple[str, ...] = ()
 
     @property
     def sigma(self) -> float:
@@ -111,7 +114,12 @@ class Fit:
         level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.float32)
         if level.dim() == 1 and len(level) != len(y):
             raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one a voxel")
-        batch = self.preparation(as_tensor(y), level, self.acquisition, as_inputs(inputs))
+        given = as_inputs(inputs)
+        if set(given) != set(self.inputs):
+            had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))
+            raise InputError(f"the fit was trained with the inputs {had}, and these voxels come with {has}")
+        known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
+        batch = self.preparation(as_tensor(y), level, self.acquisition, known)
         if self.network is not None:
             return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
         if self.model is None or self.guide is None:
@@ -166,7 +174,8 @@ def fit(
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
         from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
     s0
-        ``"measured"``, ``"inferred"`` or the known value.
+        ``"measured"``, ``"inferred"`` or the known value. Relaxation leaves no measurement that is S0 itself: where
+        the signal has it, "measured" is taken for "inferred", which ``fit.preparation.s0`` says.
     seed
         The same seed gives the same fit.
     device
@@ -198,12 +207,13 @@ def fit(
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
     plan = plan_recipe(recipe, settings, likelihood, sigma, given)
     y = as_tensor(y)
-    average = plan.tables.get("data", {}).get("average", "auto")
+    data: dict[str, Any] = {"average": "auto"} | plan.table("data")
     magnitude = plan.kind("likelihood") == "rician"
-    preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, average=average, magnitude=magnitude)
+    preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
+    known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
     bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied))
-    noise = noise_level(y, acquisition, sigma, preparation, bound)
-    batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, as_inputs(inputs))
+    noise = noise_level(y, acquisition, sigma, preparation, bound, known)
+    batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, known)
     result = Fit(
         recipe=plan,
         signal_name=signal,
@@ -218,6 +228,7 @@ def fit(
         tied=bound.tied,
         seed=seed,
         n_voxels=len(batch.voxels),
+        inputs=tuple(as_dict(inputs)),
     )
     result.seconds["prepare"] = time.monotonic() - begin
     if truth is not None and plan.estimator != "network":

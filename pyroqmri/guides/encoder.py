@@ -32,7 +32,8 @@ class Encoder(GaussianGuide):
     ) -> None:
         super().__init__(model)
         n = model.n_latents
-        self.needs_mode = model.has_direction
+        # measurements without their input, such as B1, say as little as those without a frame: the mode has both
+        self.needs_mode = model.has_direction or bool(model.signal.signal.inputs)
         self.features = Features(0 if self.needs_mode else n_measurements, model.n_unconstrained * self.needs_mode)
         self.diagonal = diagonal
         n_out = 2 * n if diagonal else n + n * (n + 1) // 2

@@ -42,7 +42,7 @@ class MixtureEncoder(Guide):
         self.n_classes = getattr(model.prior, "n_classes", 1)
         if self.n_classes < 2:
             raise InputError("guide mixture_encoder needs a mixture prior with two classes or more; use encoder")
-        self.needs_mode = model.has_direction
+        self.needs_mode = model.has_direction or bool(model.signal.signal.inputs)
         self.features = Features(0 if self.needs_mode else n_measurements, model.n_unconstrained * self.needs_mode)
         self.component = perceptron(self.features.size, width, depth, self.n_classes, last_scale=0.1)
         n_out = n + n * (n + 1) // 2

@@ -3,15 +3,46 @@
 from pyroqmri.signals.ball_stick import BallStick
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
+from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.msdki import MSDKI
+from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
+from pyroqmri.signals.t1_vfa import T1VFA
+from pyroqmri.signals.t2_adc import T2ADC
+from pyroqmri.signals.t2_biexp import T2Biexp
+from pyroqmri.signals.t2_decay import T2Decay
+from pyroqmri.signals.t2_floor import T2Floor
 
 SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
     "dti": DTI,
     "ivim": IVIM,
+    "t2_adc": T2ADC,
+    "t1_inversion": T1Inversion,
+    "t1_inversion_signed": T1InversionSigned,
+    "t1_vfa": T1VFA,
+    "t2_decay": T2Decay,
+    "t2_floor": T2Floor,
+    "t2_biexp": T2Biexp,
+    "cest_lorentz": CESTLorentz,
 }
 
-__all__ = ["DTI", "IVIM", "MSDKI", "SIGNALS", "BallStick", "BoundSignal", "SignalModel"]
+__all__ = [
+    "DTI",
+    "IVIM",
+    "MSDKI",
+    "SIGNALS",
+    "T1VFA",
+    "T2ADC",
+    "BallStick",
+    "BoundSignal",
+    "CESTLorentz",
+    "SignalModel",
+    "T1Inversion",
+    "T1InversionSigned",
+    "T2Biexp",
+    "T2Decay",
+    "T2Floor",
+]

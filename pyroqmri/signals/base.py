@@ -27,7 +27,9 @@ class SignalModel(ABC):
 
     requires: ClassVar[tuple[str, ...]]
     parameters: ClassVar[tuple[Parameter | Direction, ...]]
-    inputs: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ()  # settings that it uses where they are known
+    inputs: ClassVar[tuple[str, ...]] = ()  # per-voxel inputs; those with a default in ``signal`` may be left out
+    signed: ClassVar[bool] = False  # describes data that keep their sign, which no magnitude does
     powder_average: ClassVar[bool] = False  # describes the mean over gradient directions
     suffix: ClassVar[str] = "dwimap"  # BIDS suffix of its maps
     derived_parameters: ClassVar[tuple[Parameter | Direction, ...]] = ()
@@ -52,6 +54,22 @@ class SignalModel(ABC):
         For parameters whose bounds depend on one another, such as the elements of a positive definite tensor.
         """
         return None
+
+    @classmethod
+    def measures_s0(cls) -> bool:
+        """Whether some measurements can be S0 itself; relaxation leaves none, so there S0 is inferred."""
+        return set(cls.requires) <= {"bval", "bvec", "offset"}
+
+    @classmethod
+    def amplitude(cls, acq: Acquisition) -> float:
+        """The largest measurement over S0 in common tissue, where it is far from 1: it scales an inferred S0."""
+        return 1.0
+
+    @classmethod
+    def default_input(cls, name: str) -> float | None:
+        """What a per-voxel input is taken for where it is not given; None where it has to be."""
+        default = inspect.signature(cls.signal).parameters[name].default
+        return None if default is inspect.Parameter.empty else float(default)
 
     @classmethod
     def derived(cls, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:

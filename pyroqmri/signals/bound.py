@@ -123,14 +123,19 @@ class BoundSignal(nn.Module):
 
     def constrain(self, z: Tensor, frame: Tensor | None = None) -> dict[str, Tensor]:
         """Parameters, each ``(...)`` in physical units (a direction ``(..., 3)``), of latents ``(..., L)``."""
+        theta = self.constrain_tissue(z)
+        if self.direction is not None:
+            assert frame is not None
+            theta[self.direction.name] = self.direction.constrain(z[..., self.n_tissue :], frame)
+        return theta
+
+    def constrain_tissue(self, z: Tensor) -> dict[str, Tensor]:
+        """Scalar parameters of latents ``(..., L)``, each ``(...)``, of which the first are the tissue's."""
         theta = {name: z.new_full(z.shape[:-1], value) for name, value in self.fixed.items()}
         for i, p in enumerate(self.tissue):
             theta[p.name] = p.constrain(z[..., i], self.box(p, theta))
         for name, target in self.tied.items():
             theta[name] = theta[target]
-        if self.direction is not None:
-            assert frame is not None
-            theta[self.direction.name] = self.direction.constrain(z[..., self.n_tissue :], frame)
         return theta
 
     def unconstrain(self, theta: Mapping[str, Tensor]) -> Tensor:
@@ -140,6 +145,6 @@ class BoundSignal(nn.Module):
     def forward(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
         """Noise-free measurements ``(..., M)``."""
         columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1) for p in self.signal.parameters}
-        given = {name: inputs[name].unsqueeze(-1) for name in self.signal.inputs} if inputs else {}
+        given = {name: inputs[name].unsqueeze(-1) for name in self.signal.inputs if name in inputs} if inputs else {}
         signal = self.signal.signal(self.acquisition, **columns, **given)
         return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal

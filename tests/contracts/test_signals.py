@@ -18,13 +18,15 @@ from tests.helpers import shells
 class Case:
     """A protocol, the equation in numpy over columns ``(N, 1)``, and what physics says of the signal.
 
-    ``unencoded`` is a protocol at which the signal is S0, ``falls_with_b`` whether it falls all over the box.
+    ``unencoded`` is a protocol at which the signal is S0; ``falls`` or ``rises`` is the setting with which it does so
+    all over the box. Per-voxel inputs of the signal are taken between 0.7 and 1.3.
     """
 
     acquisition: Acquisition
     equation: Callable[..., np.ndarray]
     unencoded: Acquisition | None = None
-    falls_with_b: bool = False
+    falls: str | None = None
+    rises: str | None = None
 
 
 def msdki(bval, D, K):
@@ -47,11 +49,62 @@ def ivim(bval, f, D_fast, D_slow):
     return f * np.exp(-bval * (D_fast + D_slow)) + (1 - f) * np.exp(-bval * D_slow)
 
 
+def t2_adc(bval, te, T2, D):
+    return np.exp(-bval * D) * np.exp(-te / T2)
+
+
+def t2_decay(te, T2):
+    return np.exp(-te / T2)
+
+
+def t2_floor(te, T2, floor):
+    return np.exp(-te / T2) + floor
+
+
+def t2_biexp(te, f, T2_short, T2_long):
+    return f * np.exp(-te / T2_short) + (1 - f) * np.exp(-te / T2_long)
+
+
+def t1_inversion_signed(ti, T1, inv_eff, tr):
+    """Steady state of inversion by an angle whose cosine is 1 - 2 eta, and recovery towards 1 from there."""
+    before = 1 - np.exp(-(tr - ti) / T1)
+    return 1 - np.exp(-ti / T1) + (1 - 2 * inv_eff) * before * np.exp(-ti / T1)
+
+
+def t1_inversion(ti, T1, inv_eff, tr):
+    return np.abs(t1_inversion_signed(ti, T1, inv_eff, tr))
+
+
+def t1_vfa(flip, tr, T1, B1):
+    decay = np.exp(-tr / T1)
+    return np.sin(B1 * flip) * (1 - decay) / (1 - np.cos(B1 * flip) * decay)
+
+
+def cest_lorentz(offset, shift, **pools):
+    centres = {"water": 0, "amide": 3.5, "noe": -3.5, "mt": -2.5}
+    x = {k: 2 * (offset - shift - centre) / pools[f"w_{k}"] for k, centre in centres.items()}
+    return 1 - sum(pools[f"A_{k}"] / (1 + x[k] ** 2) for k in centres)
+
+
+INVERSIONS = Acquisition(ti=[50.0, 100, 200, 500, 2000, 4000], tr=[5000.0] * 6)
+RECOVERED = Acquisition(ti=[1e6, 1e6], tr=[1e7, 1e7])
+ECHOES = Acquisition(te=[10.0, 25, 50, 90, 150, 250])
+FLIPS = Acquisition(flip=[0.05, 0.1, 0.2, 0.35, 0.5], tr=[15.0] * 5)
+OFFSETS = Acquisition(offset=torch.cat([torch.tensor([300.0]), torch.linspace(-6, 6, 25)]))
+
 CASES = {
     "msdki": Case(shells(2, 3, 1.0, 2.0, 3.0), msdki, shells(3, 0)),
-    "ball_stick": Case(shells(2, 20, 1.0, 3.0), ball_stick, shells(3, 0), falls_with_b=True),
-    "dti": Case(shells(2, 12, 1.0, 2.0), dti, shells(3, 0), falls_with_b=True),
-    "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls_with_b=True),
+    "ball_stick": Case(shells(2, 20, 1.0, 3.0), ball_stick, shells(3, 0), falls="bval"),
+    "dti": Case(shells(2, 12, 1.0, 2.0), dti, shells(3, 0), falls="bval"),
+    "t2_adc": Case(Acquisition(bval=[0.0, 0.0, 1, 1], te=[60.0, 100, 60, 100]), t2_adc, falls="bval"),
+    "t1_inversion": Case(INVERSIONS, t1_inversion, RECOVERED),
+    "t1_inversion_signed": Case(INVERSIONS, t1_inversion_signed, RECOVERED, rises="ti"),
+    "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),
+    "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "t2_floor": Case(ECHOES, t2_floor, falls="te"),
+    "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
+    "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls="bval"),
 }
 
 EVERY = pytest.mark.parametrize("name", SIGNALS)
@@ -68,6 +121,12 @@ def theta_over_the_box(signal: BoundSignal, n: int = 512) -> tuple[torch.Tensor,
 
 def bound(name: str, acquisition: Acquisition | None = None) -> BoundSignal:
     return BoundSignal(SIGNALS[name], CASES[name].acquisition if acquisition is None else acquisition)
+
+
+def simulate(signal: BoundSignal, z: torch.Tensor, frame: torch.Tensor | None) -> torch.Tensor:
+    """Signals of latents, with per-voxel inputs that differ."""
+    inputs = {name: torch.linspace(0.7, 1.3, z.shape[-2], dtype=z.dtype) for name in signal.signal.inputs}
+    return signal(signal.constrain(z, frame), inputs)
 
 
 def test_every_signal_has_a_case():
@@ -95,10 +154,13 @@ def test_it_is_its_equation(name):
     z, frame = theta_over_the_box(signal)
     theta = signal.constrain(z.double(), None if frame is None else frame.double())
     columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1).numpy() for p in signal.signal.parameters}
-    settings = {k: v.numpy() for k, v in signal.acquisition.settings().items() if k in signal.signal.requires}
+    used = (*signal.signal.requires, *signal.signal.optional)
+    settings = {k: v.numpy() for k, v in signal.acquisition.settings().items() if k in used}
+    inputs = {k: np.linspace(0.7, 1.3, len(z))[:, None] for k in signal.signal.inputs}
     with np.errstate(over="ignore"):
-        reference = CASES[name].equation(**settings, **columns)
-    np.testing.assert_allclose(signal(theta), reference, rtol=1e-9)
+        reference = CASES[name].equation(**settings, **columns, **inputs)
+    found = simulate(signal, z.double(), None if frame is None else frame.double())
+    np.testing.assert_allclose(found, reference, rtol=1e-9, atol=1e-12)
 
 
 @EVERY
@@ -107,7 +169,7 @@ def test_without_encoding_it_is_s0(name):
         pytest.skip("this signal is never free of encoding")
     signal = bound(name, unencoded)
     z, frame = theta_over_the_box(signal)
-    values = signal(signal.constrain(z, frame))
+    values = signal(signal.constrain(z, frame))  # B1 is 1, as it is where nothing is said
     torch.testing.assert_close(values, torch.ones_like(values), rtol=0, atol=1e-6)
 
 
@@ -116,7 +178,7 @@ def test_signals_and_slopes_are_finite_all_over_the_box(name):
     signal = bound(name)
     z, frame = theta_over_the_box(signal)
     z.requires_grad_()
-    values = signal(signal.constrain(z, frame))
+    values = simulate(signal, z, frame)
     assert values.shape == (len(z), len(signal.acquisition))
     assert torch.isfinite(values).all()
     assert torch.isfinite(torch.autograd.grad(values.sum(), z)[0]).all()
@@ -128,14 +190,11 @@ def test_slopes_are_those_of_finite_differences(name):
     z, frame = theta_over_the_box(signal, 64)
     z, frame = z[:64].double(), None if frame is None else frame[:64].double()
 
-    def simulate(u):
-        return signal(signal.constrain(u, frame))
-
     step = 1e-6
     for i in range(signal.n_latents):
         e = torch.eye(signal.n_latents, dtype=torch.float64)[i].expand_as(z)
-        slope = torch.func.jvp(simulate, (z,), (e,))[1]
-        difference = (simulate(z + step * e) - simulate(z - step * e)) / (2 * step)
+        slope = torch.func.jvp(lambda u: simulate(signal, u, frame), (z,), (e,))[1]
+        difference = (simulate(signal, z + step * e, frame) - simulate(signal, z - step * e, frame)) / (2 * step)
         torch.testing.assert_close(slope, difference, rtol=1e-5, atol=1e-6 * float(difference.abs().max()))
 
 
@@ -147,21 +206,23 @@ def test_no_parameter_goes_unseen(name):
     for i in range(signal.n_latents):
         moved = z.clone()
         moved[:, i] += 0.5
-        change = signal(signal.constrain(moved, frame)) - signal(signal.constrain(z, frame))
+        change = simulate(signal, moved, frame) - simulate(signal, z, frame)
         assert change.abs().amax(-1).median() > 1e-4, signal.free
 
 
 @EVERY
-def test_it_falls_with_b_where_physics_says_so(name):
-    if not CASES[name].falls_with_b:
-        pytest.skip("this signal may rise with b somewhere in its box")
-    bval = torch.linspace(0, 6, 40)
-    bvec = torch.nn.functional.normalize(torch.tensor([1.0, -0.4, 0.7]), dim=0).expand(40, 3)
-    signal = bound(name, Acquisition(bval=bval, bvec=bvec))
+def test_it_falls_or_rises_where_physics_says_so(name):
+    case = CASES[name]
+    setting = case.falls if case.rises is None else case.rises
+    if setting is None:
+        pytest.skip("this signal may rise and fall somewhere in its box")
+    settings = {k: v[-1:].expand(40, *v.shape[1:]) for k, v in case.acquisition.settings().items()}
+    settings[setting] = torch.linspace(0, 2 * float(case.acquisition.settings()[setting].max()), 40)
+    signal = bound(name, Acquisition(**settings))
     z, frame = theta_over_the_box(signal)
-    values = signal(signal.constrain(z, frame))
-    assert (values.diff(dim=-1) <= 1e-7).all()
-    assert (values[:, -1] < values[:, 0]).float().mean() > 0.99
+    change = simulate(signal, z, frame).diff(dim=-1) * (-1 if case.rises is None else 1)
+    assert (change >= -1e-6).all()
+    assert (change.sum(-1) > 1e-6).float().mean() > 0.95
 
 
 @EVERY
@@ -170,9 +231,9 @@ def test_draws_lead_and_measurements_trail(name):
     z, frame = theta_over_the_box(signal, 8)
     z, frame = z[:8], None if frame is None else frame[:8]
     draws = torch.stack([z, z + 0.1, z - 0.1])
-    values = signal(signal.constrain(draws, frame))
+    values = simulate(signal, draws, frame)
     assert values.shape == (3, 8, len(signal.acquisition))
-    torch.testing.assert_close(values[0], signal(signal.constrain(z, frame)))
+    torch.testing.assert_close(values[0], simulate(signal, z, frame))
 
 
 @EVERY
@@ -194,7 +255,19 @@ def test_derived_quantities_are_those_that_are_declared(name):
 @EVERY
 def test_a_setting_that_is_missing_is_said(name):
     with pytest.raises(InputError, match="needs"):
-        bound(name, Acquisition(ti=[1.0, 2.0]))
+        bound(name, Acquisition(tr=[1.0, 2.0]))
+
+
+@EVERY
+def test_bounds_that_depend_on_one_another_hold_and_turn_back(name):
+    signal = bound(name).double()
+    z, frame = theta_over_the_box(signal)
+    z = z[:512].double()
+    theta = signal.constrain(z, None if frame is None else frame[:512].double())
+    torch.testing.assert_close(signal.unconstrain(theta), z[:, : signal.n_tissue], atol=1e-3, rtol=0)
+    for p in signal.tissue:
+        assert (theta[p.name] >= p.lower).all()
+        assert (theta[p.name] <= p.upper).all()
 
 
 D = Parameter("D", "D", "um2/ms", 0.0, 3.0, "diffusivity")

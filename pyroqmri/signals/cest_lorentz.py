@@ -1,0 +1,63 @@
+"""Chemical exchange saturation transfer."""
+
+import torch
+from torch import Tensor
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+CENTRES = {"water": 0.0, "amide": 3.5, "noe": -3.5, "mt": -2.5}  # ppm from water
+
+
+class CESTLorentz(SignalModel):
+    r"""Z-spectrum of four Lorentzian pools: water, amides, aliphatic protons (NOE) and macromolecules (MT).
+
+    .. math:: S(\delta)/S_0 = 1 - \sum_i A_i
+              \frac{(\Gamma_i/2)^2}{(\Gamma_i/2)^2 + (\delta - \delta_i - \delta_{B0})^2}
+
+    The pools stand at 0, 3.5, -3.5 and -2.5 ppm, all moved by the field; water and macromolecules together saturate
+    no more than everything. Measurements beyond 20 ppm are taken for S0 where S0 is measured. For fewer pools hold an
+    amplitude at zero and its width anywhere: `fixed={"A_noe": 0, "w_noe": 3}`.
+
+    Source: Zaiss et al. 2011, doi:10.1016/j.jmr.2011.05.001.
+    """
+
+    requires = ("offset",)
+    source = "doi:10.1016/j.jmr.2011.05.001"
+    suffix = "cestmap"
+    parameters = (
+        Parameter("A_water", "A_w", "1", 0.0, 1.0, "amplitude of water"),
+        Parameter("w_water", r"\Gamma_w", "ppm", 0.2, 10.0, "full width of water at half its height"),
+        Parameter("A_amide", "A_{APT}", "1", 0.0, 0.3, "amplitude of the amides"),
+        Parameter("w_amide", r"\Gamma_{APT}", "ppm", 0.4, 5.0, "full width of the amides at half their height"),
+        Parameter("A_noe", "A_{NOE}", "1", 0.0, 0.4, "amplitude of aliphatic protons"),
+        Parameter("w_noe", r"\Gamma_{NOE}", "ppm", 0.5, 8.0, "full width of aliphatic protons at half their height"),
+        Parameter("A_mt", "A_{MT}", "1", 0.0, 0.6, "amplitude of macromolecules"),
+        Parameter("w_mt", r"\Gamma_{MT}", "ppm", 10.0, 100.0, "full width of macromolecules at half their height"),
+        Parameter("shift", r"\delta_{B0}", "ppm", -1.0, 1.0, "frequency of water, moved by the field"),
+    )
+
+    @staticmethod
+    def signal(acq, A_water, w_water, A_amide, w_amide, A_noe, w_noe, A_mt, w_mt, shift):
+        at = acq.offset - shift
+        pools = (
+            lorentzian(at - CENTRES["water"], A_water, w_water),
+            lorentzian(at - CENTRES["amide"], A_amide, w_amide),
+            lorentzian(at - CENTRES["noe"], A_noe, w_noe),
+            lorentzian(at - CENTRES["mt"], A_mt, w_mt),
+        )
+        return 1 - sum(pools)
+
+    @classmethod
+    def box(cls, name, theta):
+        if name != "A_mt":
+            return None
+        # water and macromolecules saturate no more than everything
+        left = 1 - theta["A_water"]
+        return torch.zeros_like(left), left.clamp(1e-3, 0.6)
+
+
+def lorentzian(offset: Tensor, amplitude: Tensor, width: Tensor) -> Tensor:
+    """A line of a given height and full width at half of it."""
+    half = (width / 2).square()
+    return amplitude * half / (half + offset.square())

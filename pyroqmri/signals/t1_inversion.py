@@ -1,0 +1,56 @@
+"""Longitudinal relaxation after inversion."""
+
+import torch
+from torch import Tensor
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+
+class T1Inversion(SignalModel):
+    r"""Magnitude of the recovery after an inversion pulse, perfect or not, repeated every TR.
+
+    .. math:: S(TI)/S_0 = \left| 1 - 2 \eta e^{-TI/T_1} + (2 \eta - 1) e^{-TR/T_1} \right|
+
+    Without a repetition time among the settings TR is taken for endless and the last term is left out. A perfect
+    inversion is `fixed={"inv_eff": 1}`, or `--fix inv_eff=1`. Real-part data, which keep their sign, are for
+    `t1_inversion_signed`.
+
+    Source: Barral et al. 2010, doi:10.1002/mrm.22497.
+    """
+
+    requires = ("ti",)
+    optional = ("tr",)
+    source = "doi:10.1002/mrm.22497"
+    suffix = "T1map"
+    parameters = (
+        Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),
+        Parameter("inv_eff", r"\eta", "1", 0.5, 1.0, "inversion efficiency: 1 inverts, 0.5 saturates"),
+    )
+
+    @staticmethod
+    def signal(acq, T1, inv_eff):
+        return recovery(acq, T1, inv_eff).abs()
+
+
+class T1InversionSigned(T1Inversion):
+    r"""Recovery after an inversion pulse in data that keep their sign, such as the real part of the image.
+
+    .. math:: S(TI)/S_0 = 1 - 2 \eta e^{-TI/T_1} + (2 \eta - 1) e^{-TR/T_1}
+
+    Signed data have Gaussian noise: use `--likelihood gaussian`.
+
+    Source: Barral et al. 2010, doi:10.1002/mrm.22497.
+    """
+
+    signed = True
+
+    @staticmethod
+    def signal(acq, T1, inv_eff):
+        return recovery(acq, T1, inv_eff)
+
+
+def recovery(acq, T1: Tensor, inv_eff: Tensor) -> Tensor:
+    """Longitudinal magnetisation over its equilibrium at each inversion time."""
+    inverted = 1 - 2 * inv_eff * torch.exp(-acq.ti / T1)
+    return inverted if acq.tr is None else inverted + (2 * inv_eff - 1) * torch.exp(-acq.tr / T1)

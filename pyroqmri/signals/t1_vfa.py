@@ -1,0 +1,36 @@
+"""Longitudinal relaxation from flip angles."""
+
+import torch
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+_TYPICAL_T1 = 1000.0
+
+
+class T1VFA(SignalModel):
+    r"""Spoiled gradient echo over flip angles, which B1 scales where a map of it is given.
+
+    .. math:: S(\alpha)/S_0 = \frac{\sin(B_1 \alpha)\,(1 - E_1)}{1 - E_1 \cos(B_1 \alpha)}, \qquad E_1 = e^{-TR/T_1}
+
+    B1 is the actual flip angle over the nominal one, a voxel each (`--input B1=map.nii.gz`); without it it is 1.
+
+    Source: Deoni et al. 2003, doi:10.1002/mrm.10407.
+    """
+
+    requires = ("flip", "tr")
+    source = "doi:10.1002/mrm.10407"
+    suffix = "T1map"
+    inputs = ("B1",)
+    parameters = (Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),)
+
+    @staticmethod
+    def signal(acq, T1, B1=1.0):
+        angle = B1 * acq.flip
+        # 1 - E and 1 - cos in forms that keep their digits where TR is short and angles are small
+        recovered = -torch.expm1(-acq.tr / T1)
+        return torch.sin(angle) * recovered / (recovered + (1 - recovered) * 2 * torch.sin(angle / 2).square())
+
+    @classmethod
+    def amplitude(cls, acq):
+        return float(cls.signal(acq, torch.tensor(_TYPICAL_T1)).max())

@@ -1,0 +1,26 @@
+"""Diffusion and relaxation at once."""
+
+import torch
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+
+class T2ADC(SignalModel):
+    r"""Decay over b-values and echo times together, from scans that vary both.
+
+    .. math:: S(b, TE)/S_0 = e^{-b D - TE/T_2}
+
+    Source: Veraart et al. 2018, doi:10.1016/j.neuroimage.2017.09.030, with one compartment.
+    """
+
+    requires = ("bval", "te")
+    source = "doi:10.1016/j.neuroimage.2017.09.030"
+    parameters = (
+        Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
+        Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusivity"),
+    )
+
+    @staticmethod
+    def signal(acq, T2, D):
+        return torch.exp(-acq.bval * D - acq.te / T2)

@@ -1,0 +1,36 @@
+"""Transverse relaxation of two pools of water."""
+
+import torch
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+
+class T2Biexp(SignalModel):
+    r"""Decay over echo times of two pools that do not exchange, such as myelin water and the rest.
+
+    .. math:: S(TE)/S_0 = f e^{-TE/T_{2,short}} + (1 - f) e^{-TE/T_{2,long}}
+
+    The long time is longer than the short one by construction, so that the pools cannot change places.
+
+    Source: MacKay et al. 1994, doi:10.1002/mrm.1910310614.
+    """
+
+    requires = ("te",)
+    source = "doi:10.1002/mrm.1910310614"
+    suffix = "T2map"
+    parameters = (
+        Parameter("f", "f", "1", 0.0, 1.0, "fraction of the pool that decays faster"),
+        Parameter("T2_short", "T_{2,short}", "ms", 1.0, 200.0, "relaxation time of the pool that decays faster"),
+        Parameter("T2_long", "T_{2,long}", "ms", 1.0, 2000.0, "relaxation time of the other pool"),
+    )
+
+    @staticmethod
+    def signal(acq, f, T2_short, T2_long):
+        return f * torch.exp(-acq.te / T2_short) + (1 - f) * torch.exp(-acq.te / T2_long)
+
+    @classmethod
+    def box(cls, name, theta):
+        if name != "T2_long":
+            return None
+        return theta["T2_short"], torch.full_like(theta["T2_short"], 2000.0)

@@ -1,0 +1,27 @@
+"""Transverse relaxation."""
+
+import torch
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+
+class T2Decay(SignalModel):
+    r"""Exponential decay over echo times.
+
+    .. math:: S(TE)/S_0 = e^{-TE/T_2}
+
+    The first echo of a multi-echo train carries no stimulated echoes and stands above the others: the setting
+    `data.first_echo = 2` leaves it out.
+
+    Source: Meiboom and Gill 1958, doi:10.1063/1.1716296.
+    """
+
+    requires = ("te",)
+    source = "doi:10.1063/1.1716296"
+    suffix = "T2map"
+    parameters = (Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),)
+
+    @staticmethod
+    def signal(acq, T2):
+        return torch.exp(-acq.te / T2)

@@ -1,0 +1,30 @@
+"""Transverse relaxation above a noise floor."""
+
+import torch
+
+from pyroqmri.parameter import Parameter
+from pyroqmri.signals.base import SignalModel
+
+
+class T2Floor(SignalModel):
+    r"""Exponential decay over echo times that ends at a floor.
+
+    .. math:: S(TE)/S_0 = e^{-TE/T_2} + c
+
+    The floor stands for what magnitudes of noise add up to when noise is taken for Gaussian; the Rician likelihood
+    has that floor by itself, and :class:`T2Decay` is enough.
+
+    Source: Milford et al. 2015, doi:10.1371/journal.pone.0145255.
+    """
+
+    requires = ("te",)
+    source = "doi:10.1371/journal.pone.0145255"
+    suffix = "T2map"
+    parameters = (
+        Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
+        Parameter("floor", "c", "1", 0.0, 0.3, "noise floor over S0"),
+    )
+
+    @staticmethod
+    def signal(acq, T2, floor):
+        return torch.exp(-acq.te / T2) + floor
