@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyroqmri.axes import LEVELS, axis_summary, cone_angle, mean_axis
 from pyroqmri.data import Batch
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.estimates import Estimates, with_findings
@@ -15,6 +16,7 @@ from pyroqmri.guides import Guide
 from pyroqmri.progress import progress_bar
 from pyroqmri.psis import pareto_khat
 from pyroqmri.recalibration import POINTS, Recalibration
+from pyroqmri.reweighting import MIN_DRAWS, Reweighted, Reweighting
 from pyroqmri.start import CHUNK
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
@@ -42,6 +44,8 @@ class Posterior(Estimates):
         Show a bar.
     recalibration
         Correction of the intervals, if the fit has one.
+    reweighting
+        How draws are corrected by importance weights, if they are.
     """
 
     def __init__(
@@ -52,24 +56,42 @@ class Posterior(Estimates):
         n_draws: int = 256,
         progress: bool = False,
         recalibration: Recalibration | None = None,
+        reweighting: Reweighting | None = None,
     ) -> None:
         super().__init__(model.signal, batch)
         self.recalibration = recalibration
+        self.reweighting = reweighting if reweighting is not None and reweighting.reweight else None
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         # what a fit knows beside the pair, for whoever writes the posterior down
         self.elbo: Sequence[float] = ()
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
 
-    def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, GaussianMixture]]:
+    def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, GaussianMixture | Reweighted]]:
         """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
+        if self.reweighting is not None:
+            n_per_voxel = max(n_per_voxel, self.reweighting.draws * self.batch.voxels.y.shape[1])
         n = max(1, CHUNK_VALUES // n_per_voxel)
         device = self.model.sigma.device
         for i in range(0, len(self.batch.voxels), CHUNK):
             voxels = self.guide.prepare(self.batch.voxels[i : i + CHUNK].to(device))
             q = self.guide.z_dist(voxels)
             for j in range(0, len(voxels), n):
-                yield voxels[j : j + n], q[j : j + n]
+                yield voxels[j : j + n], self._corrected(q[j : j + n], voxels[j : j + n])
+
+    def z_dist(self, voxels: Voxels) -> GaussianMixture | Reweighted:
+        """Posterior of the latents of prepared voxels, corrected where the posterior is."""
+        return self._corrected(self.guide.z_dist(voxels), voxels)
+
+    def _corrected(self, q: GaussianMixture, voxels: Voxels) -> GaussianMixture | Reweighted:
+        if self.reweighting is None:
+            return q
+        return Reweighted(q, lambda z: self._log_ratio(z, voxels, q), self.reweighting)
+
+    def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
+        """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
+        prior = GaussianMixture(*self.model.prior.classes())
+        return self.model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z) - q.log_prob(z)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
@@ -91,7 +113,7 @@ class Posterior(Estimates):
                 found[p.name] = found[p.name] - 2 * torch.pi * turns
         return theta | found
 
-    def _draws(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> dict[str, Tensor]:
+    def _draws(self, z: Tensor, voxels: Voxels, q: GaussianMixture | Reweighted) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""
         theta = self._theta(z, voxels)
         if self.recalibration is None:
@@ -114,18 +136,23 @@ class Posterior(Estimates):
                 report(done)
         if not parts:
             nothing = {f"{what} {name}": torch.empty(0) for what in ("mean", "sd", *QUANTILES) for name in self.names}
-            return nothing | {"ppc": torch.empty(0), "axis": torch.empty(0, 3), "angles": torch.empty(0, self.n_draws)}
+            return nothing | {"ppc": torch.empty(0), "axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
-    def _summarise(self, voxels: Voxels, q: GaussianMixture, points: Tensor) -> dict[str, Tensor]:
+    def _summarise(self, voxels: Voxels, q: GaussianMixture | Reweighted, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
         out = {"ppc": self._ppc(z[:: max(1, self.n_draws // 16)], voxels)}
-        if q.logits.shape[-1] > 1:
-            out["responsibilities"] = q.probs
+        classes = self.model.prior.classes()
+        if len(classes.log_weights) > 1:
+            out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
+            if isinstance(q, GaussianMixture) and q.logits.shape[-1] == len(classes.log_weights):
+                out["responsibilities"] = q.probs
+        if isinstance(q, Reweighted):
+            out["khat"] = q.khat
         direction = self.signal.axis
         if direction is not None:
-            out |= _axis_summary(theta[direction.name])
+            out |= axis_summary(theta[direction.name])
         for name, parameter in self.parameters.items():
             draws = theta[name]
             if direction is not None and parameter.unit == "rad":
@@ -134,9 +161,20 @@ class Posterior(Estimates):
                 out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
             else:
                 out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
-            low, high = torch.quantile(draws, draws.new_tensor(QUANTILES), dim=0)
-            out[f"{QUANTILES[0]} {name}"], out[f"{QUANTILES[1]} {name}"] = low, high
+        for level in QUANTILES:
+            out |= {f"{level} {name}": value for name, value in self._quantile(level, theta, voxels, q).items()}
         return {k: v.cpu() for k, v in out.items()}
+
+    def _quantile(
+        self, level: float, theta: dict[str, Tensor], voxels: Voxels, q: GaussianMixture | Reweighted
+    ) -> dict[str, Tensor]:
+        """Quantile of each quantity ``(n,)``: of its draws, and exact where a latent of its own stands behind it."""
+        found = {name: torch.quantile(theta[name], level, dim=0) for name in self.names}
+        if isinstance(q, Reweighted) or self.recalibration is not None or not self.model.is_identity:
+            return found
+        exact = self.rescale(self.model.theta(q.marginal_quantile(level), voxels))
+        free = [p.name for p in self.signal.tissue if self.signal.box(p, exact) is None]
+        return found | {name: exact[name] for name in free}
 
     def _ppc(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Posterior predictive p-value of the standardised residual sum of squares, ``(n,)``.
@@ -172,8 +210,8 @@ class Posterior(Estimates):
         with torch.no_grad():
             for voxels, z_dist in self._chunks(8 * self.n_draws):
                 theta = self._draws(z_dist.transport(points), voxels, z_dist)
-                parts.append({k: torch.quantile(theta[k], q, dim=0).cpu() for k in self.names})
-        return {name: self.scatter(torch.cat([p[name] for p in parts])) for name in self.names}
+                parts.append({k: v.cpu() for k, v in self._quantile(q, theta, voxels, z_dist).items()})
+        return {name: self.scatter(torch.cat([torch.empty(0), *(p[name] for p in parts)])) for name in self.names}
 
     def draws(self, n: int, seed: int = 0) -> dict[str, Tensor]:
         """Independent posterior draws of each quantity ``(n, N)``; a direction is ``(n, N, 3)``."""
@@ -183,6 +221,9 @@ class Posterior(Estimates):
             for voxels, q in self._chunks(8 * n):
                 theta = self._draws(q.sample(torch.Size([n])), voxels, q)
                 parts.append({k: v.movedim(0, 1).cpu() for k, v in theta.items() if v.dim() > 1})
+        if not parts:
+            parts = [{name: torch.empty(0, n) for name in self.names}]
+            parts[0] |= {} if self.signal.axis is None else {self.signal.axis.name: torch.empty(0, n, 3)}
         return {k: self.scatter(torch.cat([p[k] for p in parts])).movedim(1, 0) for k in parts[0]}
 
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
@@ -214,8 +255,7 @@ class Posterior(Estimates):
         """Half-angle in degrees of the cone around the mean axis that holds probability ``p``, ``(N,)``."""
         if self.signal.axis is None:
             raise ValueError(f"{self.signal.signal.__name__} has no direction")
-        angles = self._summary["angles"]
-        return self.scatter(torch.quantile(angles, p, dim=-1))
+        return self.scatter(cone_angle(self._summary["angles"], p))
 
     @property
     def ppc(self) -> Tensor:
@@ -225,15 +265,15 @@ class Posterior(Estimates):
     @cached_property
     @torch.no_grad()
     def khat(self) -> Tensor:
-        """Pareto shape of the importance weights of 1,000 draws ``(N,)``: above 0.7 the approximation is no good."""
-        prior = GaussianMixture(*self.model.prior.classes())
-        parts = []
+        """Pareto shape of the importance weights of 1,000 draws or more ``(N,)``: above 0.7 the fit is no good."""
+        if self.reweighting is not None and len(self.batch.voxels):
+            return self.scatter(self._summary["khat"])
+        parts = [torch.empty(0)]
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            for voxels, z_dist in self._chunks(1000 * self.batch.voxels.y.shape[1]):
-                z = z_dist.sample(torch.Size([1000]))
-                log_joint = self.model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z)
-                parts.append(pareto_khat((log_joint - z_dist.log_prob(z)).T).cpu())
+            for voxels, q in self._chunks(MIN_DRAWS * self.batch.voxels.y.shape[1]):
+                assert isinstance(q, GaussianMixture)
+                parts.append(pareto_khat(self._log_ratio(q.sample(torch.Size([MIN_DRAWS])), voxels, q).T).cpu())
         return self.scatter(torch.cat(parts))
 
     @property
@@ -258,16 +298,3 @@ class Posterior(Estimates):
         from pyroqmri.diagnostics import region
 
         return region(self, mask, n_draws, seed)
-
-
-def _axis_summary(n: Tensor) -> dict[str, Tensor]:
-    """Mean axis of draws ``(S, n, 3)`` by their dyadic mean, and the draws' angles to it in degrees ``(n, S)``."""
-    axis = mean_axis(n)
-    angles = torch.rad2deg(torch.acos((n * axis).sum(-1).abs().clamp(max=1)))
-    return {"axis": axis, "angles": angles.T.contiguous()}
-
-
-def mean_axis(n: Tensor) -> Tensor:
-    """Mean ``(n, 3)`` of axes ``(S, n, 3)``, whose signs mean nothing, on the side of positive z."""
-    axis = torch.linalg.eigh(torch.einsum("sni,snj->nij", n, n) / len(n)).eigenvectors[..., -1]
-    return axis * torch.where(axis[..., 2:] < 0, -1.0, 1.0)

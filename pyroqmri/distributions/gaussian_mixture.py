@@ -100,6 +100,14 @@ class GaussianMixture(TorchDistribution):
             return loc + (tril @ torch.randn(*shape, 1, dtype=loc.dtype, device=loc.device)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        return torch.logsumexp(self._joint(value), -1)
+
+    def responsibilities(self, value: Tensor) -> Tensor:
+        """Probability ``(..., C)`` of each component at values ``(..., L)``."""
+        return self._joint(value).softmax(-1)
+
+    def _joint(self, value: Tensor) -> Tensor:
+        """Log of each component's weight times density ``(..., C)`` at values ``(..., L)``."""
         n_classes, n = self.loc.shape[-2:]
         # one product of matrices a voxel serves all its values and components; it is exact around the first mean
         unit = torch.eye(n, dtype=self.loc.dtype, device=self.loc.device).expand_as(self.scale_tril)
@@ -113,7 +121,7 @@ class GaussianMixture(TorchDistribution):
         white = white.unflatten(-1, (n_classes, n)) - shift.unsqueeze(-3)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         component = -white.square().sum(-1) / 2 - log_det.unsqueeze(-2) - n / 2 * math.log(2 * math.pi)
-        return torch.logsumexp(self.logits.unsqueeze(-2) + component, -1).movedim(-1, 0).reshape(shape)
+        return (self.logits.unsqueeze(-2) + component).movedim(-2, 0).reshape(*shape, n_classes)
 
     def marginal_quantile(self, level: float, steps: int = 40) -> Tensor:
         """Value that each coordinate lies below with probability ``level``, ``(..., L)``; exact."""
