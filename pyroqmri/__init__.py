@@ -12,8 +12,12 @@ _LAZY = {
     "InputError": "pyroqmri.errors",
     "Parameter": "pyroqmri.parameter",
     "Posterior": "pyroqmri.posterior",
+    "check": "pyroqmri.checking",
+    "compare": "pyroqmri.comparison",
     "fit": "pyroqmri.trained",
+    "fit_protocol": "pyroqmri.checking",
     "load_fit": "pyroqmri.trained",
+    "recalibrate": "pyroqmri.checking",
 }
 
 __all__ = ["__version__", *_LAZY]

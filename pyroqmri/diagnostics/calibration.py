@@ -184,7 +184,7 @@ def pointwise_level(n: int, alpha: float, n_trials: int = 10_000) -> float:
 
 
 def resolution(n: int, n_cells: int) -> dict[str, float]:
-    """Smallest shift in sd, and smallest share that intervals are too narrow by, that ``n`` voxels show 9 times in 10."""
+    """Smallest shift in sd, and share that intervals are too narrow by, that ``n`` voxels show nine times in ten."""
     alpha = ALPHA / (n_cells * _CRITERIA)
     shift = SHIFT + (-ndtri(alpha / 2) - ndtri(0.1)) / np.sqrt(n)
     for narrow in np.arange(WIDTH, 0.9, 0.005):
