@@ -13,6 +13,7 @@ import tomli_w
 from pyroqmri.decoders import DECODERS
 from pyroqmri.errors import InputError
 from pyroqmri.estimators import LABELS, Learning, Search, Shape, Simulation
+from pyroqmri.estimators.denoise import AUTOENCODERS, NoiseRange, Schedule, Targets
 from pyroqmri.guides import GUIDES
 from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.priors import PRIORS, Mixture
@@ -42,6 +43,12 @@ _TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
         "range": _FREE,
         "weights": _FREE,
     },
+    "denoiser": {
+        "autoencoder": AUTOENCODERS,
+        "targets": Targets,
+        "added_noise": NoiseRange,
+        "schedule": Schedule,
+    },
 }
 
 
@@ -54,7 +61,7 @@ class Recipe:
     name, doc
         What it is called, and one sentence.
     estimator
-        ``voxel_model``, ``point`` or ``network``.
+        ``voxel_model``, ``point``, ``network`` or ``denoiser``.
     tables
         Settings by table; ``kind`` picks a class, the rest are its arguments.
     """

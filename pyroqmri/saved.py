@@ -29,6 +29,11 @@ from pyroqmri.trained import Fit
 _PACKAGES = ("torch", "pyro-ppl", "numpy", "nibabel", "dipy", "arviz")
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of what a fit was made with."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
 def fit_record(fit: Fit) -> dict[str, Any]:
     """What a fit was told and what it found, as plain values."""
     trace = asdict(fit.trace)
@@ -36,7 +41,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
     trace["held_out"] = [None if x != x else x for x in trace["held_out"]]
     return {
         "pyroqmri": version("pyroqmri"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "versions": package_versions(),
         "signal": fit.signal_name,
         "recipe": fit.recipe.name,
         "likelihood": fit.recipe.kind("likelihood"),

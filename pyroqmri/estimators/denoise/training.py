@@ -25,20 +25,24 @@ class Schedule:
     kl_start, kl_step, kl_max
         Epoch (counted from 1) at which the weight of the KL term starts to rise, by how much an
         epoch, and to what; ``kl_max`` 0 leaves the term out.
+    loss_scale
+        Factor on the reconstruction loss, against which the KL weight is to be read. The report does not
+        state it; its authors' published training script has 300.
     held_out
         Share of the voxels that is kept aside to test on.
     """
 
     epochs: int = 40
-    batch_size: int = 256
+    batch_size: int = 128
     lr: float = 4e-4
     kl_start: int = 2
     kl_step: float = 1e-4
     kl_max: float = 1.5e-3
+    loss_scale: float = 300.0
     held_out: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr"):
+        for name in ("epochs", "batch_size", "lr", "loss_scale"):
             if getattr(self, name) <= 0:
                 raise InputError(f"schedule.{name} must be above zero, got {getattr(self, name)}")
         if self.kl_max < 0 or self.kl_step <= 0:
@@ -59,7 +63,8 @@ class DenoiserTrace:
     """How training went, one entry an epoch.
 
     ``objective`` is what was made small, ``reconstruction`` its first term on the training voxels and ``held_out``
-    that of the voxels kept aside, both at the latents' means; ``kl_weight`` is the weight of the second.
+    that of the voxels kept aside, both at the latents' means; ``kl_weight`` is the weight of the KL term
+    over that of the reconstruction.
     """
 
     epoch: list[int] = field(default_factory=list)
@@ -107,7 +112,7 @@ def train(
         held = aside.epoch(generator).to(device)
         for epoch in range(1, schedule.epochs + 1):
             pairs = source.epoch(generator).to(device)
-            weight = schedule.kl_weight(epoch)
+            weight = schedule.kl_weight(epoch) / schedule.loss_scale
             objective = _epoch(network, optimizer, pairs, schedule.batch_size, weight, generator)
             if objective != objective or abs(objective) == float("inf"):
                 raise TrainingError(f"the loss is not finite in epoch {epoch}; lower schedule.lr")

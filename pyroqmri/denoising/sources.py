@@ -1,0 +1,109 @@
+"""From a recipe's truth and noise to the pairs that a denoiser learns from."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.data import Batch
+from pyroqmri.errors import InputError
+from pyroqmri.estimators import Search, search
+from pyroqmri.estimators.denoise import ScanPairs, SimulatedPairs, Source
+from pyroqmri.estimators.denoise.pairs import physical_signals
+from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
+from pyroqmri.parameter import Direction
+from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.simulate import tissue_classes
+from pyroqmri.trained import as_tensor
+from pyroqmri.voxels import Voxels
+
+if TYPE_CHECKING:
+    from pyroqmri.denoising.fit import DenoiserFit
+
+_FITTED_VOXELS = 20_000
+_LARGEST_LEVEL = 1.0  # of noise over S0; above it nothing is left of a voxel
+
+
+def make_source(fit: "DenoiserFit", y: Tensor, batch: Batch, given: Mapping[str, Any] | None) -> Source:
+    """The pairs of a training.
+
+    Raises
+    ------
+    InputError
+        When the truth that is given lacks a parameter, or no signal of it is physical.
+    """
+    if fit.is_self_supervised and given is None:
+        return _scan(fit, y, batch)
+    signal, acq = SIGNALS[fit.signal_name], fit.acquisition
+    if given is not None:
+        theta = _given(fit.signal_name, given)
+    elif fit.targets.source == "uniform":
+        theta = uniform_truth(fit.signal_name, acq, 4 * fit.targets.voxels, fit.seed)
+    elif fit.targets.source == "tissue":
+        theta = _tissue(fit.signal_name, fit.targets.voxels, fit.seed)
+    else:
+        theta = _fitted(fit, batch)
+    clean = physical_signals(signal, acq, theta)
+    if len(clean) < 10:
+        raise InputError(f"only {len(clean)} of the true {fit.signal_name} voxels have a finite signal below S0")
+    if given is None:
+        clean = clean[torch.arange(fit.targets.voxels) % len(clean)]
+    levels = None
+    if fit.noise_range.levels == "scan":
+        levels = batch.voxels.noise.squeeze(-1).clamp_max(_LARGEST_LEVEL)
+    return SimulatedPairs(clean, levels, fit.noise_range, fit.preparation, acq)
+
+
+def _scan(fit: "DenoiserFit", y: Tensor, batch: Batch) -> Source:
+    seen = y[batch.index].clamp_min(0) / batch.reference[:, None]
+    if len(seen) > fit.targets.voxels:
+        generator = torch.Generator().manual_seed(fit.seed)
+        seen = seen[torch.randperm(len(seen), generator=generator)[: fit.targets.voxels]]
+    return ScanPairs(seen, fit.centre, fit.targets.hidden)
+
+
+def uniform_truth(signal_name: str, acq: Any, n: int, seed: int) -> dict[str, Tensor]:
+    """Parameters of ``n`` voxels, uniform inside their bounds, dependent bounds and all; directions uniform."""
+    bound = BoundSignal(SIGNALS[signal_name], acq)
+    generator = torch.Generator().manual_seed(seed)
+    # a standard normal of the unconstrained coordinates is uniform by construction, in any frame
+    z = torch.randn(n, bound.n_latents, generator=generator)
+    return bound.constrain(z, None if bound.direction is None else torch.eye(3).expand(n, 3, 3))
+
+
+def _tissue(signal_name: str, n: int, seed: int) -> dict[str, Tensor]:
+    signal = SIGNALS[signal_name]
+    theta, _ = tissue_classes(signal).sample(n, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for p in signal.parameters:
+        if isinstance(p, Direction):
+            axes = torch.randn(n, 3, generator=generator)
+            theta[p.name] = axes / axes.norm(dim=-1, keepdim=True)
+    return theta
+
+
+def _fitted(fit: "DenoiserFit", batch: Batch) -> dict[str, Tensor]:
+    """Maximum likelihood estimates of some of the scan's voxels."""
+    signal = SIGNALS[fit.signal_name]
+    bound = BoundSignal(signal, fit.preparation.acquisition(fit.acquisition))
+    likelihood = RicianLikelihood() if fit.noise_range.kind == "rician" else GaussianLikelihood()
+    n = len(batch.voxels)
+    generator = torch.Generator().manual_seed(fit.seed)
+    index = torch.randperm(n, generator=generator)[:_FITTED_VOXELS]
+    voxels: Voxels = batch.voxels[index]
+    n = len(index)
+    some = Batch(voxels, torch.arange(n), torch.ones(n, dtype=torch.uint8), batch.reference[index])
+    found = search(bound, likelihood, some, Search())
+    theta = {name: found.mean[name].float() for name in (p.name for p in signal.parameters) if name in found.mean}
+    if found.direction is not None and bound.direction is not None:
+        theta[bound.direction.name] = found.direction.float()
+    return theta
+
+
+def _given(signal_name: str, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    names = [p.name for p in SIGNALS[signal_name].parameters]
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"truth lacks {', '.join(missing)}, which {signal_name} needs")
+    return {name: as_tensor(given[name]) for name in names}

@@ -1,0 +1,48 @@
+"""Tensor elements, MD and FA of measurements, by weighted linear least squares."""
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.signals.tensor import log_linear_tensor
+
+TENSOR_ELEMENTS = ("Dxx", "Dyy", "Dzz", "Dxy", "Dxz", "Dyz")
+_LOW_B = 1.5  # ms/um2; above it the log of the signal is no longer linear in b
+_CHUNK = 65_536
+
+
+def tensor_volumes(acq: Acquisition) -> Tensor | None:
+    """Mask ``(M,)`` of the measurements that a tensor is fitted to: b up to 1.5 where they suffice, else all.
+
+    None when the scan has no directions, or fewer than six.
+    """
+    if acq.bval is None or acq.bvec is None or not acq.b0.any():
+        return None
+    for keep in (acq.bval <= _LOW_B, torch.ones(len(acq), dtype=torch.bool)):
+        if int((keep & ~acq.b0).sum()) >= 6:
+            return keep
+    return None
+
+
+def tensor_quantities(acq: Acquisition, y: Tensor) -> dict[str, Tensor]:
+    """The six elements and MD in um2/ms, and FA, each ``(N,)``, of measurements ``(N, M)``; empty without directions.
+
+    Weighted linear least squares on the log signal, weights the squared signal
+    (Basser et al. 1994, doi:10.1006/jmrb.1994.1037).
+    """
+    keep = tensor_volumes(acq)
+    if keep is None:
+        return {}
+    scale = y[:, acq.b0].mean(-1, keepdim=True).clamp_min(1e-12)
+    parts = [log_linear_tensor(acq[keep], (y / scale)[i : i + _CHUNK, keep]) for i in range(0, max(1, len(y)), _CHUNK)]
+    d = torch.cat(parts)
+    rows = {"Dxx": (0, 0), "Dyy": (1, 1), "Dzz": (2, 2), "Dxy": (0, 1), "Dxz": (0, 2), "Dyz": (1, 2)}
+    found = {name: d[:, i, j] for name, (i, j) in rows.items()}
+    return found | {"MD": d.diagonal(dim1=-2, dim2=-1).mean(-1), "FA": fractional_anisotropy(d)}
+
+
+def fractional_anisotropy(d: Tensor) -> Tensor:
+    """FA ``(N,)`` of tensors ``(N, 3, 3)``, eigenvalues below zero set to zero."""
+    values = torch.linalg.eigvalsh(d).clamp_min(0)
+    spread = (values - values.mean(-1, keepdim=True)).square().sum(-1)
+    return (1.5 * spread / values.square().sum(-1).clamp_min(1e-12)).sqrt()
