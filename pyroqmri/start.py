@@ -30,7 +30,8 @@ class Shortening(nn.Module):
     def __init__(self, signal: BoundSignal, averaged: bool) -> None:
         super().__init__()
         groups = repeats(signal.acquisition)
-        self.active = signal.direction is None and not averaged and worth_it(groups)
+        directional = "bvec" in signal.signal.requires
+        self.active = not directional and not averaged and worth_it(groups)
         self.groups = groups
         self.signal = signal.at(columns(groups)) if self.active else signal
 
