@@ -19,10 +19,18 @@ from pyroqmri.voxel_model import VoxelModel
 
 
 def build_signal(
-    signal: str, acq: Acquisition, preparation: Preparation, fixed: Mapping[str, float], tied: Mapping[str, str]
+    signal: str,
+    acq: Acquisition,
+    preparation: Preparation,
+    fixed: Mapping[str, float],
+    tied: Mapping[str, str],
+    ranges: Mapping[str, Sequence[float]] | None = None,
 ) -> BoundSignal:
-    """The signal at the acquisition that the model sees."""
-    return BoundSignal(SIGNALS[signal], preparation.acquisition(acq), fixed, tied, preparation.s0 == "inferred")
+    """The signal at the acquisition that the model sees; the range of S0 is in the scan's own units."""
+    infer_s0, ranges = preparation.s0 == "inferred", dict(ranges or {})
+    if infer_s0 and "S0" in ranges:
+        ranges["S0"] = [value / preparation.scale for value in ranges["S0"]]
+    return BoundSignal(SIGNALS[signal], preparation.acquisition(acq), fixed, tied, infer_s0, ranges)
 
 
 def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation) -> Likelihood:

@@ -17,6 +17,7 @@ from pyroqmri.estimators.denoise import AUTOENCODERS, NoiseRange, Schedule, Targ
 from pyroqmri.guides import GUIDES
 from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.priors import PRIORS, Mixture
+from pyroqmri.reweighting import MIN_DRAWS, Reweighting
 from pyroqmri.svi import Training
 
 _DATA = {"average": "auto", "first_echo": 1}
@@ -32,6 +33,8 @@ _TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
         "likelihood": LIKELIHOODS,
         "training": Training,
         "given": _FREE,
+        "range": _FREE,
+        "posterior": Reweighting,
     },
     "point": {"likelihood": LIKELIHOODS, "search": Search},
     "network": {
@@ -135,6 +138,21 @@ class Recipe:
         default = inspect.signature(Mixture).parameters["classes"].default
         n = self.table("prior").get("classes", default)
         return (*(f"class {i + 1}" for i in range(n)), *self.tables.get("given", {}))
+
+    def reweighting(self, draws: int | None = None, reweight: bool | None = None) -> Reweighting:
+        """How a voxel model's posteriors are told; asked to reweight, it takes as many draws as that needs."""
+        changes = {k: v for k, v in (("draws", draws), ("reweight", reweight)) if v is not None}
+        entries = self.table("posterior") | changes
+        if reweight and draws is None:
+            entries["draws"] = max(entries.get("draws", 0), 1024)
+        if reweight is None and draws is not None and draws < MIN_DRAWS:
+            entries["reweight"] = False
+        return Reweighting(**entries)
+
+    @property
+    def ranges(self) -> dict[str, Any]:
+        """Narrower bounds of a voxel model's parameters, lower and upper by name."""
+        return self.table("range") if self.estimator == "voxel_model" else {}
 
     def to_toml(self) -> str:
         """The recipe as a file's text."""

@@ -134,7 +134,7 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
     recipe.check()
     acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
     preparation = Preparation(**record["preparation"])
-    signal = build_signal(record["signal"], acq, preparation, record["fixed"], record["tied"])
+    signal = build_signal(record["signal"], acq, preparation, record["fixed"], record["tied"], recipe.ranges)
     likelihood = build_likelihood(recipe, acq, preparation)
     sigma = record["sigma"]
     factor = 1.0 if sigma["learned_factor"] is None else sigma["learned_factor"]

@@ -22,7 +22,7 @@ from pyroqmri.recalibration import Recalibration
 from pyroqmri.recipe import Recipe, plan_recipe
 from pyroqmri.sigma import NoiseLevel, noise_level
 from pyroqmri.signals import SIGNALS, BoundSignal
-from pyroqmri.svi import Trace, Training, fit_svi
+from pyroqmri.svi import Trace, Training, fit_svi, seeded
 from pyroqmri.voxel_model import VoxelModel
 
 __all__ = ["Fit", "as_dict", "as_inputs", "as_tensor", "fit", "load_fit", "pick_device", "plan_recipe"]
@@ -95,8 +95,9 @@ class Fit:
         y: Any,
         sigma: Any = None,
         inputs: Mapping[str, Any] | None = None,
-        n_draws: int = 256,
+        n_draws: int | None = None,
         progress: bool = False,
+        reweight: bool | None = None,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
@@ -108,8 +109,9 @@ class Fit:
             Noise level of these voxels, one number or ``(N,)``; the training's when None.
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
-        n_draws
-            Points that stand for each voxel's posterior.
+        n_draws, reweight
+            Points that stand for each voxel's posterior, and whether importance weights correct them; the recipe's
+            ``[posterior]`` when None.
         """
         level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.float32)
         if level.dim() == 1 and len(level) != len(y):
@@ -124,7 +126,8 @@ class Fit:
             return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
-        posterior = Posterior(self.model, self.guide, batch, n_draws, progress, self.recalibration)
+        settings = self.recipe.reweighting(n_draws, reweight)
+        posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
         posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step
         names = self.recipe.class_names
         posterior.class_names = () if names is None else names
@@ -211,7 +214,7 @@ def fit(
     magnitude = plan.kind("likelihood") == "rician"
     preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
     known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
-    bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied))
+    bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied), plan.ranges)
     noise = noise_level(y, acquisition, sigma, preparation, bound, known)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, known)
     result = Fit(
@@ -254,6 +257,8 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
     voxels = guide.prepare(voxels.to(device))
     model.start(voxels)
     guide.start(voxels)
+    with seeded(fit.seed, voxels.y):
+        voxels = guide.training_set(voxels)
     fit.seconds["start"] = time.monotonic() - begin
     training = Training(**fit.recipe.table("training"))
     fit.trace = fit_svi(

@@ -104,7 +104,7 @@ def with_acquisition(fit: Fit, acquisition: Acquisition) -> Fit:
 
 def _turned(fit: Fit, acquisition: Acquisition) -> Fit:
     """The fit with other gradient directions: guides see a direction in the voxel's own frame only."""
-    signal = build_signal(fit.signal_name, acquisition, fit.preparation, fit.fixed, fit.tied)
+    signal = build_signal(fit.signal_name, acquisition, fit.preparation, fit.fixed, fit.tied, fit.recipe.ranges)
     likelihood = build_likelihood(fit.recipe, acquisition, fit.preparation)
     likelihood.load_state_dict(fit.likelihood.state_dict())
     model = guide = None

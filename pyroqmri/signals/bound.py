@@ -1,6 +1,7 @@
 """A signal at one acquisition, with some of its parameters fixed or tied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +29,13 @@ class BoundSignal(nn.Module):
         Parameters that take another parameter's value, ``{"D_iso": "D_par"}``.
     infer_s0
         Add S0 as a free parameter; without it signals are S/S0.
+    ranges
+        Narrower bounds of free parameters, lower and upper.
 
     Raises
     ------
     InputError
-        When a setting is missing, or ``fixed`` or ``tied`` name no parameter,
+        When a setting is missing, or ``fixed``, ``tied`` or ``ranges`` name no parameter,
         leave the bounds, or leave nothing free.
     """
 
@@ -43,6 +46,7 @@ class BoundSignal(nn.Module):
         fixed: Mapping[str, float] | None = None,
         tied: Mapping[str, str] | None = None,
         infer_s0: bool = False,
+        ranges: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         acquisition.require(*signal.requires)
@@ -50,6 +54,7 @@ class BoundSignal(nn.Module):
         self.fixed = {k: float(v) for k, v in (fixed or {}).items()}
         self.tied = dict(tied or {})
         self.infer_s0 = infer_s0
+        self.ranges = {k: tuple(v) for k, v in (ranges or {}).items()}
         self._settings = tuple(acquisition.settings())
         for name, value in acquisition.settings().items():
             self.register_buffer(name, value, persistent=False)
@@ -57,6 +62,8 @@ class BoundSignal(nn.Module):
         table = signal.parameters + ((S0,) if infer_s0 else ())
         # directions last: priors and decoders treat the leading latents as tissue
         free = [p for p in table if p.name not in self.fixed and p.name not in self.tied]
+        self._check_ranges(free)
+        free = [replace(p, **self._bounds(p)) for p in free]
         self.free = tuple(sorted(free, key=lambda p: p.is_direction))
         if not self.free:
             raise InputError(f"{signal.__name__}: every parameter is fixed, nothing is left to fit")
@@ -75,6 +82,21 @@ class BoundSignal(nn.Module):
             if target in self.tied or name in self.fixed:
                 raise InputError(f"{name} is tied to {target}: tie to a free or fixed parameter, once")
 
+    def _bounds(self, p: Parameter | Direction) -> dict[str, float]:
+        return dict(zip(("lower", "upper"), self.ranges[p.name], strict=True)) if p.name in self.ranges else {}
+
+    def _check_ranges(self, free: Sequence[Parameter | Direction]) -> None:
+        scalars = {p.name: p for p in free if isinstance(p, Parameter)}
+        middle = {p.name: torch.tensor((p.lower + p.upper) / 2) for p in self.signal.parameters if p.name in scalars}
+        for name, pair in self.ranges.items():
+            if name not in scalars:
+                raise InputError(f"range names {name!r}; free parameters are {', '.join(scalars)}")
+            p = scalars[name]
+            if not (len(pair) == 2 and p.lower <= pair[0] < pair[1] <= p.upper):
+                raise InputError(f"range.{name} must be [lower, upper] in {p.lower:g}..{p.upper:g}, got {list(pair)}")
+            if self.box(p, middle) is not None:
+                raise InputError(f"range.{name} cannot be set: its bounds follow from the other parameters'")
+
     @property
     def acquisition(self) -> Acquisition:
         """The settings, on the module's device."""
@@ -82,7 +104,7 @@ class BoundSignal(nn.Module):
 
     def at(self, index: Tensor) -> "BoundSignal":
         """The same signal at some of its measurements."""
-        return BoundSignal(self.signal, self.acquisition[index], self.fixed, self.tied, self.infer_s0)
+        return BoundSignal(self.signal, self.acquisition[index], self.fixed, self.tied, self.infer_s0, self.ranges)
 
     @property
     def tissue(self) -> tuple[Parameter, ...]:
