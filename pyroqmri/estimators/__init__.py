@@ -3,7 +3,8 @@
 from pyroqmri.estimators.labels import LABELS
 from pyroqmri.estimators.learning import Learning
 from pyroqmri.estimators.network import NetworkEstimates, ParameterNetwork, Shape
-from pyroqmri.estimators.point import PointEstimates, Search, search
+from pyroqmri.estimators.point import PointEstimates
+from pyroqmri.estimators.searching import Search, search
 from pyroqmri.estimators.teaching import Lesson, Taught, teach
 from pyroqmri.estimators.truth import Scanner, Simulation
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyroqmri.data import Batch
 from pyroqmri.errors import InputError
 from pyroqmri.estimators.cache import content_key, kept
-from pyroqmri.estimators.point import Search, search
+from pyroqmri.estimators.searching import Search, search
 from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.signals import BoundSignal
 from pyroqmri.voxels import Voxels
@@ -41,8 +41,8 @@ class Examples:
     def __len__(self) -> int:
         return len(self.voxels)
 
-    def __getitem__(self, index: Tensor) -> "Examples":
-        labels = None if self.labels is None else self.labels.index_select(0, index)
+    def __getitem__(self, index: Tensor | slice) -> "Examples":
+        labels = None if self.labels is None else self.labels[index]
         return Examples(self.voxels[index], labels, self.shares)
 
     def to(self, device: torch.device) -> "Examples":
@@ -224,9 +224,8 @@ def ml_labels(
     def fit() -> dict[str, Tensor]:
         every = torch.arange(len(voxels))
         batch = Batch(voxels, every, torch.ones(len(voxels), dtype=torch.uint8), torch.ones(len(voxels)))
-        found = search(signal, LIKELIHOODS[likelihood](n_average), batch, Search(steps))
-        theta = found.signal.constrain(found.mode.z, found.frame)
-        return {"labels": as_columns(signal, theta).float(), "converged": found.mode.converged}
+        found = search(signal, LIKELIHOODS[likelihood](n_average), batch, Search("levenberg_marquardt", steps=steps))
+        return {"labels": as_columns(signal, found.theta), "converged": found.converged}
 
     found = kept("labels", content_key(settings, tensors), fit)
     inside = found["converged"].clone()

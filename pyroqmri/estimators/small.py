@@ -1,0 +1,65 @@
+"""Positive definite systems of a few unknowns, very many at once."""
+
+import torch
+from torch import Tensor
+
+_STUCK = 1e18
+
+
+def factorise(matrix: Tensor) -> list[list[Tensor]]:
+    """Rows of the lower Cholesky factors of matrices ``(L, L, N)``, voxels last; only the lower triangle is read.
+
+    Written out entry by entry: each operation runs over all voxels, where a batched
+    routine of LAPACK spends more on calling than on computing. A pivot that rounding
+    left at or below zero becomes a very large one, so that its unknown stays put.
+    """
+    rows: list[list[Tensor]] = []
+    for i in range(len(matrix)):
+        row: list[Tensor] = []
+        for j in range(i + 1):
+            entry = matrix[i, j]
+            for k in range(j):
+                entry = entry - row[k] * (row[k] if i == j else rows[j][k])
+            if i == j:
+                row.append(torch.where(entry > 0, entry, torch.inf).sqrt().clamp_max(_STUCK))
+            else:
+                row.append(entry / rows[j][j])
+        rows.append(row)
+    return rows
+
+
+def solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solutions ``(L, N)`` of the systems ``matrix`` ``(L, L, N)`` with right-hand sides ``(L, N)``."""
+    factor, n = factorise(matrix), len(matrix)
+    forward: list[Tensor] = []
+    for i in range(n):
+        entry = right[i]
+        for k in range(i):
+            entry = entry - factor[i][k] * forward[k]
+        forward.append(entry / factor[i][i])
+    back: list[Tensor] = [right[0]] * n
+    for i in reversed(range(n)):
+        entry = forward[i]
+        for k in range(i + 1, n):
+            entry = entry - factor[k][i] * back[k]
+        back[i] = entry / factor[i][i]
+    return torch.stack(back)
+
+
+def positive_definite(matrix: Tensor) -> Tensor:
+    """Whether each matrix ``(L, L, N)`` is positive definite, ``(N,)``."""
+    factor = factorise(matrix)
+    return torch.stack([row[-1] < _STUCK for row in factor]).all(0)
+
+
+def quadratic_form(matrix: Tensor, vector: Tensor) -> Tensor:
+    """``v' A^-1 v`` ``(..., N)`` of vectors ``(L, ..., N)`` and matrices ``(L, L, N)``."""
+    factor, total = factorise(matrix), torch.zeros_like(vector[0])
+    forward: list[Tensor] = []
+    for i in range(len(matrix)):
+        entry = vector[i]
+        for k in range(i):
+            entry = entry - factor[i][k] * forward[k]
+        forward.append(entry / factor[i][i])
+        total = total + forward[i].square()
+    return total

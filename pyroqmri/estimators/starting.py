@@ -1,0 +1,75 @@
+"""Where a search begins: the nearest of points spread over the box, then the nearest of those far from it."""
+
+import torch
+from torch import Tensor
+
+from pyroqmri.estimators.box import Point, UnitBox
+from pyroqmri.voxels import Voxels
+
+_POINTS = 1024
+_POINTS_ALONG_AXES = 64  # each costs a whole simulation where every voxel has an axis of its own
+_FAR = 0.3  # of the box's width in some parameter: another valley, if there is one
+_CHUNK = 1024
+
+
+def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
+    """For each voxel the point nearest to its measurements, then the nearest one far from those before it.
+
+    Nearest by least squares: the noise model matters once the region is found. A free S0 is solved for.
+    """
+    own = box.signal.direction is not None or bool(voxels.inputs)
+    points = box.candidates(_POINTS_ALONG_AXES if own else _POINTS, voxels.y.device)
+    far = (points.unsqueeze(1) - points).abs().amax(-1) > _FAR
+    starts: list[list[Point]] = [[] for _ in range(n_starts)]
+    for i in range(0, len(voxels), _CHUNK):
+        part = voxels[i : i + _CHUNK]
+        axis = None
+        if box.signal.direction is not None:
+            axis = box.signal.signal.initial_axis(box.signal.acquisition, part.y)
+        product, square = (_one_by_one if own else _by_table)(box, part, points, axis)
+        scale = product / square.clamp_min(1e-20) if box.s0 is not None else torch.ones_like(product)
+        score = 2 * scale * product - scale.square() * square
+        for found in starts:
+            best = score.argmax(-1)
+            found.append(_point(box, points, best, scale, axis))
+            if found is not starts[-1]:
+                score = torch.where(far[best], score, -torch.inf)
+    return [_joined(found) for found in starts]
+
+
+def _point(box: UnitBox, points: Tensor, best: Tensor, scale: Tensor, axis: Tensor | None) -> Point:
+    tissue = points[best].mT.contiguous()
+    if box.s0 is not None:
+        row, s0 = box.s0
+        tissue[row] = (scale.gather(-1, best.unsqueeze(-1)).squeeze(-1) - s0.lower) / (s0.upper - s0.lower)
+    return Point(tissue.clamp(0.005, 0.995), axis)
+
+
+def _joined(parts: list[Point]) -> Point:
+    axes = [p.axis for p in parts if p.axis is not None]
+    return Point(torch.cat([p.tissue for p in parts], -1), torch.cat(axes) if axes else None)
+
+
+def _by_table(box: UnitBox, voxels: Voxels, points: Tensor, axis: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Products ``(N, C)`` of each voxel's measurements and each point's signals, and those signals squared."""
+    signals = box.signal(_unscaled(box, Point(points.mT, axis))).float()
+    y = voxels.y.float()
+    weights = torch.ones_like(y) if voxels.weights is None else voxels.weights.float()
+    return (weights * y) @ signals.mT, weights @ signals.square().mT
+
+
+def _one_by_one(box: UnitBox, voxels: Voxels, points: Tensor, axis: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same where each voxel's signals are its own."""
+    products, squares = [], []
+    weights = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights
+    for point in points:
+        at = Point(point.unsqueeze(-1).expand(-1, len(voxels)), axis)
+        signals = box.signal(_unscaled(box, at), voxels.inputs)
+        products.append((weights * signals * voxels.y).sum(-1))
+        squares.append((weights * signals.square()).sum(-1))
+    return torch.stack(products, -1), torch.stack(squares, -1)
+
+
+def _unscaled(box: UnitBox, point: Point) -> dict[str, Tensor]:
+    theta = box.theta(point)
+    return theta | {"S0": torch.ones_like(theta["S0"])} if box.s0 is not None else theta
