@@ -27,6 +27,7 @@ def plan_lesson(
     truth: "Mapping[str, Any] | tuple[VoxelModel, float] | None",
     seed: int,
     device: torch.device,
+    first: ParameterNetwork | None = None,
 ) -> Lesson:
     """What a recipe teaches a network at a scan's protocol and noise.
 
@@ -35,6 +36,8 @@ def plan_lesson(
     truth
         Parameters of the simulated voxels: arrays by name, or a population's model with its unit of S0;
         uniform when None.
+    first
+        A trained network of the same protocol to start from.
 
     Raises
     ------
@@ -45,11 +48,13 @@ def plan_lesson(
         raise InputError(f"only {len(batch.voxels)} voxels can be fitted, and a network needs at least {MIN_VOXELS}")
     if recipe.table("likelihood").get("learn"):
         raise InputError(f"recipe {recipe.name} is a network and cannot learn sigma; use --sigma estimate")
+    if first is not None and first.mlp.shape != build_network(recipe, signal).mlp.shape:
+        raise InputError(f"the network to start from has layers {first.mlp.shape}, and recipe {recipe.name} needs others")
     scanner = Scanner(signal, acquisition, preparation, batch, recipe.kind("likelihood"))
     labels = LABELS[recipe.kind("labels")](preparation.n_average(acquisition), **recipe.table("labels"))
     return Lesson(
         scanner, _truth(recipe, signal, batch, truth, seed), labels, shape_of(recipe),
-        Learning(**recipe.table("training")), recipe.table("weights"), seed, device,
+        Learning(**recipe.table("training")), recipe.table("weights"), seed, device, first,
     )  # fmt: skip
 
 

@@ -157,6 +157,7 @@ def fit(
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     inputs: Mapping[str, Any] | None = None,
     truth: "Mapping[str, Any] | Fit | None" = None,
+    first: "Fit | None" = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -195,6 +196,8 @@ def fit(
     truth
         What a network's training voxels are simulated from: arrays ``(n,)`` by parameter, or a fit whose population
         is sampled; uniform in the recipe's ranges when None.
+    first
+        A network's fit at the same protocol whose weights another network's training starts from.
     progress, checkpoint, resume
         As in :func:`pyroqmri.svi.fit_svi`.
 
@@ -234,13 +237,13 @@ def fit(
         inputs=tuple(as_dict(inputs)),
     )
     result.seconds["prepare"] = time.monotonic() - begin
-    if truth is not None and plan.estimator != "network":
-        raise InputError(f"recipe {plan.name} is trained on the data and takes no truth; networks do")
+    if (truth is not None or first is not None) and plan.estimator != "network":
+        raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
     if plan.estimator == "voxel_model":
         path = None if checkpoint is None else Path(checkpoint)
         _train(result, batch, pick_device(device), path, resume, progress)
     elif plan.estimator == "network":
-        _teach(result, batch, truth, pick_device(device), progress)
+        _teach(result, batch, truth, first, pick_device(device), progress)
     return result
 
 
@@ -267,14 +270,18 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
     fit.seconds["train"] = fit.trace.seconds
 
 
-def _teach(fit: Fit, batch: Batch, truth: Any, device: torch.device, progress: bool) -> None:
+def _teach(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
     folder = fit.recipe.table("truth").get("population", "")
     population = load_fit(folder) if truth is None and folder else truth
     if isinstance(population, Fit):
         if population.model is None:
             raise InputError(f"the fit by {population.recipe.name} has no population to draw a network's truth from")
         population = population.model, population.preparation.scale
-    lesson = plan_lesson(fit.recipe, fit.signal, fit.acquisition, fit.preparation, batch, population, fit.seed, device)
+    start = None if first is None else first.network
+    if first is not None and start is None:
+        raise InputError(f"the fit by {first.recipe.name} has no network to start another one from")
+    scan = fit.signal, fit.acquisition, fit.preparation, batch
+    lesson = plan_lesson(fit.recipe, *scan, population, fit.seed, device, start)
     taught = teach(lesson, progress)
     fit.network, fit.trace = taught.network, taught.trace
     fit.seconds |= taught.seconds

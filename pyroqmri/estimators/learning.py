@@ -116,10 +116,10 @@ def learn(
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
     size = min(settings.batch_size, n_train)
     for epoch in range(1, settings.epochs + 1):
-        shuffled = torch.randperm(n_train, generator=generator).to(device)
+        shuffled = train[torch.randperm(n_train, generator=generator).to(device)]
         total = 0.0
         for i in range(0, n_train - size + 1, size):
-            loss = _loss(network, labels, weights, train[shuffled[i : i + size]])
+            loss = _loss(network, labels, weights, shuffled[i : i + size])
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()

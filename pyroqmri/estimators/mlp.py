@@ -31,6 +31,11 @@ class MLP(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(starts, before, after).uniform_(-reach, reach)))
             self.biases.append(nn.Parameter(torch.empty(starts, 1, after).uniform_(-reach, reach)))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Width of each layer, inputs first."""
+        return (*(w.shape[1] for w in self.weights), self.weights[-1].shape[2])
+
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``(K, N, n_out)`` of inputs ``(N, n_in)``."""
         x = x.expand(len(self.weights[0]), *x.shape)

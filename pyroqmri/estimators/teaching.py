@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from pyroqmri.errors import InputError
 from pyroqmri.estimators.cache import content_key, kept
 from pyroqmri.estimators.labels import Examples, Labels, TruthLabels, as_columns
 from pyroqmri.estimators.learning import Learning, learn, loss_weights
@@ -37,6 +36,8 @@ class Lesson:
         Of the noise, the first weights, the split and the batches.
     device
         Where to train.
+    first
+        A trained network to start from, in place of starts of its own.
     """
 
     scanner: Scanner
@@ -47,6 +48,7 @@ class Lesson:
     relative: Mapping[str, float]
     seed: int
     device: torch.device
+    first: ParameterNetwork | None = None
 
 
 @dataclass
@@ -71,19 +73,15 @@ def teach(lesson: Lesson, progress: bool = False) -> Taught:
     TrainingError
         When training diverges.
     """
-    if lesson.learning.starts == 0 and isinstance(lesson.labels, TruthLabels):
-        raise InputError("training.starts is 0, and a network on true labels is the best of its starts; give 1 or more")
     begin = time.monotonic()
     simulated, index = lesson.scanner.measure(lesson.truth, lesson.seed)
     columns = as_columns(lesson.scanner.signal, lesson.truth)[index]
     taught = Taught(ParameterNetwork(lesson.scanner.signal, lesson.shape, 1), Trace(), {}, [])
     taught.seconds["simulate"] = time.monotonic() - begin
     with seeded(lesson.seed, torch.empty(0, device=lesson.device)):
-        first, first_trace = _start(lesson, simulated, columns, taught, progress)
-        if isinstance(lesson.labels, TruthLabels):
-            taught.network, taught.trace = first, first_trace
-        else:
-            taught.network = first
+        taught.network, taught.trace = _start(lesson, simulated, columns, taught, progress)
+        # the best of several starts on the truth is a network on the truth already
+        if not taught.trace.step or not isinstance(lesson.labels, TruthLabels):
             taught.trace = _goes_on(lesson, simulated, columns, taught, progress)
     taught.network = taught.network.cpu().requires_grad_(False)
     return taught
@@ -97,9 +95,11 @@ def _weights(lesson: Lesson, columns: Tensor, relative: Mapping[str, float]) -> 
 def _start(
     lesson: Lesson, simulated: Voxels, columns: Tensor, taught: Taught, progress: bool
 ) -> tuple[ParameterNetwork, Trace]:
-    """The network that training starts from: the best of several on the truth, or random weights."""
+    """The network that training starts from: the given one, the best of several on the truth, or random weights."""
     begin = time.monotonic()
     settings, shape = lesson.learning, lesson.shape
+    if lesson.first is not None:
+        return copy.deepcopy(lesson.first).to(lesson.device).requires_grad_(True), Trace()
     fresh = ParameterNetwork(copy.deepcopy(lesson.scanner.signal), shape, max(1, settings.starts))
     fresh.standardise(lesson.scanner.batch.voxels if settings.starts == 0 and lesson.labels.from_data else simulated)
     network = fresh.to(lesson.device)
