@@ -45,7 +45,7 @@ def generative() -> list[str]:
 def measurements(n: int, seed: int) -> tuple[torch.Tensor, pq.Acquisition]:
     """Measurements ``(n, 288)`` of the three tissue clusters, simulated piece by piece."""
     acq = protocol("A288")
-    y = torch.empty(n, len(acq.bval))
+    y = torch.empty(n, len(acq))
     for i in range(0, n, PIECE):
         piece = min(PIECE, n - i)
         theta, _ = clusters(piece, seed + i)

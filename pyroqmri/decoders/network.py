@@ -1,7 +1,7 @@
 """A network from latent to physical parameters."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyroqmri.decoders.base import Decoder
 
@@ -41,6 +41,19 @@ class NetworkDecoder(Decoder):
         if self.residual is not None:
             nn.init.zeros_(self.residual[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.residual[-1].bias)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def centre(self, loc: Tensor, covariance: Tensor) -> None:
+        """Start where standard normal latents give parameters of mean ``(P,)`` and covariance ``(P, P)``.
+
+        Fewer latents than parameters span the directions of largest variance.
+        """
+        variance, directions = torch.linalg.eigh(covariance)
+        factor = (directions * variance.clamp_min(0).sqrt()).flip(-1)
+        n = min(factor.shape[-1], self.n_tissue_latents)
+        self.linear.weight.zero_()
+        self.linear.weight[:, :n] = factor[:, :n]
+        self.linear.bias.copy_(loc)
 
     def forward(self, z):
         tissue = z[..., : self.n_tissue_latents]

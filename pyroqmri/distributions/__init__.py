@@ -1,5 +1,6 @@
 """Probability distributions that Pyro does not have."""
 
+from pyroqmri.distributions.exp_relaxed import ExpRelaxed
 from pyroqmri.distributions.gaussian_mixture import GaussianMixture, normal_points
 from pyroqmri.distributions.measured_normal import MeasuredNormal
 from pyroqmri.distributions.repeats import Repeats
@@ -7,6 +8,7 @@ from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, log_i0e, ri
 from pyroqmri.distributions.rician import Rician
 
 __all__ = [
+    "ExpRelaxed",
     "GaussianMixture",
     "MeasuredNormal",
     "Repeats",

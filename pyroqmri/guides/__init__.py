@@ -1,6 +1,8 @@
 """Approximate posteriors."""
 
 from pyroqmri.guides.base import GaussianGuide, Guide
+from pyroqmri.guides.decoded import StructuredDecoded
+from pyroqmri.guides.decoded_relaxed import RelaxedDecoded
 from pyroqmri.guides.encoder import Encoder
 from pyroqmri.guides.forward import ForwardGaussian, ForwardMixture
 from pyroqmri.guides.map_started import MapStarted
@@ -13,6 +15,8 @@ GUIDES: dict[str, type[Guide]] = {
     "mixture_encoder": MixtureEncoder,
     "relaxed_encoder": RelaxedEncoder,
     "structured": Structured,
+    "structured_decoded": StructuredDecoded,
+    "relaxed_decoded": RelaxedDecoded,
     "forward_gaussian": ForwardGaussian,
     "forward_mixture": ForwardMixture,
 }
@@ -26,6 +30,8 @@ __all__ = [
     "Guide",
     "MapStarted",
     "MixtureEncoder",
+    "RelaxedDecoded",
     "RelaxedEncoder",
     "Structured",
+    "StructuredDecoded",
 ]

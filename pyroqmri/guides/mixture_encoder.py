@@ -2,16 +2,11 @@
 
 import pyro
 import torch
-from pyro.distributions import (
-    Categorical,
-    MultivariateNormal,
-    RelaxedOneHotCategorical,
-    RelaxedOneHotCategoricalStraightThrough,
-)
+from pyro.distributions import Categorical, MultivariateNormal
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from pyroqmri.distributions import GaussianMixture
+from pyroqmri.distributions import ExpRelaxed, GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
 from pyroqmri.guides.features import Features
@@ -84,28 +79,18 @@ class RelaxedEncoder(MixtureEncoder):
     ----------
     model, n_measurements, width, depth
         As in :class:`MixtureEncoder`.
-    straight_through
-        Pass the one-hot component on, with the gradient of the relaxed one.
     """
 
-    def __init__(
-        self,
-        model: PairedModel,
-        n_measurements: int,
-        width: int = 64,
-        depth: int = 2,
-        straight_through: bool = False,
-    ) -> None:
+    def __init__(self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
         super().__init__(model, n_measurements, width, depth)
         if not hasattr(model.prior, "temperature"):
             raise InputError("guide relaxed_encoder needs the relaxed_mixture prior; use mixture_encoder")
-        self.kind = RelaxedOneHotCategoricalStraightThrough if straight_through else RelaxedOneHotCategorical
 
     def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
         """Sample component and latent: the Pyro program."""
         voxels = self.prepare(y)
         features = self.features(voxels)
         with voxel_plate(len(voxels), size, voxels.y.device):
-            c = pyro.sample("c", self.kind(self.model.prior.temperature, logits=self.component(features)))
-            loc, tril = self._given(features, c)
+            log_c = pyro.sample("c", ExpRelaxed(self.model.prior.temperature, logits=self.component(features)))
+            loc, tril = self._given(features, self.model.prior.component(log_c))
             pyro.sample("z", MultivariateNormal(loc, scale_tril=tril))

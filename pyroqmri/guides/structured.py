@@ -106,21 +106,24 @@ class Structured(Guide):
         log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(population.scale_tril).unsqueeze(-1)
         return modes, population.log_weights.unsqueeze(-1) + modes.objective - log_det / 2
 
-    def _best_start(self, voxels: Voxels, loc: Tensor, precision: Tensor) -> Tensor:
-        """The likeliest of: the voxel's quadratic likelihood pulled to the class, its own mode, the class's mean."""
-        short = voxels.short
-        assert short is not None
-        shape = (*loc.shape[:1], len(voxels), self.model.n_latents)
-        starts = [loc.expand(shape)]
+    def starts(self, voxels: Voxels, loc: Tensor, precision: Tensor) -> list[Tensor]:
+        """Latents ``(C, N, L)`` to start from: class mean, the voxel's quadratic likelihood pulled to it, own mode."""
+        starts = [loc.expand(loc.shape[0], len(voxels), -1)]
         if voxels.mode is not None and self.model.n_unconstrained == self.model.n_latents:
             assert voxels.scale_tril is not None
-            weak = torch.eye(shape[-1], dtype=loc.dtype, device=loc.device)
+            weak = torch.eye(self.model.n_latents, dtype=loc.dtype, device=loc.device)
             curvature = torch.cholesky_inverse(voxels.scale_tril)
             target = (curvature @ voxels.mode.unsqueeze(-1)) + precision @ loc.unsqueeze(-1)
             pulled = torch.linalg.solve(curvature - weak + precision + 1e-4 * weak, target).squeeze(-1)
-            starts += [pulled, voxels.mode.expand(shape)]
-        best, highest = starts[0], None
-        for start in starts:
+            starts += [pulled, voxels.mode.expand(starts[0].shape)]
+        return starts
+
+    def _best_start(self, voxels: Voxels, loc: Tensor, precision: Tensor) -> Tensor:
+        """The likeliest of the starts, by voxel and class."""
+        short = voxels.short
+        assert short is not None
+        best, highest = loc, None
+        for start in self.starts(voxels, loc, precision):
             signal = self.model.simulate_short(start, short)
             log_prob = self.model.likelihood.information(signal, short.y, short.sigma).log_prob
             value = (log_prob if short.weights is None else log_prob * short.weights).sum(-1)

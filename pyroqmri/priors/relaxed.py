@@ -2,10 +2,11 @@
 
 import pyro
 import torch
-from pyro.distributions import Normal, RelaxedOneHotCategorical
+from pyro.distributions import Normal
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from pyroqmri.distributions import ExpRelaxed
 from pyroqmri.errors import InputError
 from pyroqmri.priors.mixture import Mixture
 
@@ -15,8 +16,9 @@ class RelaxedMixture(Mixture):
 
     .. math:: c_n \sim \mathrm{RelaxedOneHot}(w, \tau), \qquad z_n \mid c_n \sim \mathcal N(c_n^\top m, c_n^\top s)
 
-    The temperature falls geometrically from ``temperature`` to ``last_temperature``
-    in training. Below 0.1 float32 samples leave the simplex, so it stays above.
+    The site ``c`` is the component's logarithm, which is finite in float32 however
+    sharp the component. The temperature falls geometrically from ``temperature`` to
+    ``last_temperature`` in training; below 0.1 gradients are noise, so it stays above.
 
     Parameters
     ----------
@@ -24,6 +26,8 @@ class RelaxedMixture(Mixture):
         As in :class:`Mixture`; scales are diagonal.
     temperature, last_temperature
         At the first and the last step.
+    straight_through
+        Pass the one-hot component on, with the gradient of the relaxed one.
 
     Source: Maddison et al. 2016, arXiv:1611.00712; Xu et al. 2024, arXiv:2411.10772.
     """
@@ -38,6 +42,7 @@ class RelaxedMixture(Mixture):
         sd: float = 0.3,
         temperature: float = 1.0,
         last_temperature: float = 0.3,
+        straight_through: bool = False,
     ) -> None:
         super().__init__(n_tissue, n_direction, classes, sd, diagonal=True)
         if not 0.1 <= last_temperature <= temperature:
@@ -45,6 +50,7 @@ class RelaxedMixture(Mixture):
                 f"prior.last_temperature must lie between 0.1 and prior.temperature ({temperature:g}), "
                 f"got {last_temperature:g}"
             )
+        self.straight_through = straight_through
         self.first_temperature, self.last_temperature = temperature, last_temperature
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
@@ -52,8 +58,16 @@ class RelaxedMixture(Mixture):
         """Lower the temperature; ``share`` of the training is done."""
         self.temperature.fill_(self.first_temperature * (self.last_temperature / self.first_temperature) ** share)
 
+    def component(self, log_c: Tensor) -> Tensor:
+        """The component ``(..., C)`` that the latent sees, of the site's value."""
+        soft = log_c.exp()
+        if not self.straight_through:
+            return soft
+        hard = torch.nn.functional.one_hot(log_c.argmax(-1), log_c.shape[-1]).to(soft)
+        return hard + soft - soft.detach()
+
     def forward(self, population):
-        c = pyro.sample("c", RelaxedOneHotCategorical(self.temperature, logits=population.log_weights))
+        c = self.component(pyro.sample("c", ExpRelaxed(self.temperature, logits=population.log_weights)))
         scale = population.scale_tril.diagonal(dim1=-2, dim2=-1)
         return pyro.sample("z", Normal(c @ population.loc, c @ scale).to_event(1))
 

@@ -121,9 +121,15 @@ def test_the_temperature_falls_while_training():
     assert float(model.prior.temperature) == pytest.approx(0.4 ** (9 / 10))
 
 
-def test_a_straight_through_component_is_a_corner():
-    model = quadratic_model(RelaxedMixture(3, classes=2))
-    guide = RelaxedEncoder(model, 8, straight_through=True)
+def test_a_straight_through_component_is_a_corner_with_a_gradient():
+    model = quadratic_model(RelaxedMixture(3, classes=2, straight_through=True))
+    guide = RelaxedEncoder(model, 8)
     trace = pyro.poutine.trace(guide).get_trace(guide.prepare(two_classes(20)))
-    c = trace.nodes["c"]["value"].detach()
+    log_c = trace.nodes["c"]["value"].detach().requires_grad_()
+    c = model.prior.component(log_c)
     torch.testing.assert_close(c.amax(-1), torch.ones(20))
+    c[:, 0].sum().backward()
+    assert log_c.grad is not None
+    assert log_c.grad.abs().sum() > 0
+    trace = fit_svi(model, guide, guide.prepare(two_classes(200)), Training(steps=20, batch_size=64, check_every=10))
+    assert all(value == value for value in trace.train)

@@ -12,7 +12,7 @@ def drawn(prior: RelaxedMixture, n: int = 3000) -> tuple[torch.Tensor, torch.Ten
     torch.manual_seed(0)
     with pyro.plate("voxels", n):
         trace = pyro.poutine.trace(prior).get_trace(prior.classes())
-    return trace.nodes["c"]["value"].detach(), trace.nodes["z"]["value"].detach()
+    return trace.nodes["c"]["value"].detach().exp(), trace.nodes["z"]["value"].detach()
 
 
 def test_components_are_points_of_the_simplex_and_come_near_its_corners():
