@@ -10,6 +10,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.priors.base import Population, Prior
 from pyroqmri.priors.hierarchical import correlation_coordinates, correlation_tril, hyperprior
 
+EXPLAINED = -4.0  # log Bayes factor of a given class over none from which a voxel counts as its own
+
 
 class Mixture(Prior):
     r"""Gaussian mixture over the latents, its component enumerated in parallel.
@@ -91,20 +93,36 @@ class Mixture(Prior):
         return TraceEnum_ELBO(num_particles=n_particles, max_plate_nesting=1)
 
     @torch.no_grad()
-    def start(self, modes):
+    def start(self, modes, scale_tril):
         """Start the learned classes at k-means centres of the modes that no given class explains."""
         from scipy.cluster.vq import kmeans2
 
-        modes = modes[self._unexplained(modes)] if len(self.given) else modes
+        if len(self.given):
+            modes = modes[(self._evidence(modes, scale_tril) < EXPLAINED).all(0)]
         if len(modes) < 10 * self.n_learned:
             return
         spread = modes.std(0).clamp_min(1e-3)
         centres, _ = kmeans2((modes / spread).double().cpu().numpy(), self.n_learned, minit="++", rng=0)
         self.loc.copy_(torch.as_tensor(centres).to(modes) * spread)
 
-    def _unexplained(self, modes: Tensor) -> Tensor:
-        distance = ((modes.unsqueeze(1) - self.given[:, 0]) / self.given[:, 1].clamp_min(0.2)).square().mean(-1)
-        return (distance > 4).all(-1)
+    def _evidence(self, modes: Tensor, scale_tril: Tensor) -> Tensor:
+        """Log Bayes factor ``(G, N)`` of each given class over a standard normal, where likelihoods are quadratic.
+
+        A distance of the modes would not do: where measurements leave a parameter open,
+        the modes of a given class lie far from its mean.
+        """
+        weak = torch.eye(modes.shape[-1], dtype=modes.dtype, device=modes.device)
+        whole = torch.cholesky_inverse(scale_tril)
+        eta = (whole @ modes.unsqueeze(-1)).squeeze(-1)
+        log_factors = []
+        for loc, sd in self.given:
+            precision = sd.square().reciprocal()
+            tril = torch.linalg.cholesky(whole - weak + precision.diag() + 1e-4 * weak)
+            pulled = torch.linalg.solve_triangular(tril, (eta + precision * loc).unsqueeze(-1), upper=False)
+            exponent = pulled.square().sum((-2, -1)) - (precision * loc.square()).sum() - (eta * modes).sum(-1)
+            log_det = -2 * sd.log().sum() - 2 * _log_diagonal(tril) - 2 * _log_diagonal(scale_tril)
+            log_factors.append((exponent + log_det) / 2)
+        return torch.stack(log_factors)
 
     @torch.no_grad()
     def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:
@@ -116,3 +134,7 @@ class Mixture(Prior):
         self.log_sd.copy_(sd.log())
         if not self.diagonal:
             self.off_diagonal.copy_(correlation_coordinates(learned / sd.unsqueeze(-1) / sd.unsqueeze(-2)))
+
+
+def _log_diagonal(tril: Tensor) -> Tensor:
+    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
