@@ -70,6 +70,11 @@ scan_options = options(
     click.option("--json", metavar="FILE", help="BIDS sidecar of the image."),
     click.option("--mask", metavar="FILE", help="Voxels to fit; without one a mask is made."),
 )
+input_options = options(
+    click.option("--offset", metavar="FILE", help="Saturation offsets in ppm, one a volume."),
+    click.option("--input", "inputs", type=Setting(str), multiple=True, metavar="NAME=FILE",
+                 help="Map of a per-voxel input of the signal, such as B1; may be repeated."),
+)  # fmt: skip
 run_options = options(
     click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty."),
     click.option("--device", metavar="auto|cpu|cuda", default="auto", show_default=True),

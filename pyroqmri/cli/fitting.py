@@ -8,6 +8,7 @@ from pyroqmri.cli.common import (
     Setting,
     debug_option,
     finish,
+    input_options,
     number_or_word,
     run_options,
     say_loading,
@@ -21,6 +22,7 @@ from pyroqmri.cli.common import (
 @click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
 @click.option("--recipe", metavar="R", required=True, help="Estimator, a name or a .toml; see `pyroqmri list recipes`.")
 @scan_options
+@input_options
 @click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
 @click.option("--sigma", metavar="X|FILE|estimate|learn", default="estimate", show_default=True, help="Noise level.")
 @click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
@@ -35,7 +37,8 @@ from pyroqmri.cli.common import (
 def fit(
     image: str, signal: str, recipe: str, out: str, sigma: str, s0: str, settings: Any, fix: Any, tie: Any,
     quiet: bool, bval: str | None, bvec: str | None, te: str | None, ti: str | None, tr: str | None,
-    flip: str | None, json: str | None, mask: str | None, likelihood: str | None, seed: int, device: str,
+    flip: str | None, offset: str | None, inputs: Any, json: str | None, mask: str | None, likelihood: str | None,
+    seed: int, device: str,
     resume: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Train RECIPE on IMAGE; write posterior maps, the fit and a report."""
@@ -46,7 +49,8 @@ def fit(
     assert level is not None and reference is not None
     folder = fit_image(
         image, signal=signal, recipe=recipe, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json,
-        mask=mask, likelihood=likelihood, sigma=level, s0=reference, seed=seed, device=device, settings=dict(settings),
+        offset=offset, inputs=dict(inputs), mask=mask, likelihood=likelihood, sigma=level, s0=reference, seed=seed,
+        device=device, settings=dict(settings),
         fixed=dict(fix), tied=dict(tie), resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)
@@ -56,20 +60,22 @@ def fit(
 @click.argument("fit_dir")
 @click.argument("image")
 @scan_options
+@input_options
 @click.option("--sigma", metavar="X|FILE|estimate", help="Noise level; by default as in the training.")
 @run_options
 @debug_option
 def apply(
     fit_dir: str, image: str, out: str, sigma: str | None, quiet: bool, bval: str | None, bvec: str | None,
-    te: str | None, ti: str | None, tr: str | None, flip: str | None, json: str | None, mask: str | None,
-    device: str, overwrite: bool,
+    te: str | None, ti: str | None, tr: str | None, flip: str | None, offset: str | None, inputs: Any,
+    json: str | None, mask: str | None, device: str, overwrite: bool,
 ) -> None:  # fmt: skip
     """Map IMAGE with the saved fit in FIT_DIR; nothing is trained."""
     say_loading(quiet)
     from pyroqmri.pipeline import apply_image
 
     folder = apply_image(
-        fit_dir, image, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json, mask=mask,
-        sigma=number_or_word(sigma), device=device, overwrite=overwrite, progress=not quiet,
+        fit_dir, image, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, offset=offset,
+        inputs=dict(inputs), json=json, mask=mask, sigma=number_or_word(sigma), device=device, overwrite=overwrite,
+        progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

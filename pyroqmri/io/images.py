@@ -1,7 +1,7 @@
 """Scans: the masked voxels of a 4-D image with the settings they were measured at."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,8 @@ class Scan:
     """Masked measurements ``y`` (N, M) float32, in the order of ``image[mask]``, with their settings.
 
     ``mask`` is (X, Y, Z) bool; ``notes`` say what was assumed; ``background`` holds up to
-    5000 values (K,) away from the mask, or None when there are too few.
+    5000 values (K,) away from the mask, or None when there are too few; ``inputs`` are per-voxel inputs
+    of the signal such as B1, each (N,).
     """
 
     y: np.ndarray
@@ -48,6 +49,7 @@ class Scan:
     ref: ImageRef
     notes: list[str]
     background: np.ndarray | None
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_scan(
@@ -60,21 +62,25 @@ def read_scan(
     ti: str | Path | None = None,
     flip: str | Path | None = None,
     tr: str | Path | None = None,
+    offset: str | Path | None = None,
     json: str | Path | None = None,
     need: tuple[str, ...] = ("bval", "bvec"),
+    optional: tuple[str, ...] = (),
     need_b0: bool = True,
 ) -> Scan:
     """Read a 4-D NIfTI image inside a mask, holding one volume at a time beside the result.
 
     Parameters
     ----------
-    bval, bvec, te, ti, flip, tr, json
+    bval, bvec, te, ti, flip, tr, offset, json
         Files of the settings; those not given are looked for beside the image.
     mask
         NIfTI image of the same shape, true where not zero. Without it dipy's ``median_otsu``
         makes one from the mean b0 volume (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
     need
         Names of the settings that the signal requires.
+    optional
+        Names of those that it uses where they are found.
     need_b0
         Whether each voxel is divided by its own b0 mean.
 
@@ -87,7 +93,8 @@ def read_scan(
     if header.n_volumes is None:
         shape = " x ".join(map(str, header.shape))
         raise InputError(f"image {image} is 3-D ({shape}); it wants a 4-D image with one volume a measurement")
-    acquisition, notes = _read_acquisition(header, bval, bvec, te, ti, flip, tr, json, need)
+    times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
+    acquisition, notes = _read_acquisition(header, bval, bvec, times, json, need, optional)
     _check_b0(acquisition, need_b0 and "bval" in need, header.path)
     if mask is not None:
         inside, said = read_mask(mask, header)
@@ -143,12 +150,10 @@ def _read_acquisition(
     header: Header,
     bval: str | Path | None,
     bvec: str | Path | None,
-    te: str | Path | None,
-    ti: str | Path | None,
-    flip: str | Path | None,
-    tr: str | Path | None,
+    given: dict[str, str | Path | None],
     json: str | Path | None,
     need: tuple[str, ...],
+    optional: tuple[str, ...],
 ) -> tuple[Acquisition, list[str]]:
     settings, notes = {}, []
     found_bval, found_bvec = gradient_files(header.path)
@@ -159,9 +164,9 @@ def _read_acquisition(
         settings |= gradients.acquisition.settings()
         found = [Path(p).name for p in (used_bval, used_bvec) if p is not None and p not in (bval, bvec)]
         notes += ([f"{' and '.join(found)} found beside the image"] if found else []) + gradients.notes
-    given = {"te": te, "ti": ti, "flip": flip, "tr": tr}
-    if any(name in need or given[name] is not None for name in BIDS_KEYS):
-        times = read_settings(header.path, te=te, ti=ti, flip=flip, tr=tr, json=json, n_volumes=header.n_volumes)
+    used = (*need, *optional)
+    if any(name in used or given[name] is not None for name in BIDS_KEYS):
+        times = read_settings(header.path, **given, json=json, n_volumes=header.n_volumes, names=used)
         settings |= {name: torch.as_tensor(v, dtype=torch.float32) for name, v in times.values.items()}
         notes += times.notes
     for name in need:
@@ -169,6 +174,7 @@ def _read_acquisition(
             raise InputError(
                 f"image {header.path} has no {name} file beside it and this signal needs one; give it with --{name}"
             )
+    notes += [f"no {name} was found, and the signal goes without" for name in optional if name not in settings]
     return Acquisition(**settings), notes
 
 

@@ -1,6 +1,7 @@
 """The command apply: a saved fit on new data."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def apply_image(
     json: PathLike | None = None,
     mask: PathLike | None = None,
     sigma: PathLike | float | None = None,
+    offset: PathLike | None = None,
+    inputs: Mapping[str, PathLike] | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = False,
@@ -46,7 +49,7 @@ def apply_image(
     sigma
         Noise level: a number, a NIfTI map or ``estimate``. None does as the training
         did: the same number where it was given one, else an estimate on this image.
-    image, bval, bvec, te, ti, tr, flip, json, mask, out, device, overwrite, progress
+    image, bval, bvec, te, ti, tr, flip, offset, json, mask, inputs, out, device, overwrite, progress
         As in :func:`fit_image`.
 
     Raises
@@ -54,7 +57,8 @@ def apply_image(
     InputError
         When the input is wrong, or its protocol is not the one of the fit.
     """
-    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask)
+    maps = {} if inputs is None else dict(inputs)
+    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps)
     if sigma == "learn":
         raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
     where = pick_device(device)
@@ -88,7 +92,12 @@ def with_acquisition(fit: Fit, acquisition: Acquisition) -> Fit:
     n, m = len(fit.acquisition), len(acquisition)
     if n != m:
         raise InputError(f"the image has {m} volumes and the fit was trained on {n}; give a scan of its protocol")
-    needed = SIGNALS[fit.signal_name].requires
+    model = SIGNALS[fit.signal_name]
+    for name in model.optional:
+        if (name in mine) != (name in its):
+            having, lacking = ("fit", "image") if name in mine else ("image", "fit")
+            raise InputError(f"the {having} has {name} and the {lacking} has not; give a scan of its protocol")
+    needed = (*model.requires, *(name for name in model.optional if name in mine))
     for name in needed:
         off = (mine[name] - its[name]).abs() > B_TOLERANCE * mine[name].abs().clamp_min(1)
         if name != "bvec" and off.any():

@@ -1,6 +1,7 @@
 """A scan's files, and the noise level as the caller gives it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyroqmri.data import complete_inputs, settled_s0
 from pyroqmri.errors import InputError
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.noise import estimate_sigma
 from pyroqmri.sigma import NoiseLevel, noise_level
-from pyroqmri.signals import SIGNALS
-from pyroqmri.trained import Fit
+from pyroqmri.signals import SIGNALS, SignalModel
+from pyroqmri.trained import Fit, as_tensor
 
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
 NOISE_VOXELS = 60_000
@@ -23,7 +25,10 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """An image and the files of its settings; those that are None are looked for beside it."""
+    """An image and the files of its settings; those that are None are looked for beside it.
+
+    ``inputs`` are maps of the signal's per-voxel inputs, by name.
+    """
 
     image: PathLike
     bval: PathLike | None = None
@@ -34,6 +39,8 @@ class ScanFiles:
     flip: PathLike | None = None
     json: PathLike | None = None
     mask: PathLike | None = None
+    offset: PathLike | None = None
+    inputs: Mapping[str, PathLike] = field(default_factory=dict)
 
     def read(self, signal: str, s0: str | float) -> Scan:
         """Read what a signal needs.
@@ -43,18 +50,41 @@ class ScanFiles:
         InputError
             When a file is wrong, or no voxel of the mask can be fitted.
         """
+        model = SIGNALS[signal]
+        _check_names(model, self.inputs)
         scan = read_scan(
             self.image, bval=self.bval, bvec=self.bvec, mask=self.mask, te=self.te, ti=self.ti, flip=self.flip,
-            tr=self.tr, json=self.json, need=SIGNALS[signal].requires, need_b0=s0 == "measured",
+            tr=self.tr, offset=self.offset, json=self.json, need=model.requires, optional=model.optional,
+            need_b0=settled_s0(model, s0) == "measured",
         )  # fmt: skip
         if not any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
             raise InputError(f"image {self.image} has no voxel with finite values and a signal inside the mask")
+        if s0 != settled_s0(model, s0):
+            scan.notes.append("S0 is inferred: no measurement of this signal is S0 itself")
+        for name, path in self.inputs.items():
+            scan.inputs[name], notes = read_map(path, scan.ref, scan.mask, f"input {name}")
+            scan.notes.extend([f"{name} read from {Path(path).name}", *notes])
+        missing = [name for name in model.inputs if name not in self.inputs]
+        scan.notes.extend(
+            f"no map of {name} was given: it is {model.default_input(name):g} everywhere" for name in missing
+        )
         return scan
 
     @property
     def given(self) -> list[PathLike]:
         """Every file that was named."""
-        return [path for path in vars(self).values() if path is not None]
+        files = {k: v for k, v in vars(self).items() if k != "inputs"}
+        return [path for path in (*files.values(), *self.inputs.values()) if path is not None]
+
+
+def _check_names(model: type[SignalModel], inputs: Mapping[str, PathLike]) -> None:
+    has = ", ".join(model.inputs) if model.inputs else "none"
+    for name in inputs:
+        if name not in model.inputs:
+            raise InputError(f"{model.__name__} has no input {name!r}; its inputs are: {has}")
+    for name in model.inputs:
+        if name not in inputs and model.default_input(name) is None:
+            raise InputError(f"{model.__name__} needs a map of {name}; give it with --input {name}=FILE")
 
 
 def _usable(y: np.ndarray) -> bool:
@@ -105,7 +135,9 @@ def settle_noise(fit: Fit, scan: Scan, level: Any) -> NoiseLevel:
     """One number and its story for the noise of a scan that a fit is applied to."""
     y = torch.from_numpy(scan.y[:: _every(scan)])
     sample = level[:: _every(scan)] if isinstance(level, np.ndarray) else level
-    noise = noise_level(y, fit.acquisition, sample, fit.preparation, fit.signal)
+    inputs = {name: as_tensor(value[:: _every(scan)]) for name, value in scan.inputs.items()}
+    known = complete_inputs(fit.signal.signal, inputs, len(y))
+    noise = noise_level(y, fit.acquisition, sample, fit.preparation, fit.signal, known)
     return replace(noise, level=noise.sigma)
 
 

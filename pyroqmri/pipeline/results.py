@@ -38,7 +38,7 @@ def write_results(
     """
     begin = time.monotonic()
     per_voxel = level if isinstance(level, np.ndarray) else None
-    summary = summarise(fit, scan.y, per_voxel, progress)
+    summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs)
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -73,7 +73,8 @@ def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | No
 
     fitted = np.flatnonzero(~np.isin(summary.status.numpy(), (NOT_FINITE, NO_SIGNAL)))
     chosen = fitted[np.linspace(0, len(fitted) - 1, min(NETCDF_VOXELS, len(fitted))).round().astype(int)]
-    posterior = fit.posterior(scan.y[chosen], sigma=None if level is None else level[chosen])
+    inputs = {name: value[chosen] for name, value in scan.inputs.items()}
+    posterior = fit.posterior(scan.y[chosen], sigma=None if level is None else level[chosen], inputs=inputs)
     if not isinstance(posterior, Posterior):
         return
     # voxels go by their place in the mask

@@ -1,5 +1,7 @@
 """The posterior of a whole image, block by block, of which only what maps show is kept."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +11,8 @@ from pyroqmri.estimates import Estimates, at_bound
 from pyroqmri.estimators import PointEstimates
 from pyroqmri.posterior import QUANTILES
 from pyroqmri.progress import progress_bar
-from pyroqmri.trained import Fit, as_tensor
+from pyroqmri.signals.bound import S0
+from pyroqmri.trained import Fit, as_inputs, as_tensor
 
 BLOCK = 16_384  # voxels; their copies stay below the size of one volume
 _CONE = 0.9
@@ -29,6 +32,11 @@ class Summary(Estimates):
     def __init__(self, fit: Fit, n: int, has_sd: bool = True) -> None:
         self.signal, self.has_sd = fit.signal, has_sd
         self.parameters = {p.name: p for p in fit.signal.scalars}
+        if "S0" in self.parameters:  # maps have it in the scan's units
+            scale = fit.preparation.scale
+            self.parameters["S0"] = replace(
+                S0, lower=S0.lower * scale, upper=S0.upper * scale, unit="a.u.", doc="signal without encoding"
+            )
         self._kept: dict[str, Tensor] = {}
         self._codes = torch.zeros(n, dtype=torch.uint8)
         self.n_fitted = 0
@@ -110,15 +118,19 @@ class PointSummary(Summary, PointEstimates):
     """Summary of least squares or maximum likelihood: its sd is asymptotic, and maps say so."""
 
 
-def summarise(fit: Fit, y: Any, sigma: Any = None, progress: bool = False) -> Summary:
+def summarise(
+    fit: Fit, y: Any, sigma: Any = None, progress: bool = False, inputs: Mapping[str, Any] | None = None
+) -> Summary:
     """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
 
     Parameters
     ----------
     sigma
         Noise level, one number or ``(N,)``; the fit's when None.
+    inputs
+        Per-voxel inputs of the signal, each ``(N,)``.
     """
-    y = as_tensor(y)
+    y, known = as_tensor(y), as_inputs(inputs)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     summary: Summary | None = None
     blank: list[tuple[slice, Tensor]] = []
@@ -131,7 +143,7 @@ def summarise(fit: Fit, y: Any, sigma: Any = None, progress: bool = False) -> Su
             if len(batch.voxels) == 0:
                 blank.append((where, batch.status))
                 continue
-            part = fit.posterior(y[where], sigma=part_level)
+            part = fit.posterior(y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()})
             if summary is None:
                 kind = PointSummary if isinstance(part, PointEstimates) else PosteriorSummary
                 summary = kind(fit, len(y), part.has_sd)

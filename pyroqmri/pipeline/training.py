@@ -31,6 +31,8 @@ def fit_image(
     flip: PathLike | None = None,
     json: PathLike | None = None,
     mask: PathLike | None = None,
+    offset: PathLike | None = None,
+    inputs: Mapping[str, PathLike] | None = None,
     likelihood: str | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
@@ -47,8 +49,10 @@ def fit_image(
 
     Parameters
     ----------
-    image, bval, bvec, te, ti, tr, flip, json, mask
+    image, bval, bvec, te, ti, tr, flip, offset, json, mask
         As in :func:`pyroqmri.io.read_scan`.
+    inputs
+        NIfTI maps of the signal's per-voxel inputs, such as ``{"B1": "b1.nii.gz"}``.
     signal, recipe, likelihood, s0, seed, device, settings, fixed, tied
         As in :func:`pyroqmri.fit`.
     out
@@ -74,7 +78,8 @@ def fit_image(
     TrainingError
         When training diverges.
     """
-    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask)
+    maps = {} if inputs is None else dict(inputs)
+    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps)
     plan = plan_of(signal, recipe, likelihood, sigma, settings)
     pick_device(device)
     held = dict({} if fixed is None else fixed), dict({} if tied is None else tied)
@@ -104,7 +109,9 @@ class TrainingJob:
         level = given_noise(scan, self.sigma)
         index, said = training_voxels(scan.y, self.seed)
         y = scan.y if index is None else scan.y[index]
-        remember_call(folder, self.record() | {"data": digest(y)}, resume)
+        inputs = {k: v if index is None else v[index] for k, v in scan.inputs.items()}
+        prints = {"data": digest(y), "inputs": {k: digest(v) for k, v in inputs.items()}}
+        remember_call(folder, self.record() | prints, resume)
         if resume and (folder / CHECKPOINT).exists():
             said = [*said, "training was interrupted, and went on from its checkpoint"]
         read = time.monotonic() - begin
@@ -112,7 +119,7 @@ class TrainingJob:
             y, scan.acquisition, signal=self.signal, recipe=self.plan,
             sigma=level[index] if index is not None and isinstance(level, np.ndarray) else level,
             s0=self.s0, seed=self.seed, device=self.device, fixed=self.fixed, tied=self.tied, progress=progress,
-            checkpoint=folder / CHECKPOINT, resume=resume,
+            inputs=inputs, checkpoint=folder / CHECKPOINT, resume=resume,
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
         write_results(found, scan, folder, level=level, notes=said, progress=progress)

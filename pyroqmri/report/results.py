@@ -89,7 +89,8 @@ class Results:
     def parameter(self, name: str) -> Parameter:
         """Symbol, unit, bounds: from the signal's table, else from the sidecar."""
         known = self._tables.get(name)
-        if isinstance(known, Parameter):
+        # S0 has the scan's units, which its sidecar knows
+        if isinstance(known, Parameter) and name != "S0":
             return known
         said = self.entries[name, "mean"].sidecar
         lower, upper = said.get("Bounds", (-1e30, 1e30))
