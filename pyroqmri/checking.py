@@ -82,7 +82,8 @@ class Check:
         groups = f" In single tissues: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
         lost = f" {self.n_lost} voxels could not be fitted." if self.n_lost else ""
         narrow = any("intervals too narrow" in cell.faults for cell in failed)
-        advice = _S0_ADVICE if narrow and self.told["s0"] == "measured" else ""
+        exact_s0 = self.told["s0"] == "measured" and not self.told["recalibrated"]
+        advice = _S0_ADVICE if narrow and exact_s0 else ""
         return first + groups + lost + advice
 
     def record(self) -> dict[str, Any]:

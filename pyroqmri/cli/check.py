@@ -1,0 +1,86 @@
+"""`pyroqmri check`."""
+
+from typing import Any
+
+import click
+
+from pyroqmri.cli.common import Setting, debug_option, number_or_word, options, say_loading, toml_value
+
+protocol_options = options(
+    click.option("--bval", metavar="FILE", help="b-values of the protocol."),
+    click.option("--bvec", metavar="FILE", help="Its gradient directions."),
+    click.option("--te", metavar="FILE", help="Its echo times."),
+    click.option("--ti", metavar="FILE", help="Its inversion times."),
+    click.option("--tr", metavar="FILE", help="Its repetition times."),
+    click.option("--flip", metavar="FILE", help="Its flip angles."),
+)
+
+
+@click.command()
+@click.argument("fit_dir", required=False)
+@click.option("--signal", metavar="S", help="Physics; without a fit.")
+@click.option("--recipe", metavar="R", help="Estimator; without a fit.")
+@protocol_options
+@click.option("--snr", type=float, metavar="X", help="S0 over sigma; a fit's own by default.")
+@click.option("--truth", metavar="own|tissue|both",
+              help="Truths of its own population or simulated tissue. [default: own of a fit, else both]")  # fmt: skip
+@click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
+@click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
+              help="Change an entry of the recipe; may be repeated.")  # fmt: skip
+@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
+@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Make a parameter equal another.")
+@click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, help="How many to simulate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--recalibrate", is_flag=True, help="Correct the intervals, keep that with the fit, and check again.")
+@click.option("--out", metavar="DIR", help="Folder to write. [default: check in the fit's folder, else out/check]")
+@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
+@click.option("--quiet", is_flag=True, help="Nothing but the verdict.")
+@debug_option
+def check(
+    fit_dir: str | None, signal: str | None, recipe: str | None, bval: str | None, bvec: str | None, te: str | None,
+    ti: str | None, tr: str | None, flip: str | None, snr: float | None, truth: str | None, likelihood: str | None,
+    s0: str, settings: Any, fix: Any, tie: Any, voxels: int, seed: int, recalibrate: bool, out: str | None,
+    overwrite: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """Are the intervals right? Simulate voxels on this protocol and noise, and count; exit 1 when they are not.
+
+    Give the folder of a fit, or --signal, --recipe, --snr and the files of a protocol.
+    """
+    common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
+    protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip}
+    _refuse(
+        fit_dir, signal, recipe, snr, {**protocol, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
+    )
+    say_loading(quiet)
+    from pyroqmri.pipeline.checking import check_fit, check_recipe
+
+    if fit_dir is not None:
+        found = check_fit(fit_dir, out=out, snr=snr, truth="own" if truth is None else truth, **common)
+    else:
+        reference = number_or_word(s0)
+        assert signal is not None and recipe is not None and snr is not None and reference is not None
+        found = check_recipe(
+            signal=signal, recipe=recipe, snr=snr, out=out, protocol=protocol, likelihood=likelihood, s0=reference,
+            settings=dict(settings), fixed=dict(fix), tied=dict(tie), truth="both" if truth is None else truth,
+            **common,
+        )  # fmt: skip
+    for one in found.before.values():
+        click.echo(f"before recalibration: {one.verdict}")
+    for one in found.checks.values():
+        click.echo(one.verdict)
+    click.echo(found.folder / "check.md")
+    return 0 if found.holds else 1
+
+
+def _refuse(fit_dir: str | None, signal: Any, recipe: Any, snr: Any, of_protocol: dict[str, Any]) -> None:
+    if fit_dir is None:
+        lacking = [n for n, v in (("--signal", signal), ("--recipe", recipe), ("--snr", snr)) if v is None]
+        if lacking:
+            raise click.UsageError(
+                f"give the folder of a fit, or all of --signal, --recipe, --snr; missing {lacking[0]}"
+            )
+        return
+    extra = [f"--{n}" for n, v in {**of_protocol, "signal": signal, "recipe": recipe}.items() if v]
+    if extra:
+        raise click.UsageError(f"a fit brings its own protocol and recipe; leave out {', '.join(extra)}")
