@@ -15,7 +15,9 @@ _LAZY = {
     "check": "pyroqmri.checking",
     "compare": "pyroqmri.comparison",
     "fit": "pyroqmri.trained",
+    "fit_denoiser": "pyroqmri.denoising",
     "fit_protocol": "pyroqmri.checking",
+    "load_denoiser": "pyroqmri.denoising",
     "load_fit": "pyroqmri.trained",
     "recalibrate": "pyroqmri.checking",
 }

@@ -229,7 +229,17 @@ def plan_recipe(
         changes["likelihood.learn"] = True
     for name, table in ({} if given is None else given).items():
         changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
+    refuse_denoiser(load_recipe(recipe))
     return load_recipe(recipe, changes)
+
+
+def refuse_denoiser(recipe: Recipe) -> None:
+    """Raise InputError for a recipe that answers measurements, where parameters are wanted."""
+    if recipe.estimator == "denoiser":
+        raise InputError(
+            f"recipe {recipe.name} answers denoised measurements and no parameters; use pyroqmri denoise, or "
+            "fit_denoiser in Python, and fit what it writes"
+        )
 
 
 def _read(path: Path) -> Recipe:

@@ -122,6 +122,8 @@ def read_fit(folder: Path) -> Fit:
         raise InputError(f"{folder} holds no fit that can be read: {error}") from error
     if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
         raise InputError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in fit.json")
+    if record.get("estimator") == "denoiser":
+        raise InputError(f"{folder} holds a denoiser, which answers no parameters; read it with pyroqmri.load_denoiser")
     try:
         return _rebuilt(record, content, load(weights))
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 
 from pyroqmri.denoising.fit import Denoised, DenoiserFit, fit_denoiser
 from pyroqmri.denoising.residual import ResidualCheck, check_residual
-from pyroqmri.denoising.saved import load_denoiser
+from pyroqmri.denoising.saved import is_denoiser, load_denoiser
 from pyroqmri.denoising.tensors import TENSOR_ELEMENTS, tensor_quantities
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "ResidualCheck",
     "check_residual",
     "fit_denoiser",
+    "is_denoiser",
     "load_denoiser",
     "tensor_quantities",
 ]

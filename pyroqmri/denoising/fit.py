@@ -199,7 +199,8 @@ def fit_denoiser(
     sigma
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, or None to estimate it.
     s0
-        ``"measured"``: each voxel is divided by its own b0 level, and its noise is part of the problem; or the known value.
+        ``"measured"``: each voxel is divided by its own b0 level, whose noise is part of the problem; or the known
+        value.
     truth
         Parameters of the training voxels, each ``(K,)`` (directions ``(K, 3)``), in place of ``targets.source``.
     seed

@@ -135,13 +135,12 @@ def _spatial(found: NDArray, mask: NDArray[np.bool_], fine: NDArray[np.bool_]) -
 
 def _q_space(found: NDArray, acq: Acquisition) -> dict[str, Any]:
     """Correlations between measurements over voxels."""
-    n, m = found.shape
     live = found.std(0) > 1e-9
     matrix = np.corrcoef(found[:, live].T) if live.sum() > 1 else np.eye(max(1, int(live.sum())))
     off = ~np.eye(len(matrix), dtype=bool)
     pairs = _nearest(acq, live)
     near = [matrix[i, j] for i, j in pairs]
-    edge = (1 + np.sqrt(len(matrix) / max(1, n))) ** 2
+    edge = (1 + np.sqrt(len(matrix) / max(1, len(found)))) ** 2
     return {
         "neighbours": float(np.mean(near)) if near else None,
         "others": float(matrix[off].mean()) if off.any() else 0.0,
@@ -182,6 +181,7 @@ def _findings(v: dict[str, Any]) -> list[str]:
         found.append(f"neighbouring directions correlate, {v['neighbours']:+.2f}")
     if v["largest"] > LIMITS["edge"] * v["edge"]:
         found.append(
-            f"the measurements share a pattern: largest eigenvalue {v['largest']:.1f} where noise ends at {v['edge']:.1f}"
+            f"the measurements share a pattern: largest eigenvalue {v['largest']:.1f} where noise ends at "
+            f"{v['edge']:.1f}"
         )
     return found

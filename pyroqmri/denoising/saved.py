@@ -54,6 +54,16 @@ def save_denoiser(fit: DenoiserFit, folder: Path, extra: dict[str, Any] | None =
     write_bytes(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
 
 
+def is_denoiser(folder: str | Path) -> bool:
+    """Whether a folder holds a saved denoiser."""
+    for path in (Path(folder) / "fit" / "fit.json", Path(folder) / "fit.json"):
+        try:
+            return json.loads(path.read_text()).get("estimator") == "denoiser"
+        except (OSError, ValueError, AttributeError):
+            continue
+    return False
+
+
 def load_denoiser(folder: str | Path) -> DenoiserFit:
     """Read a denoiser that was saved.
 

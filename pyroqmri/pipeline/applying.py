@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
+from pyroqmri.denoising import is_denoiser
 from pyroqmri.errors import InputError
 from pyroqmri.pipeline.inputs import PathLike, ScanFiles, given_noise, settle_noise
 from pyroqmri.pipeline.output import output_folder
@@ -31,9 +32,9 @@ def apply_image(
     flip: PathLike | None = None,
     json: PathLike | None = None,
     mask: PathLike | None = None,
-    sigma: PathLike | float | None = None,
     offset: PathLike | None = None,
     inputs: Mapping[str, PathLike] | None = None,
+    sigma: PathLike | float | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = False,
@@ -62,6 +63,8 @@ def apply_image(
     if sigma == "learn":
         raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
     where = pick_device(device)
+    if is_denoiser(fit_dir):
+        return _denoised(fit_dir, files, out, sigma, device, overwrite, progress)
     found = load_fit(fit_dir)
     with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
         begin = time.monotonic()
@@ -78,6 +81,19 @@ def apply_image(
             found.guide.to(where)
         write_results(found, scan, folder, level=level, notes=notes, progress=progress)
     return Path(out)
+
+
+def _denoised(
+    fit_dir: PathLike, files: ScanFiles, out: PathLike, sigma: PathLike | float | None, device: str, overwrite: bool,
+    progress: bool,
+) -> Path:  # fmt: skip
+    """A saved denoiser on new data."""
+    from pyroqmri.pipeline.denoising import denoise_image
+
+    return denoise_image(
+        files.image, out=out, fit_dir=fit_dir, bval=files.bval, bvec=files.bvec, te=files.te, json=files.json,
+        mask=files.mask, sigma=sigma, device=device, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
 
 
 def with_acquisition(fit: Fit, acquisition: Acquisition) -> Fit:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from pyroqmri.pipeline.denoised import RECORD
 from pyroqmri.pipeline.index import INDEX, write_demo_index
 from pyroqmri.report import write_report
+from pyroqmri.report.denoising import write_denoising_report
 
 
 def rebuild_report(folder: str | Path) -> Path:
-    """Rebuild ``report.html`` of a folder that ``fit``, ``apply`` or ``demo`` wrote.
+    """Rebuild ``report.html`` of a folder that ``fit``, ``apply``, ``denoise`` or ``demo`` wrote.
 
     Raises
     ------
@@ -15,6 +17,8 @@ def rebuild_report(folder: str | Path) -> Path:
         When the folder holds no maps.
     """
     folder = Path(folder)
+    if (folder / RECORD).is_file():
+        return write_denoising_report(folder)
     if not (folder / INDEX).is_file():
         return write_report(folder)
     for page in sorted(folder.glob("*/report.html")):

@@ -12,7 +12,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.pipeline.inputs import PathLike, ScanFiles, digest, given_noise, training_voxels
 from pyroqmri.pipeline.output import CHECKPOINT, output_folder, remember_call
 from pyroqmri.pipeline.results import write_results
-from pyroqmri.recipe import Recipe, load_recipe
+from pyroqmri.recipe import Recipe, load_recipe, refuse_denoiser
 from pyroqmri.signals import SIGNALS
 from pyroqmri.trained import fit, pick_device
 
@@ -145,6 +145,7 @@ def plan_of(
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
     plan = load_recipe(recipe, settings)
+    refuse_denoiser(plan)
     if likelihood is not None:
         plan = plan.with_settings({"likelihood.kind": likelihood})
     if sigma == "learn":

@@ -19,7 +19,7 @@ from pyroqmri.report.results import Results, read_results
 from pyroqmri.report.verdict import Verdict, judge, signal_title
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 
 def write_report(out_dir: str | PathLike) -> Path:
@@ -200,6 +200,11 @@ def _equation(signal: str) -> sections.Picture | None:
         return sections.Picture(png(equation(tex), dpi=300, transparent=True), Markup(), tex)
     except ValueError:  # matplotlib knows less TeX than a docstring may use
         return None
+
+
+def template(name: str) -> "Template":
+    """One of the package's templates."""
+    return _environment().get_template(name)
 
 
 def _environment() -> "Environment":

@@ -1,6 +1,7 @@
 """What every denoising autoencoder is: dense layers down to a few latents and up again."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def widths(n_measurements: int, latent: int, depth: int) -> list[int]:
 def dense(sizes: list[int], last: bool) -> nn.Sequential:
     """Linear layers with a ReLU behind each; behind the last one only when ``last``."""
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(n_in, n_out))
         if last or i < len(sizes) - 2:
             layers.append(nn.ReLU())

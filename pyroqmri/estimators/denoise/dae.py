@@ -19,7 +19,7 @@ class DAE(Autoencoder):
         self, n_measurements: int, latent: int = 7, depth: int = 3, loss: str = "huber", huber_delta: float = 1.0
     ) -> None:
         super().__init__(n_measurements, latent, depth, loss, huber_delta)
-        self.head = nn.Linear(*self.sizes[-2:])
+        self.head = nn.Linear(self.sizes[-2], latent)
 
     def z_loc(self, y: Tensor) -> Tensor:
         """Values of the narrow layer ``(N, L)``."""

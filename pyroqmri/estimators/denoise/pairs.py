@@ -91,7 +91,9 @@ class NoiseRange:
         if self.levels not in ("scan", "range"):
             raise InputError(f"added_noise.levels must be scan or range, got {self.levels!r}")
         if not 0 <= self.low <= self.high or self.high == 0:
-            raise InputError(f"added_noise.low and added_noise.high must be 0 <= low <= high, got {self.low:g} and {self.high:g}")
+            raise InputError(
+                f"added_noise.low and added_noise.high must be 0 <= low <= high, got {self.low:g} and {self.high:g}"
+            )
 
 
 class Source(ABC):

@@ -8,7 +8,7 @@ from torch.nn.functional import huber_loss, l1_loss, mse_loss
 
 
 class Reconstruction(TorchDistribution):
-    r"""Measurements ``(N, M)`` around a reconstruction, with density
+    r"""Measurements ``(N, M)`` around a reconstruction, as likely as their loss is small.
 
     .. math:: p(x \mid \hat x) \propto \exp\Big(-\frac{1}{M} \sum_m \rho(x_m - \hat x_m)\Big),
 
@@ -16,7 +16,7 @@ class Reconstruction(TorchDistribution):
     and is left out, so ``log_prob`` is minus the loss itself. ``weight`` ``(N, M)`` takes the mean over some entries.
     """
 
-    arg_constraints = {"loc": constraints.real_vector}  # noqa: RUF012
+    arg_constraints = {"loc": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = False
 
@@ -34,6 +34,6 @@ class Reconstruction(TorchDistribution):
             return -loss.mean(-1)
         return -(loss * self.weight).sum(-1) / self.weight.sum(-1).clamp_min(1)
 
-    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Size = torch.Size()) -> Tensor:
         """The reconstruction itself: a loss has a best value, and no scale to draw at."""
         return self.loc.expand(sample_shape + self.loc.shape)

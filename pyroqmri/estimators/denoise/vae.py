@@ -30,15 +30,15 @@ class VAE(Autoencoder):
         self, n_measurements: int, latent: int = 7, depth: int = 3, loss: str = "huber", huber_delta: float = 1.0
     ) -> None:
         super().__init__(n_measurements, latent, depth, loss, huber_delta)
-        self.loc_head = nn.Linear(*self.sizes[-2:])
-        self.log_scale_head = nn.Linear(*self.sizes[-2:])
+        self.loc_head = nn.Linear(self.sizes[-2], latent)
+        self.log_scale_head = nn.Linear(self.sizes[-2], latent)
         self.elbo = TraceMeanField_ELBO().differentiable_loss
 
-    def prior_dist(self, like: Tensor) -> dist.Distribution:
+    def prior_dist(self, like: Tensor) -> dist.TorchDistribution:
         """Standard normal latents, on the device of ``like``."""
         return dist.Normal(like.new_zeros(self.n_latents), 1.0).to_event(1)
 
-    def z_dist(self, y: Tensor) -> dist.Distribution:
+    def z_dist(self, y: Tensor) -> dist.TorchDistribution:
         """Posterior of the latents given noisy measurements ``(N, M)``."""
         features = self.encoder(y)
         return dist.Normal(self.loc_head(features), torch.exp(self.log_scale_head(features))).to_event(1)
