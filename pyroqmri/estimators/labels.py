@@ -5,7 +5,7 @@ Source: Epstein et al. 2022, Choice of training label matters, arXiv:2205.05587,
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -212,9 +212,10 @@ def ml_labels(
     Left out are those at a bound and those whose search did not end. The labels are kept in the cache folder by
     the content of everything they are made from.
     """
+    how = Search("levenberg_marquardt", steps=steps)
     settings = {
         "signal": [signal.signal.__module__, signal.signal.__name__], "fixed": signal.fixed, "tied": signal.tied,
-        "s0": signal.infer_s0, "likelihood": likelihood, "steps": steps,
+        "s0": signal.infer_s0, "likelihood": likelihood, "search": asdict(how),
     }  # fmt: skip
     tensors = {f"acq.{k}": v for k, v in signal.acquisition.settings().items()} | {"y": voxels.y, "sigma": voxels.noise}
     tensors |= {f"input.{k}": v for k, v in voxels.inputs.items()}
@@ -224,8 +225,8 @@ def ml_labels(
     def fit() -> dict[str, Tensor]:
         every = torch.arange(len(voxels))
         batch = Batch(voxels, every, torch.ones(len(voxels), dtype=torch.uint8), torch.ones(len(voxels)))
-        found = search(signal, LIKELIHOODS[likelihood](n_average), batch, Search("levenberg_marquardt", steps=steps))
-        return {"labels": as_columns(signal, found.theta), "converged": found.converged}
+        found = search(signal, LIKELIHOODS[likelihood](n_average), batch, how)
+        return {"labels": as_columns(signal, found.theta).float(), "converged": found.converged}
 
     found = kept("labels", content_key(settings, tensors), fit)
     inside = found["converged"].clone()
