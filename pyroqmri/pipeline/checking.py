@@ -149,8 +149,8 @@ def _run(
     checks = {g: check(found, n=n, snr=snr, truth=g, seed=seed) for g in grounds}
     if not recalibrated:
         return checks, {}, found
-    # on other voxels than the check sees, and of its own population wherever that is checked: what is wrong there is the
-    # inference, whereas a map that makes up for a wrong population over all tissue is wrong in each
+    # on other voxels than the check sees, and of the fit's own population wherever that is checked: there the inference
+    # alone is at fault, whereas a map that makes up for a wrong population over all tissue is wrong in each
     found = recalibrate(found, n=2 * n, snr=snr, truth=grounds[0], seed=seed + 1)
     return {g: check(found, n=n, snr=snr, truth=g, seed=seed + 2) for g in grounds}, checks, found
 
