@@ -86,7 +86,7 @@ class Posterior(Estimates):
     def _corrected(self, q: GaussianMixture, voxels: Voxels) -> GaussianMixture | Reweighted:
         if self.reweighting is None:
             return q
-        return Reweighted(q, lambda z: self._log_ratio(z, voxels, q), self.reweighting)
+        return Reweighted(q, lambda z, proposal: self._log_ratio(z, voxels, proposal), self.reweighting)
 
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""

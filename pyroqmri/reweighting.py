@@ -12,6 +12,10 @@ from pyroqmri.errors import InputError
 from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
+WIDER = 1.15  # a proposal with heavier tails than the posterior leaves no weight without a bound
+
+
+Ratio = Callable[[Tensor, GaussianMixture], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,31 @@ class Reweighting:
 class Reweighted:
     """A guide's posterior of some voxels, corrected; stands where a :class:`GaussianMixture` does.
 
-    One pool of points a voxel carries the weights. What is asked for are equally
-    weighted points resampled from it, so that moments, quantiles and draws all say the same.
+    One pool of points a voxel, from the guide's posterior a little widened, carries the
+    weights. What is asked for are equally weighted points resampled from it, so that
+    moments, quantiles and draws all say the same.
 
     Parameters
     ----------
     q
         The guide's posterior, batch ``(n,)``.
     log_ratio
-        Log of joint density over the density under ``q`` of draws ``(S, n, L)``, up to a constant a voxel, ``(S, n)``.
+        Log of joint density over the density under a proposal ``(S, n)``, up to a constant a voxel; of draws
+        ``(S, n, L)`` and the proposal that they are from.
     settings
         Number of points, and when to correct.
     """
 
-    def __init__(self, q: GaussianMixture, log_ratio: Callable[[Tensor], Tensor], settings: Reweighting) -> None:
+    def __init__(self, q: GaussianMixture, log_ratio: Ratio, settings: Reweighting) -> None:
         self.q, self.log_ratio, self.settings = q, log_ratio, settings
 
     @cached_property
     def _pool(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Points ``(S, n, L)``, weights ``(n, S)``, Pareto shapes ``(n,)`` and which voxels are corrected ``(n,)``."""
         loc = self.q.loc
-        z = self.q.transport(normal_points(self.settings.draws, loc.shape[-1], seed=0).to(loc))
-        weights, khat = smoothed(self.log_ratio(z).T.contiguous().nan_to_num(nan=-1e30))
+        proposal = GaussianMixture(self.q.logits, loc, WIDER * self.q.scale_tril)
+        z = proposal.transport(normal_points(self.settings.draws, loc.shape[-1], seed=0).to(loc))
+        weights, khat = smoothed(self.log_ratio(z, proposal).T.contiguous().nan_to_num(nan=-1e30))
         trusted = (khat < self.settings.max_khat) & (efficiency(weights) > self.settings.min_efficiency)
         return z, weights, khat, trusted
 
