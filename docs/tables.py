@@ -51,6 +51,12 @@ def equation(signal: type[SignalModel]) -> tuple[str, str, str]:
     return title.rstrip("."), " ".join(found[1].split()), "\n\n".join(remarks)
 
 
+def _also(signal: type[SignalModel]) -> str:
+    """What a signal uses where it is known."""
+    optional = [f"{name}" for name in signal.optional] + [f"a map of {name}" for name in signal.inputs]
+    return f" Uses {' and '.join(optional)} where known." if optional else ""
+
+
 def signals_page() -> str:
     """The page of all signals."""
     parts = [
@@ -71,7 +77,7 @@ def signals_page() -> str:
         ]  # fmt: skip
         parts += [f"## `{name}`: {title[0].lower()}{title[1:]}", f"$$\n{latex}\n$$", *([remarks] if remarks else [])]
         average = " Describes the mean over gradient directions." if signal.powder_average else ""
-        parts += [f"Needs {' and '.join(signal.requires)}.{average} Source: {source_link(signal)}."]
+        parts += [f"Needs {' and '.join(signal.requires)}.{_also(signal)}{average} Source: {source_link(signal)}."]
         parts += [table(("parameter", "symbol", "what it is", "unit", "bounds"), rows)]
     return "\n\n".join(parts) + "\n"
 

@@ -37,6 +37,7 @@ def uniform(
 ) -> Theta:
     """Parameters of ``n`` voxels, uniform inside their bounds, or ``ranges``; directions uniform on the sphere.
 
+    Bounds that depend on other parameters are kept to by those without a range.
     ``ranges`` may name S0 as well. Raises InputError when it names something else that the signal lacks.
     """
     ranges = dict(ranges or {})
@@ -49,7 +50,9 @@ def uniform(
         if isinstance(p, Direction):
             theta[p.name] = _directions(rng, n)
         else:
-            theta[p.name] = _float(rng.uniform(*ranges.get(p.name, (p.lower, p.upper)), n))
+            box = None if p.name in ranges else signal.box(p.name, theta)
+            lower, upper = ranges.get(p.name, (p.lower, p.upper)) if box is None else (b.numpy() for b in box)
+            theta[p.name] = _float(rng.uniform(lower, upper, n))
     if "S0" in ranges:
         theta["S0"] = _float(rng.uniform(*ranges["S0"], n))
     return theta
