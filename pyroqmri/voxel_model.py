@@ -71,12 +71,10 @@ class VoxelModel(nn.Module):
     @torch.no_grad()
     def start(self, voxels: Voxels) -> None:
         """Start the population at the voxels' own modes, where there are any."""
-        if voxels.mode is not None and voxels.scale_tril is not None:
+        if voxels.mode is not None:
             n, n_tissue = self.prior.n_tissue, self.signal.n_tissue
             # latents that a decoder has beyond the parameters start at zero, those that it lacks are left out
-            more = (0, n - n_tissue)
-            tril = nn.functional.pad(voxels.scale_tril[:, :n_tissue, :n_tissue], more + more)
-            self.prior.start(nn.functional.pad(voxels.mode[:, :n_tissue], more), tril)
+            self.prior.start(nn.functional.pad(voxels.mode[:, :n_tissue], (0, n - n_tissue)))
 
     def theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Physical parameters of latents ``(..., N, L)``."""

@@ -11,7 +11,10 @@ from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
 from pyroqmri.laplace import Mode, expand, find_mode
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Population
+from pyroqmri.start import CHUNK
 from pyroqmri.voxels import Voxels
+
+EXPLAINED = -4.0  # log Bayes factor of a given class over a standard normal from which a voxel counts as its own
 
 
 class Structured(Guide):
@@ -73,7 +76,26 @@ class Structured(Guide):
             pyro.sample("z", MultivariateNormal(loc, scale_tril=tril))
 
     def start(self, voxels):
-        laplace_em(self, voxels, self.model.prior.n_tissue)
+        prior = self.model.prior
+        if prior.n_given:
+            # free classes that start on the ridge of a given one stay there
+            prior.start(voxels.mode[~self.explained(voxels), : prior.n_tissue])
+        laplace_em(self, voxels, prior.n_tissue)
+
+    def explained(self, voxels: Voxels) -> Tensor:
+        """Whether a given class explains each voxel ``(N,)``: by evidence, against a standard normal.
+
+        A distance of the modes would not do: where measurements leave a parameter open,
+        the modes of a given class lie far from its mean.
+        """
+        given = Population(*(part[-self.model.prior.n_given :] for part in self.model.prior.classes()))
+        log_weights, identity = torch.zeros_like(given.log_weights), torch.eye(self.model.n_latents).to(given.loc)
+        anything = Population(log_weights[:1], torch.zeros_like(given.loc[:1]), identity[None])
+        given = given._replace(log_weights=log_weights)
+        rivals = Population(*(torch.cat(pair) for pair in zip(given, anything, strict=True)))
+        chunks = (voxels[i : i + CHUNK] for i in range(0, len(voxels), CHUNK))
+        logits = torch.cat([self.laplace(chunk, rivals, self.final_steps)[1] for chunk in chunks], -1)
+        return (logits[:-1] - logits[-1]).amax(0) > EXPLAINED
 
     def z_dist(self, voxels):
         return self.components(voxels, self.final_steps)

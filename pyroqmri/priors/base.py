@@ -26,6 +26,7 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
 
     n_tissue: int
     n_latents: int
+    n_given = 0  # classes that are known beforehand; they come last
 
     @abstractmethod
     def classes(self) -> Population:
@@ -40,9 +41,8 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
         """Sample the latents ``(N, L)`` inside the plate."""
 
     @torch.no_grad()
-    def start(self, modes: Tensor, scale_tril: Tensor) -> None:
-        """Start from each voxel's tissue latents under a standard normal prior: modes ``(N, P)`` and factors of
-        their covariances ``(N, P, P)``; a fixed prior has nothing to do."""
+    def start(self, modes: Tensor) -> None:
+        """Start from modes of the tissue latents ``(N, P)``; a fixed prior has nothing to do."""
 
     def anneal(self, share: float) -> None:
         """What changes with the share of the training that is done; most priors have nothing."""

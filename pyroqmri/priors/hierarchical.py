@@ -51,7 +51,7 @@ class Hierarchical(GaussianPrior):
         return Population(loc.new_zeros(1), loc[None], tril[None])
 
     @torch.no_grad()
-    def start(self, modes, scale_tril):
+    def start(self, modes):
         """Start from the median and spread of the voxels' modes."""
         self.loc.copy_(modes.median(0).values)
         spread = (modes.quantile(0.84, 0) - modes.quantile(0.16, 0)) / 2

@@ -10,8 +10,6 @@ from pyroqmri.errors import InputError
 from pyroqmri.priors.base import Population, Prior
 from pyroqmri.priors.hierarchical import correlation_coordinates, correlation_tril, hyperprior
 
-EXPLAINED = -4.0  # log Bayes factor of a given class over none from which a voxel counts as its own
-
 
 class Mixture(Prior):
     r"""Gaussian mixture over the latents, its component enumerated in parallel.
@@ -55,6 +53,7 @@ class Mixture(Prior):
         self.n_tissue, self.n_latents = n_tissue, n_tissue + n_direction
         self.n_learned, self.diagonal = classes, diagonal
         self.register_buffer("given", torch.zeros(0, 2, n_tissue) if given is None else given)
+        self.n_given = len(self.given)
         # classes that start at one point would stay there
         self.loc = nn.Parameter(torch.linspace(-1, 1, classes).unsqueeze(-1).repeat(1, n_tissue))
         self.log_sd = nn.Parameter(torch.full((classes, n_tissue), sd).log())
@@ -93,36 +92,15 @@ class Mixture(Prior):
         return TraceEnum_ELBO(num_particles=n_particles, max_plate_nesting=1)
 
     @torch.no_grad()
-    def start(self, modes, scale_tril):
-        """Start the learned classes at k-means centres of the modes that no given class explains."""
+    def start(self, modes):
+        """Start the learned classes at k-means centres of the modes."""
         from scipy.cluster.vq import kmeans2
 
-        if len(self.given):
-            modes = modes[(self._evidence(modes, scale_tril) < EXPLAINED).all(0)]
         if len(modes) < 10 * self.n_learned:
             return
         spread = modes.std(0).clamp_min(1e-3)
         centres, _ = kmeans2((modes / spread).double().cpu().numpy(), self.n_learned, minit="++", rng=0)
         self.loc.copy_(torch.as_tensor(centres).to(modes) * spread)
-
-    def _evidence(self, modes: Tensor, scale_tril: Tensor) -> Tensor:
-        """Log Bayes factor ``(G, N)`` of each given class over a standard normal, where likelihoods are quadratic.
-
-        A distance of the modes would not do: where measurements leave a parameter open,
-        the modes of a given class lie far from its mean.
-        """
-        weak = torch.eye(modes.shape[-1], dtype=modes.dtype, device=modes.device)
-        whole = torch.cholesky_inverse(scale_tril)
-        eta = (whole @ modes.unsqueeze(-1)).squeeze(-1)
-        log_factors = []
-        for loc, sd in self.given:
-            precision = sd.square().reciprocal()
-            tril = torch.linalg.cholesky(whole - weak + precision.diag() + 1e-4 * weak)
-            pulled = torch.linalg.solve_triangular(tril, (eta + precision * loc).unsqueeze(-1), upper=False)
-            exponent = pulled.square().sum((-2, -1)) - (precision * loc.square()).sum() - (eta * modes).sum(-1)
-            log_det = -2 * sd.log().sum() - 2 * _log_diagonal(tril) - 2 * _log_diagonal(scale_tril)
-            log_factors.append((exponent + log_det) / 2)
-        return torch.stack(log_factors)
 
     @torch.no_grad()
     def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:
@@ -134,7 +112,3 @@ class Mixture(Prior):
         self.log_sd.copy_(sd.log())
         if not self.diagonal:
             self.off_diagonal.copy_(correlation_coordinates(learned / sd.unsqueeze(-1) / sd.unsqueeze(-2)))
-
-
-def _log_diagonal(tril: Tensor) -> Tensor:
-    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

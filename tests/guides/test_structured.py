@@ -131,3 +131,15 @@ def test_given_classes_stay_what_they_are():
     torch.testing.assert_close(loc[1].detach(), LOC[1], rtol=0, atol=0)
     torch.testing.assert_close(tril[1].detach(), SD[1] * torch.eye(3))
     torch.testing.assert_close(loc[0].detach(), LOC[0], atol=0.25, rtol=0)
+
+
+def test_voxels_that_a_given_class_explains_do_not_start_the_learned_ones():
+    y = two_classes(1000)
+    model = quadratic_model(Mixture(3, classes=1, given=GIVEN))
+    guide = exact(Structured(model, 8))
+    voxels = guide.prepare(y)
+    explained = guide.explained(voxels)
+    assert explained[:300].float().mean() < 0.5  # the classes overlap
+    assert explained[300:].float().mean() > 0.97
+    guide.start(voxels)
+    torch.testing.assert_close(model.prior.loc.detach(), LOC[:1], atol=0.1, rtol=0)

@@ -38,14 +38,14 @@ def test_start_takes_median_and_spread_and_no_outlier():
     modes = torch.tensor([0.5, -1.0]) + torch.tensor([0.2, 0.4]) * torch.randn(5000, 2)
     modes[:50] = 1e3
     prior = Hierarchical(2)
-    prior.start(modes, torch.eye(2).expand(5000, 2, 2))
+    prior.start(modes)
     torch.testing.assert_close(prior.loc.detach(), torch.tensor([0.5, -1.0]), atol=0.03, rtol=0)
     torch.testing.assert_close(prior.log_sd.detach().exp(), torch.tensor([0.2, 0.4]), rtol=0.1, atol=0)
 
 
 def test_start_keeps_the_spread_within_reason():
     prior = Hierarchical(2)
-    prior.start(torch.stack([torch.zeros(100), torch.linspace(-50, 50, 100)], -1), torch.eye(2).expand(100, 2, 2))
+    prior.start(torch.stack([torch.zeros(100), torch.linspace(-50, 50, 100)], -1))
     torch.testing.assert_close(prior.log_sd.detach().exp(), torch.tensor([0.05, 1.0]))
 
 
@@ -82,7 +82,7 @@ def test_one_latent_a_voxel(prior):
 
 def test_a_fixed_prior_stays():
     prior = StandardNormal(2)
-    prior.start(torch.full((10, 2), 5.0), torch.eye(2).expand(10, 2, 2))
+    prior.start(torch.full((10, 2), 5.0))
     prior.update(torch.ones(1), torch.ones(1, 2), torch.eye(2)[None])
     assert not list(prior.parameters())
     _, loc, tril = prior.classes()
