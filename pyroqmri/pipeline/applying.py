@@ -129,6 +129,11 @@ def with_acquisition(fit: Fit, acquisition: Acquisition) -> Fit:
 
 def _turned(fit: Fit, acquisition: Acquisition) -> Fit:
     """The fit with other gradient directions: guides see a direction in the voxel's own frame only."""
+    if fit.network is not None:
+        raise InputError(
+            f"recipe {fit.recipe.name} is a network of its own gradient directions, and this scan has others; train it "
+            "on this scan's protocol with pyroqmri fit"
+        )
     signal = build_signal(fit.signal_name, acquisition, fit.preparation, fit.fixed, fit.tied, fit.recipe.ranges)
     likelihood = build_likelihood(fit.recipe, acquisition, fit.preparation)
     likelihood.load_state_dict(fit.likelihood.state_dict())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.estimates import Estimates, at_bound
-from pyroqmri.estimators import PointEstimates
+from pyroqmri.estimators import NetworkEstimates, PointEstimates
 from pyroqmri.posterior import QUANTILES
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals.bound import S0
@@ -114,8 +114,15 @@ class PosteriorSummary(Summary):
         return self._kept["cone"]
 
 
+class NetworkSummary(Summary):
+    """Summary of a network: one estimate a voxel, and no uncertainty."""
+
+
 class PointSummary(Summary, PointEstimates):
     """Summary of least squares or maximum likelihood: its sd is asymptotic, and maps say so."""
+
+
+_SUMMARIES = {PointEstimates: PointSummary, NetworkEstimates: NetworkSummary}
 
 
 def summarise(
@@ -145,7 +152,7 @@ def summarise(
                 continue
             part = fit.posterior(y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()})
             if summary is None:
-                kind = PointSummary if isinstance(part, PointEstimates) else PosteriorSummary
+                kind = next((kind for answer, kind in _SUMMARIES.items() if isinstance(part, answer)), PosteriorSummary)
                 summary = kind(fit, len(y), part.has_sd)
             summary.put(where, part)
             report(where.stop)
