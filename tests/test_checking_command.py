@@ -1,0 +1,87 @@
+"""`pyroqmri check`: what it writes, what it says, and how it ends."""
+
+import json
+
+import numpy as np
+import pytest
+
+import pyroqmri as pq
+from pyroqmri.cli import main
+from pyroqmri.signals import SIGNALS, BoundSignal
+from tests.helpers import rician, shells, tissue
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run the command line in this process; its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def protocol(tmp_path):
+    bval = tmp_path / "dwi.bval"
+    bval.write_text(" ".join(["0"] * 6 + ["1000"] * 8 + ["2000"] * 8))
+    return bval
+
+
+def test_a_protocol_is_checked_and_its_fit_recalibrated(run, protocol, tmp_path):
+    code, said, _ = run("check", "--signal", "msdki", "--recipe", "hierarchical", "--bval", protocol, "--snr", 20,
+                        "--set", "training.steps=20", "--voxels", 900, "--recalibrate", "--truth", "both", "--quiet",
+                        "--out", "c")  # fmt: skip
+    record = json.loads((tmp_path / "c" / "check.json").read_text())
+    assert code == (0 if record["holds"] else 1)
+    assert said.count("before recalibration: ") == 2
+    assert record["checks"]["own"]["verdict"] in said
+    page = (tmp_path / "c" / "check.md").read_text()
+    assert record["checks"]["tissue"]["verdict"] in page
+    for name in ("own_ranks.png", "own_coverage.png", "tissue_ranks.png", "tissue_coverage.png"):
+        assert (tmp_path / "c" / name).read_bytes()[:4] == b"\x89PNG"
+        assert name in page
+    assert pq.load_fit(tmp_path / "c").recalibration is not None
+    assert run("check", "--signal", "msdki", "--recipe", "hierarchical", "--bval", protocol, "--snr", 20, "--out", "c",
+               "--set", "training.steps=1")[0] == 2  # fmt: skip
+
+
+def test_a_fit_too_narrow_ends_with_one_and_is_mended_in_its_folder(run, tmp_path):
+    # S0 measured on two volumes of 82 and taken as exact: intervals are far too narrow, whatever the seed
+    acq = shells(2, 40, 1.0, 2.0, bvec=False)
+    y = rician(BoundSignal(SIGNALS["msdki"], acq)(tissue(600)), 0.05)
+    fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, settings={"training.steps": 100})
+    fit.save(tmp_path / "f" / "fit")
+    before = json.loads((tmp_path / "f" / "fit" / "fit.json").read_text())
+    code, said, _ = run("check", "f", "--voxels", 1000, "--quiet")
+    assert code == 1
+    assert "intervals too narrow" in said
+    assert "--s0 inferred carries its error" in said
+    code, said, _ = run("check", "f", "--voxels", 1000, "--recalibrate", "--quiet")
+    assert code == 0, said
+    after = json.loads((tmp_path / "f" / "fit" / "fit.json").read_text())
+    assert before | {"recalibration": after["recalibration"]} == after
+    wider = pq.load_fit(tmp_path / "f").posterior(y).sd["D"] / fit.posterior(y).sd["D"]
+    assert np.median(wider) > 1.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "missing --signal"),
+        (["nothing"], "holds no fit"),
+        (["nothing", "--bval", "x"], "leave out --bval"),
+        (["--signal", "msdki", "--recipe", "hierarchical", "--snr", "20"], "no protocol"),
+        (["--signal", "msdki", "--recipe", "hierarchical", "--snr", "0", "--bval", "dwi.bval"], "snr must be above"),
+        (["--signal", "no", "--recipe", "hierarchical", "--snr", "9", "--bval", "dwi.bval"], "there is no signal"),
+    ],
+)
+def test_a_wrong_call_is_told_in_a_line(run, protocol, arguments, words):
+    code, _, error = run("check", *arguments)
+    assert code == 2
+    assert words in error
+    assert not (protocol.parent / "out").exists()
