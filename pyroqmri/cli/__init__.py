@@ -10,6 +10,7 @@ import click
 
 from pyroqmri import __version__
 from pyroqmri.cli import fitting, showing
+from pyroqmri.cli.check import check
 from pyroqmri.errors import InputError, TrainingError
 
 DONE, CHECK_FAILED, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
@@ -65,5 +66,5 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-for command in (showing.demo, fitting.fit, fitting.apply, showing.report, showing.list_group):
+for command in (showing.demo, fitting.fit, fitting.apply, check, showing.report, showing.list_group):
     cli.add_command(command)
