@@ -46,8 +46,8 @@ def denoise(
     level, reference = number_or_word(sigma), number_or_word(s0)
     assert level is not None and reference is not None
     folder = denoise_image(
-        image, recipe=recipe, signal=signal, fit_dir=fit_dir, out=out, bval=bval, bvec=bvec, te=te, json=json, mask=mask,
-        sigma=level, s0=reference, seed=seed, device=device, settings=dict(settings),
-        progress=not quiet,
+        image, recipe=recipe, signal=signal, fit_dir=fit_dir, out=out, bval=bval, bvec=bvec, te=te, json=json,
+        mask=mask, sigma=level, s0=reference, seed=seed, device=device, settings=dict(settings),
+        overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

@@ -33,7 +33,8 @@ def tensor_quantities(acq: Acquisition, y: Tensor) -> dict[str, Tensor]:
     keep = tensor_volumes(acq)
     if keep is None:
         return {}
-    scale = y[:, acq.b0].mean(-1, keepdim=True).clamp_min(1e-12)
+    # the fit has its own S0; a voxel whose b0s drown in noise must not be divided by them
+    scale = y.amax(-1, keepdim=True).clamp_min(1e-12)
     parts = [log_linear_tensor(acq[keep], (y / scale)[i : i + _CHUNK, keep]) for i in range(0, max(1, len(y)), _CHUNK)]
     d = torch.cat(parts)
     rows = {"Dxx": (0, 0), "Dyy": (1, 1), "Dzz": (2, 2), "Dxy": (0, 1), "Dxz": (0, 2), "Dyz": (1, 2)}
