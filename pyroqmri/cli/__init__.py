@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from pyroqmri import __version__
-from pyroqmri.cli import fitting, showing
+from pyroqmri.cli import denoise, fitting, showing
 from pyroqmri.cli.check import check
 from pyroqmri.errors import InputError, TrainingError
 
