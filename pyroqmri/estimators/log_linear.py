@@ -13,6 +13,7 @@ from pyroqmri.signals.tensor import tensor_design
 from pyroqmri.voxels import Voxels
 
 _SMALLEST = 1e-4  # of S0: the logarithm of less says nothing
+_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,41 @@ def weighted_fit(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> 
     -----
     Unweighted first, then the weighted correction to it: a sum that small numbers do not spoil in float32.
     """
-    form, y = LOG_LINEAR[signal.signal], voxels.y
+    form = LOG_LINEAR[signal.signal]
     design = form.design(signal.acquisition).double()
     if signal.infer_s0:
         design = torch.cat([design, torch.ones_like(design[:, :1])], -1)
-    n = design.shape[1]
-    i, j = torch.tril_indices(n, n)
-    squares = (design[:, i] * design[:, j]).to(y)
-    inverse, design = torch.linalg.pinv(design).to(y), design.to(y)
-    log_y = y.clamp_min(_SMALLEST).log()
-    first = log_y @ inverse.mT
-    predicted = first @ design.mT
-    weights = predicted.mul(2).exp() if form.predicted else y.square()
-    if counts is not None:
-        weights = weights * counts.to(y)
-    matrix = y.new_empty(n, n, len(y))
-    matrix[i, j] = (weights @ squares).mT
-    correction = solve(matrix, ((weights * (log_y - predicted)) @ design).mT)
-    coefficients = first.mT + correction
+    regress = _Regression(design, form.predicted, counts, voxels.y.dtype)
+    coefficients = torch.cat([regress(y) for y in voxels.y.split(_CHUNK)], -1)
     if not signal.infer_s0:
         return form.theta(coefficients)
     return form.theta(coefficients[:-1]) | {"S0": coefficients[-1].exp()}
+
+
+class _Regression:
+    """Weighted regression of logarithms on one design ``(M, C)``, in place where it can be: memory is what it waits for."""
+
+    def __init__(self, design: Tensor, predicted: bool, counts: Tensor | None, dtype: torch.dtype) -> None:
+        n = design.shape[1]
+        self.rows = torch.tril_indices(n, n, device=design.device)
+        i, j = self.rows
+        counted = design if counts is None else design * counts.to(design).unsqueeze(-1)
+        self.squares = (counted[:, i] * design[:, j]).mT.to(dtype).contiguous()
+        self.counted = counted.mT.to(dtype).contiguous()
+        self.inverse = torch.linalg.pinv(design).to(dtype)
+        self.design, self.predicted = design.mT.to(dtype).contiguous(), predicted
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Coefficients ``(C, N)`` of measurements ``(N, M)``."""
+        log_y = y.clamp_min(_SMALLEST).log_()
+        first = self.inverse @ log_y.mT
+        predicted = first.mT @ self.design
+        residual = log_y.sub_(predicted)
+        weights = predicted.mul_(2).exp_() if self.predicted else y.square()
+        entries = self.squares @ weights.mT
+        right = self.counted @ residual.mul_(weights).mT
+        n = len(self.design)
+        matrix: list[list[Tensor]] = [[] for _ in range(n)]
+        for i, entry in zip(self.rows[0].tolist(), entries, strict=True):
+            matrix[i].append(entry)
+        return first + solve(matrix, right)

@@ -21,6 +21,7 @@ from pyroqmri.start import Shortening
 from pyroqmri.voxels import Voxels
 
 _ELEMENTS = 2**22  # measurements in a block, which bounds the memory
+_FEWEST = 1024  # voxels in a block
 _CHOICES = {"method": ("auto", "closed_form", "levenberg_marquardt"), "engine": ("torch", "dipy")}
 
 
@@ -124,7 +125,7 @@ def search(
     fit = _Block(signal, likelihood, settings)
     device = next(signal.buffers()).device
     n = len(batch.voxels)
-    size = max(1024, _ELEMENTS // max(1, batch.voxels.y.shape[1]))
+    size = max(_FEWEST, _ELEMENTS // max(1, batch.voxels.y.shape[1]))
     found: list[tuple[dict[str, Tensor], Tensor]] = []
     with progress_bar("fitting", n, progress) as report:
         for i in range(0, n, size):

@@ -1,13 +1,15 @@
 """Positive definite systems of a few unknowns, very many at once."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 _STUCK = 1e18
 
 
-def factorise(matrix: Tensor) -> list[list[Tensor]]:
-    """Rows of the lower Cholesky factors of matrices ``(L, L, N)``, voxels last; only the lower triangle is read.
+def factorise(matrix: Tensor | Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """Rows of the lower Cholesky factors of matrices ``(L, L, N)``, or of their rows up to the diagonal.
 
     Written out entry by entry: each operation runs over all voxels, where a batched
     routine of LAPACK spends more on calling than on computing. A pivot that rounding
@@ -17,7 +19,7 @@ def factorise(matrix: Tensor) -> list[list[Tensor]]:
     for i in range(len(matrix)):
         row: list[Tensor] = []
         for j in range(i + 1):
-            entry = matrix[i, j]
+            entry = matrix[i][j]
             for k in range(j):
                 entry = entry - row[k] * (row[k] if i == j else rows[j][k])
             if i == j:
@@ -28,7 +30,7 @@ def factorise(matrix: Tensor) -> list[list[Tensor]]:
     return rows
 
 
-def solve(matrix: Tensor, right: Tensor) -> Tensor:
+def solve(matrix: Tensor | Sequence[Sequence[Tensor]], right: Tensor) -> Tensor:
     """Solutions ``(L, N)`` of the systems ``matrix`` ``(L, L, N)`` with right-hand sides ``(L, N)``."""
     factor, n = factorise(matrix), len(matrix)
     forward: list[Tensor] = []
