@@ -5,6 +5,7 @@ from pyroqmri.guides.decoded import StructuredDecoded
 from pyroqmri.guides.decoded_relaxed import RelaxedDecoded
 from pyroqmri.guides.encoder import Encoder
 from pyroqmri.guides.forward import ForwardGaussian, ForwardMixture
+from pyroqmri.guides.free import Free
 from pyroqmri.guides.map_started import MapStarted
 from pyroqmri.guides.mixture_encoder import MixtureEncoder, RelaxedEncoder
 from pyroqmri.guides.structured import Structured
@@ -19,6 +20,7 @@ GUIDES: dict[str, type[Guide]] = {
     "relaxed_decoded": RelaxedDecoded,
     "forward_gaussian": ForwardGaussian,
     "forward_mixture": ForwardMixture,
+    "free": Free,
 }
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Encoder",
     "ForwardGaussian",
     "ForwardMixture",
+    "Free",
     "GaussianGuide",
     "Guide",
     "MapStarted",

@@ -39,6 +39,7 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     """
 
     needs_mode = False
+    draws_population = False  # works with a prior whose population has a posterior
 
     def __init__(self, model: PairedModel) -> None:
         super().__init__()
@@ -77,9 +78,8 @@ class GaussianGuide(Guide):
         voxels = self.prepare(y)
         q = self.z_dist(voxels)
         with voxel_plate(len(voxels), size, voxels.y.device):
-            pyro.sample(
-                "z", pyro.distributions.MultivariateNormal(q.loc.squeeze(-2), scale_tril=q.scale_tril.squeeze(-3))
-            )
+            loc, tril = q.loc.squeeze(-2), q.scale_tril.squeeze(-3)
+            pyro.sample("z", pyro.distributions.MultivariateNormal(loc, scale_tril=tril))
 
 
 def tril_from(raw: Tensor, n_latents: int) -> Tensor:

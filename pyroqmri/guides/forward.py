@@ -164,7 +164,7 @@ def simulations(model: PairedModel, prepare: Callable[[Voxels], Voxels], like: V
     blank = Voxels(like.y[pick], sigma, frame, {k: v[pick] for k, v in like.inputs.items()})
     trace = poutine.trace(poutine.uncondition(model)).get_trace(blank)
     z, y = trace.nodes["z"]["value"], trace.nodes["y"]["value"]
-    found = prepare(replace(blank, y=y.clamp_min(like.y.min()), frame=None))
+    found = prepare(replace(blank, y=y, frame=None))
     if model.has_direction:
         assert found.frame is not None
         direction = model.signal.direction
