@@ -66,5 +66,5 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-for command in (showing.demo, fitting.fit, fitting.apply, check, showing.report, showing.list_group):
+for command in (showing.demo, fitting.fit, fitting.apply, check, denoise.denoise, showing.report, showing.list_group):
     cli.add_command(command)
