@@ -190,7 +190,7 @@ def write_maps(
     _write_direction(writer, posterior, suffix)
     _write_checks(writer, posterior, class_names, khat)
     _write_status(writer, posterior.status)  # type: ignore[attr-defined]
-    writer.written += _write_bids(out)
+    writer.written += write_bids(out)
     return writer.written
 
 
@@ -274,7 +274,7 @@ def _write_status(writer: _Writer, status: Any) -> None:
     writer.add(codes, ("desc-status", "mask"), sidecar, np.uint8)
 
 
-def _write_bids(out: Path) -> list[Path]:
+def write_bids(out: Path) -> list[Path]:
     """The two files that make the folder a BIDS derivative whose own names are passed over by validators."""
     description = {
         "Name": "pyroqmri parameter maps",

@@ -11,6 +11,7 @@ import click
 from pyroqmri import __version__
 from pyroqmri.cli import denoise, fitting, showing
 from pyroqmri.cli.check import check
+from pyroqmri.cli.compare import compare
 from pyroqmri.errors import InputError, TrainingError
 
 DONE, CHECK_FAILED, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
@@ -66,5 +67,6 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-for command in (showing.demo, fitting.fit, fitting.apply, check, denoise.denoise, showing.report, showing.list_group):
+working = (showing.demo, fitting.fit, fitting.apply, compare, check, denoise.denoise)
+for command in (*working, showing.report, showing.list_group):
     cli.add_command(command)

@@ -48,13 +48,18 @@ class Results:
             for group in groups:
                 scores.setdefault(key, {}).update(_finite({n: self._criterion(n, key) for n in group}))
         errors = {f"{c}_error": _finite({n: self._mean_square(n, c) for n in names}) for c in HELD_OUT}
+        judged = [n for group in groups for n in group]
         khat_bad = {
-            key: {n: _share_bad(self.joined(n, shape)) for group in groups for n in group}
-            for key, shape in (("loo", "khat_loo"), ("evidence", "khat"))
+            "loo": {n: _mean(self.joined(n, "bad_loo")) for n in judged},
+            "evidence": {n: _mean(self._is_bad(n)) for n in judged},
         }
         evidence = {n: self.joined(n, "evidence").numpy() for group in groups for n in group}  # type: ignore[union-attr]
         said = (*notes, *_what_is_comparable(groups, [n for n in names if n not in evidence]))
         return Comparison(names, scores, errors, groups, khat_bad, said, evidence)
+
+    def _is_bad(self, name: str) -> Tensor | None:
+        khat = self.joined(name, "khat")
+        return None if khat is None else torch.where(torch.isnan(khat), torch.nan, (khat > KHAT_BAD).double())
 
     def _criterion(self, name: str, key: str) -> Tensor | None:
         if key not in HELD_OUT:
@@ -81,9 +86,9 @@ def _finite(found: Mapping[str, Tensor | None]) -> dict[str, np.ndarray]:
     return {n: v[both].numpy() for n, v in there.items()} if bool(both.any()) else {}
 
 
-def _share_bad(khat: Tensor | None) -> float:
-    finite = torch.empty(0) if khat is None else khat[~torch.isnan(khat)]
-    return float((finite > KHAT_BAD).double().mean()) if len(finite) else 0.0
+def _mean(values: Tensor | None) -> float:
+    finite = torch.empty(0) if values is None else values[~torch.isnan(values)]
+    return float(finite.mean()) if len(finite) else 0.0
 
 
 def _what_is_comparable(groups: tuple[tuple[str, ...], ...], points: list[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pyroqmri.given import as_tensor
 from pyroqmri.posterior import Posterior
 from pyroqmri.trained import Fit
 
+TRAINING_VOXELS = 100_000
 SCORED_VOXELS = 4000  # leaving out every measurement of more is slow, and standard errors are small by then
 
 
@@ -105,7 +106,7 @@ def compare(
         results.add(name, "scores", score(posterior, plan))
     for name, given in candidates.items():
         if isinstance(given, Fit) and y is not None:
-            for stage, work in left_out(Candidate.of(given), y, given.acquisition, given.noise, sigma, plan):
+            for stage, work in left_out(Candidate.of(given), y, given.acquisition, given.noise, plan, sigma):
                 results.add(name, stage, work())
     return results.comparison(tuple(candidates), seen)
 
@@ -123,7 +124,7 @@ def score(posterior: Posterior, plan: Plan) -> Arrays:
     some, others = torch.nonzero(wanted).squeeze(-1), torch.nonzero(~wanted).squeeze(-1)
     parts = [voxel_scores(posterior, some, seed=plan.seed), voxel_scores(posterior, others, seed=plan.seed, loo=False)]
     found = {}
-    for name in ("loo", "waic", "evidence", "khat", "khat_loo"):
+    for name in ("loo", "waic", "evidence", "khat", "bad_loo"):
         found[name] = torch.full((n,), torch.nan, dtype=torch.float64)
         for part in parts:
             found[name][part.index] = getattr(part, name)
@@ -132,7 +133,12 @@ def score(posterior: Posterior, plan: Plan) -> Arrays:
 
 def scored_voxels(n: int, plan: Plan) -> Tensor:
     """Which of ``n`` voxels have their measurements left out, spread over all."""
-    return torch.linspace(0, n - 1, min(n, plan.scored)).round().long()
+    return spread(n, plan.scored)
+
+
+def spread(n: int, most: int) -> Tensor:
+    """At most ``most`` of ``n`` indices, evenly spread."""
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()
 
 
 def halves(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -142,15 +148,16 @@ def halves(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def cross_fitted(
-    candidate: Candidate, y: Tensor, acq: Acquisition, noise: Any, sigma: Any, plan: Plan
+    candidate: Candidate, y: Tensor, acq: Acquisition, noise: Any, plan: Plan
 ) -> Iterator[tuple[str, Callable[[], Arrays]]]:
     """Scores of every voxel under a population that was learned from the other half of them."""
     first, second = halves(len(y), plan.seed)
     for k, (learn, judged) in enumerate(((first, second), (second, first))):
 
         def work(learn: Tensor = learn, judged: Tensor = judged) -> Arrays:
-            found = candidate.train(y[learn], acq, noise)
-            posterior = found.posterior(y[judged], sigma=_part(sigma, judged))
+            learn = learn[spread(len(learn), TRAINING_VOXELS)]
+            found = candidate.train(y[learn], acq, _part(noise, learn))
+            posterior = found.posterior(y[judged], sigma=_part(noise, judged) if isinstance(noise, Tensor) else None)
             assert isinstance(posterior, Posterior)
             wide = _spread(posterior, judged, len(y))
             return score(wide, plan)
@@ -172,7 +179,7 @@ def _part(sigma: Any, index: Tensor) -> Any:
 
 
 def left_out(
-    candidate: Candidate, y: Tensor, acq: Acquisition, noise: Any, sigma: Any, plan: Plan
+    candidate: Candidate, y: Tensor, acq: Acquisition, noise: Any, plan: Plan, sigma: Any = None
 ) -> Iterator[tuple[str, Callable[[], Arrays]]]:
     """Scores of volumes that the recipe was trained without."""
     some = scored_voxels(len(y), plan)
@@ -180,8 +187,9 @@ def left_out(
     def work(held: Tensor) -> Arrays:
         keep = torch.ones(len(acq), dtype=torch.bool)
         keep[held] = False
-        found = candidate.train(y[some][:, keep], acq[keep], noise)
-        predicted = predict(found, y[some], acq, held, _part(sigma, some), plan.seed)
+        found = candidate.train(y[some][:, keep], acq[keep], _part(noise, some))
+        level = noise if sigma is None and isinstance(noise, Tensor) else sigma
+        predicted = predict(found, y[some], acq, held, _part(level, some), plan.seed)
         out = {}
         for name, values in (("elpd", predicted.elpd), ("square", predicted.square)):
             out[name] = torch.full((len(y),), torch.nan, dtype=torch.float64)

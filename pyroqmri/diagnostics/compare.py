@@ -35,8 +35,10 @@ class Scores:
     evidence
         Log density of all measurements given the population: the parameters are integrated
         out by importance sampling.
-    khat, khat_loo
-        Pareto shape of the weights of ``evidence``, and the largest of those of ``loo``.
+    khat
+        Pareto shape of the weights of ``evidence``.
+    bad_loo
+        Share of the measurements whose weights have a Pareto shape above 0.7 once they are left out.
     """
 
     index: Tensor
@@ -44,7 +46,7 @@ class Scores:
     waic: Tensor
     evidence: Tensor
     khat: Tensor
-    khat_loo: Tensor
+    bad_loo: Tensor
 
 
 @torch.no_grad()
@@ -123,20 +125,20 @@ def wider(q: GaussianMixture) -> GaussianMixture:
 
 
 def _score(pointwise: Tensor, ratio: Tensor, unit: Tensor, with_loo: bool) -> list[Tensor]:
-    """LOO, WAIC, evidence and both Pareto shapes of a chunk, each ``(n,)``."""
+    """LOO, WAIC, evidence, Pareto shape and share of bad shapes of a chunk, each ``(n,)``."""
     n_draws, n, m = pointwise.shape
     raw = ratio.T.double()
     weights, khat = smoothed(raw)
     # smoothed weights sum to one; most are the raw ones over the sum, which is what is wanted
     evidence = (raw - weights.log()).median(-1).values - math.log(n_draws)
-    loo = waic = khat_loo = torch.full((n,), torch.nan, dtype=torch.float64)
+    loo = waic = bad = torch.full((n,), torch.nan, dtype=torch.float64)
     if with_loo:
         each = pointwise.permute(1, 2, 0)
         left, shape = smoothed((raw.unsqueeze(1) - each).reshape(n * m, n_draws))
         loo = (left.view(n, m, n_draws).log() + each).logsumexp(-1).sum(-1)
-        khat_loo = shape.view(n, m).amax(-1)
+        bad = (shape.view(n, m) > KHAT_BAD).double().mean(-1)
         w = weights.unsqueeze(1)
         spread = (w * each.square()).sum(-1) - (w * each).sum(-1).square()
         waic = ((each + w.log()).logsumexp(-1) - spread.clamp_min(0)).sum(-1)
     scale = m * unit
-    return [x.cpu() for x in (loo + scale, waic + scale, evidence + scale, khat, khat_loo)]
+    return [x.cpu() for x in (loo + scale, waic + scale, evidence + scale, khat, bad)]

@@ -12,17 +12,18 @@ from pyroqmri.diagnostics.compare import KHAT_BAD
 
 CLEAR = 2.0  # standard errors
 SMALL = 4.0  # nats; a total difference below it is nothing whatever its standard error
-SHARE_BAD = 0.1  # of voxels whose importance weights fail
+SHARE_BAD = 0.1  # of importance weightings that fail
 
 # title, unit, whether a prediction of data in nats
 CRITERIA = {
-    "loo": "leave-one-measurement-out (PSIS-LOO)",
+    "loo": "PSIS-LOO (a measurement left out)",
     "waic": "WAIC",
-    "evidence": "evidence by importance sampling",
-    "folds": "held-out volumes (k-fold)",
-    "shell": "held-out shell",
+    "evidence": "Evidence by importance sampling",
+    "folds": "Held-out volumes (k-fold)",
+    "shell": "Held-out shell",
 }
-ERRORS = {"folds_error": "error of held-out volumes", "shell_error": "error of the held-out shell"}
+_OF = {"loo": "measurements", "evidence": "voxels"}
+ERRORS = {"folds_error": "Error of held-out volumes", "shell_error": "Error of the held-out shell"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class Comparison:
     groups
         Recipes whose densities are of the same data: only those are ranked against one another in nats.
     khat_bad
-        Share of voxels whose Pareto shape is above 0.7, by criterion and recipe.
+        Share of importance weightings with a Pareto shape above 0.7, by criterion and recipe: of the voxels for
+        evidence, of their measurements for PSIS-LOO.
     notes
         What is to be known of the comparison.
     evidence
@@ -151,8 +153,8 @@ class Comparison:
     def unreliable(self) -> list[str]:
         """Sentences on scores whose importance weights fail in too many voxels."""
         return [
-            f"{CRITERIA[criterion]} of {name}: the Pareto shape is above {KHAT_BAD} in {100 * share:.0f} % of voxels, "
-            "so this score is not to be relied on"
+            f"{CRITERIA[criterion]} of {name}: the Pareto shape is above {KHAT_BAD} in {100 * share:.0f} % of "
+            f"{_OF[criterion]}, so this score is not to be relied on"
             for criterion, shares in self.khat_bad.items()
             for name, share in shares.items()
             if share > SHARE_BAD

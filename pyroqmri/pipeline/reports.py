@@ -5,11 +5,12 @@ from pathlib import Path
 from pyroqmri.pipeline.denoised import RECORD
 from pyroqmri.pipeline.index import INDEX, write_demo_index
 from pyroqmri.report import write_report
+from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.report.denoising import write_denoising_report
 
 
 def rebuild_report(folder: str | Path) -> Path:
-    """Rebuild ``report.html`` of a folder that ``fit``, ``apply``, ``denoise`` or ``demo`` wrote.
+    """Rebuild ``report.html`` of a folder that ``fit``, ``apply``, ``compare``, ``denoise`` or ``demo`` wrote.
 
     Raises
     ------
@@ -19,6 +20,8 @@ def rebuild_report(folder: str | Path) -> Path:
     folder = Path(folder)
     if (folder / RECORD).is_file():
         return write_denoising_report(folder)
+    if (folder / COMPARISON).is_file():
+        return write_comparison(folder)
     if not (folder / INDEX).is_file():
         return write_report(folder)
     for page in sorted(folder.glob("*/report.html")):

@@ -94,7 +94,7 @@ def test_halves_score_every_voxel_by_what_the_others_taught(two_tissues):
     y, acq = two_tissues
     candidate = Candidate("msdki", load_recipe("hierarchical", STEPS), 1.0, device="cpu")
     plan, results = Plan(0, None, scored=100), Results()
-    for stage, work in cross_fitted(candidate, y, acq, 0.06, None, plan):
+    for stage, work in cross_fitted(candidate, y, acq, 0.06, plan):
         results.add("one", stage, work())
     assert results.has("one", "half 2")
     assert not results.has("one", "fold 1")

@@ -139,6 +139,6 @@ def test_what_cannot_be_relied_on_is_said():
     found = comparison()
     assert found.best == "a"
     assert len(found.unreliable) == 1
-    assert "50 % of voxels" in found.unreliable[0]
+    assert "50 % of measurements" in found.unreliable[0]
     assert {"rankings", "verdict", "unreliable", "notes"} <= set(found.record())
     assert "a note" in str(found)

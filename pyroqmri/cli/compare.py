@@ -1,0 +1,110 @@
+"""`pyroqmri compare`."""
+
+import shlex
+from typing import Any
+
+import click
+
+from pyroqmri.cli.common import debug_option, number_or_word, run_options, say_loading, scan_options, toml_value
+
+_OWN = ("signal", "likelihood", "s0")
+_PREFIX = {"fix": "fixed", "tie": "tied"}
+
+
+class RecipeWords(click.ParamType):
+    """``[LABEL=]NAME [TABLE.KEY=VALUE] [fix.NAME=VALUE] [tie.NAME=OTHER] [signal=S] [likelihood=L] [s0=X]``."""
+
+    name = "recipe"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, dict[str, Any]]:
+        """The recipe's label and what is said of it."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            first, *rest = shlex.split(value)
+        except ValueError as error:
+            self.fail(f"{value!r} does not read as RECIPE [KEY=VALUE ...]: {error}", param, ctx)
+        label, equals, recipe = first.partition("=")
+        said: dict[str, Any] = {"recipe": recipe if equals else first, "settings": {}, "fixed": {}, "tied": {}}
+        for word in rest:
+            key, equals_here, text = word.partition("=")
+            if not equals_here or not key or not text:
+                self.fail(f"{word!r} in --recipe {value!r} must read KEY=VALUE", param, ctx)
+            table, dot, entry = key.partition(".")
+            if key in _OWN:
+                said[key] = number_or_word(text)
+            elif dot and table in _PREFIX:
+                said[_PREFIX[table]][entry] = toml_value(text)
+            else:
+                said["settings"][key] = toml_value(text)
+        return label if equals else value, said
+
+
+def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
+    """``highest``, ``none``, or a b-value in s/mm2 or ms/um2 as one in ms/um2."""
+    if value in ("highest", "none"):
+        return None if value == "none" else value
+    try:
+        b = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither highest, none nor a b-value") from None
+    return b / 1000 if b > 100 else b
+
+
+@click.command()
+@click.argument("image")
+@click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
+@click.option("--recipe", "recipes", type=RecipeWords(), multiple=True, required=True, metavar="R",
+              help="Estimator, once for each to compare: a name or a .toml, with changes in the same quotes such as "
+              "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
+@scan_options
+@click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipes' own.")
+@click.option("--sigma", metavar="X|FILE|estimate|learn", default="estimate", show_default=True, help="Noise level.")
+@click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@click.option("--folds", type=click.IntRange(0), default=5, show_default=True,
+              help="Parts in which volumes are left out; each trains every recipe once more, and 0 none.")  # fmt: skip
+@click.option("--shell", metavar="highest|B|none", default="highest", show_default=True, callback=shell_option,
+              help="Shell that is left out.")  # fmt: skip
+@click.option("--voxels", type=click.IntRange(10), default=4000, show_default=True,
+              help="Voxels whose measurements are left out; the map of winners is of all.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
+@run_options
+@debug_option
+def compare(
+    image: str, signal: str, recipes: Any, out: str, sigma: str, s0: str, folds: int, shell: Any, voxels: int,
+    bval: str | None, bvec: str | None, te: str | None, ti: str | None, tr: str | None, flip: str | None,
+    json: str | None, mask: str | None, likelihood: str | None, seed: int, device: str, resume: bool,
+    overwrite: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """Rank recipes on IMAGE by how well they predict, and map where each wins.
+
+    Scores: leaving out a measurement (PSIS-LOO), WAIC, evidence, held-out volumes and a held-out
+    shell. Exit code 1: done, and a score is not to be relied on.
+    """
+    labels = [label for label, _ in recipes]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise click.UsageError(f"two recipes are called {twice!r}; write LABEL={twice}")
+    say_loading(quiet)
+    from pyroqmri.comparison import Plan
+    from pyroqmri.pipeline.comparing import Choice, compare_image
+    from pyroqmri.pipeline.inputs import ScanFiles
+
+    level, reference = number_or_word(sigma), number_or_word(s0)
+    assert level is not None and reference is not None
+    folder, found = compare_image(
+        image, signal=signal, recipes={label: Choice(**said) for label, said in recipes}, out=out,
+        files=ScanFiles(image, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json, mask=mask),
+        likelihood=likelihood, sigma=level, s0=reference, plan=Plan(folds, shell, voxels, seed), device=device,
+        resume=resume, overwrite=overwrite, progress=not quiet,
+    )  # fmt: skip
+    if not quiet:
+        for note in found.notes:
+            click.echo(f"note: {note}", err=True)
+    for warning in found.unreliable:
+        click.echo(f"warning: {warning}", err=True)
+    for sentence in found.verdict():
+        click.echo(sentence)
+    click.echo(folder / "report.html")
+    return 1 if found.unreliable else 0

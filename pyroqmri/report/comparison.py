@@ -1,0 +1,212 @@
+"""The page of a comparison, rebuilt from the rankings and maps in its folder."""
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from pyroqmri import __version__
+from pyroqmri.errors import InputError
+from pyroqmri.maps import map_name, read_image, write_bytes
+from pyroqmri.report import words
+from pyroqmri.report.canvas import INK, MUTED, WIDTH, Block, Scale, new_figure, png, styled
+from pyroqmri.report.geometry import best_view, canonical
+from pyroqmri.report.page import template
+from pyroqmri.report.panels import map_panel
+from pyroqmri.report.sections import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COMPARISON = "compare.json"
+# told apart by people who see colours differently: Okabe and Ito
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a7a7a")
+_TITLES = {
+    "loo": ("PSIS-LOO", "each measurement given the others of its voxel"),
+    "waic": ("WAIC", "the same, approximated by the variance of the log density"),
+    "evidence": ("Evidence", "all measurements of a voxel, its parameters integrated out"),
+    "folds": ("Held-out volumes", "volumes that the recipe was trained without"),
+    "shell": ("Held-out shell", "a shell that the recipe was trained without: asks for extrapolation"),
+}
+_ERRORS = {"folds_error": "Held-out volumes", "shell_error": "Held-out shell"}
+
+
+def write_comparison(out_dir: str | PathLike) -> Path:
+    """Write ``report.html`` of a comparison.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no comparison.
+    """
+    folder = Path(out_dir)
+    path = folder / COMPARISON
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as a comparison ({error}); give a folder that compare wrote"
+        ) from error
+    page = template("comparison.html.jinja").render(_context(folder, record))
+    return write_bytes(folder / "report.html", page.encode())
+
+
+def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    rankings = record["rankings"]
+    rows = [row for group in rankings.get("loo", []) for row in group]
+    return {
+        "image": record.get("image", ""),
+        "model": record.get("model", ""),
+        "verdict": record["verdict"],
+        "unreliable": record["unreliable"],
+        "headline": record["verdict"][0] if record["verdict"] else "Nothing could be ranked.",
+        "tables": [_table(c, group) for c, groups in rankings.items() for group in groups],
+        "errors": [_error_table(c, group) for c, group in record.get("errors", {}).items() if group],
+        "ranking": _ranking_picture(record) if rows else None,
+        "maps": _map_pictures(folder, record) if record["groups"] else [],
+        "notes": record["notes"],
+        "recipes": [(name, said["recipe"]) for name, said in record.get("candidates", {}).items() if "recipe" in said],
+        "noise": record.get("noise", ""),
+        "seconds": words.duration(float(record.get("seconds", 0.0))),
+        "version": __version__,
+    }
+
+
+def _table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    title, meaning = _TITLES[criterion]
+    weighted = any(row["weight"] == row["weight"] for row in rows)
+    cells = [
+        [
+            row["name"],
+            f"{row['total']:.1f} ± {row['se']:.1f}",
+            "best" if i == 0 else f"{row['behind']:.1f} ± {row['behind_se']:.1f}",
+            "" if i == 0 else words.number(row["behind"] / row["n"]),
+            f"{row['weight']:.2f}" if weighted else "",
+        ]
+        for i, row in enumerate(rows)
+    ]
+    head = ["Recipe", "Sum, nats", "Behind, nats", "Behind a voxel", "Stacking weight" if weighted else ""]
+    return {"title": title, "meaning": meaning, "head": head, "rows": cells, "n": words.count(rows[0]["n"])}
+
+
+def _error_table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    cells = [[row["name"], f"{row['rms']:.3f} ± {row['se']:.3f}"] for row in rows]
+    head = ["Recipe", "RMS error, sd of the noise"]
+    return {"title": _ERRORS[criterion], "head": head, "rows": cells, "n": words.count(rows[0]["n"])}
+
+
+def _ranking_picture(record: dict[str, Any]) -> Picture:
+    caption = Markup(
+        "<b>How far each recipe lies behind the best</b>, in nats over all scored voxels; bars are two standard errors "
+        "of the paired difference over voxels. A bar that reaches the line cannot be told from the best."
+    )
+    rows = {c: groups[0] for c, groups in record["rankings"].items() if groups}
+    ranked = {row["name"] for group in rows.values() for row in group}
+    names = [name for name in record["names"] if name in ranked]
+    return Picture(png(ranking_figure(rows, names)), caption, "differences between recipes")
+
+
+@styled
+def ranking_figure(rankings: dict[str, list[dict[str, Any]]], names: list[str]) -> "Figure":
+    """Differences to the best recipe with two standard errors, a panel for each criterion."""
+    n_panels, n = len(rankings), len(names)
+    height, left = 0.5 + 0.26 * n, 1.9
+    figure = new_figure(WIDTH, height + 0.35)
+    width = (WIDTH - left - 0.1) / n_panels
+    for p, (criterion, rows) in enumerate(rankings.items()):
+        box = (
+            (left + p * width) / WIDTH,
+            0.42 / (height + 0.35),
+            0.86 * width / WIDTH,
+            (0.26 * n + 0.1) / (height + 0.35),
+        )
+        ax = figure.add_axes(box)
+        place = {row["name"]: row for row in rows}
+        for i, name in enumerate(names):
+            if name not in place:
+                continue
+            row = place[name]
+            colour = COLOURS[i % len(COLOURS)]
+            ax.errorbar(-row["behind"], n - 1 - i, xerr=2 * row["behind_se"], fmt="o", ms=4, lw=1.3, color=colour)
+        ax.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
+        ax.set_ylim(-0.6, n - 0.4)
+        ax.set_yticks(range(n), [*reversed(names)] if p == 0 else [""] * n)
+        ax.locator_params(axis="x", nbins=3)
+        ax.set_title(_TITLES[criterion][0], fontsize=8.5)
+        ax.set_xlabel("nats", fontsize=7.5, color=MUTED)
+    return figure
+
+
+def _map_pictures(folder: Path, record: dict[str, Any]) -> list[Picture]:
+    def volume(entity: str) -> tuple[NDArray, NDArray]:
+        image = read_image(folder / f"{map_name(record['prefix'], record['model'], entity, 'dwimap')}.nii.gz")
+        assert image.affine is not None
+        return canonical(np.asarray(image.dataobj), image.affine)
+
+    names = [n for n in record["groups"][0]]
+    probability, affine = volume("desc-winnerprob")
+    best, _ = volume("desc-winner")
+    evidence, _ = volume("desc-evidence")
+    view = best_view(best > 0, affine, 2)
+    letters, slices = view.letters, [f"slice {i}" for i in view.slices]
+    outside = [~image for image in view.images(best > 0)]
+    colours = [winner_colours(image) for image in view.images(probability)]
+    for rgba, out in zip(colours, outside, strict=True):
+        rgba[out] = 0
+    block = Block(colours, None, "where each recipe wins; opacity is certainty", slices)
+    shares = [float((best == i + 1).sum()) / max(int((best > 0).sum()), 1) for i in range(len(names))]
+    sure = [
+        float(((probability[..., i] > 0.95) & (best > 0)).sum()) / max(int((best > 0).sum()), 1)
+        for i in range(len(names))
+    ]
+    figures = [map_panel([[block]], aspect=view.aspect, letters=letters, width=WIDTH)]
+    pictures = [Picture(png(figures[0]), _legend(names, shares, sure), "map of winners")]
+    pictures.append(_difference_picture(evidence, names, view, outside, slices))
+    return pictures
+
+
+def winner_colours(probability: NDArray) -> NDArray:
+    """Colours ``(..., 4)`` of probabilities ``(..., R)``: the winner's, as opaque as it is certain."""
+    n = probability.shape[-1]
+    table = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
+    known = np.nan_to_num(probability)
+    top = known.max(-1)
+    rgba = np.zeros((*probability.shape[:-1], 4))
+    rgba[..., :3] = table[known.argmax(-1) % len(COLOURS)]
+    rgba[..., 3] = ((top - 1 / n) / (1 - 1 / n)).clip(0, 1) if n > 1 else 1.0
+    return rgba
+
+
+def _legend(names: list[str], shares: list[float], sure: list[float]) -> Markup:
+    said = [Markup("<b>Where each recipe wins</b>, by the evidence of each voxel; faint voxels cannot tell. ")]
+    for i, name in enumerate(names):
+        square = Markup('<span style="color:{}">■</span>').format(COLOURS[i % len(COLOURS)])
+        text = Markup("{} {}: ahead in {} of voxels, with probability above 0.95 in {}. ")
+        said.append(text.format(square, name, words.percent(shares[i]), words.percent(sure[i])))
+    said.append(Markup("Recipes are equally likely before the data, and each voxel is judged by itself."))
+    return Markup().join(said)
+
+
+def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside: Any, slices: list[str]) -> Picture:
+    inside = np.isfinite(evidence).all(-1) & (evidence != 0).any(-1)
+    order = np.argsort(-evidence[inside].astype(float).sum(0))
+    first, second = int(order[0]), int(order[1]) if len(order) > 1 else int(order[0])
+    gap = (evidence[..., first] - evidence[..., second]).astype(float)
+    limit = max(float(np.percentile(np.abs(gap[inside]), 98)), 0.1) if inside.any() else 1.0
+    scale = Scale("difference of log evidence", "nats", -limit, limit, "RdBu", "both")
+    images = []
+    for image, out in zip(view.images(gap), outside, strict=True):
+        image = image.copy()
+        image[out] = np.nan
+        images.append(image)
+    panel = map_panel([[Block(images, scale, f"{names[first]} − {names[second]}", slices)]], aspect=view.aspect)
+    text = "<b>Evidence of {} less that of {}</b>: blue where the first predicts better; median over voxels {} nats."
+    caption = Markup(text).format(names[first], names[second], words.number(float(np.median(gap[inside]))))
+    return Picture(png(panel), caption, "map of the difference of log evidence")
+
+
+__all__ = ["COMPARISON", "ranking_figure", "winner_colours", "write_comparison"]
