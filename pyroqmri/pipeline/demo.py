@@ -41,10 +41,10 @@ _SHORT = {"training.steps": 300}
 _QUARTER = {"ball_stick": {**_SHORT, "likelihood.learn": True}}
 RUNS = (
     Run("msdki_least_squares", "msdki", "least_squares"),
-    Run("msdki_vae_unig", "msdki", "vae_unig", settings={"training.steps": 1000}),
+    Run("msdki_vae_unig", "msdki", "vae_unig", settings=_SHORT),
     Run("msdki_hierarchical", "msdki", "hierarchical"),
     Run("ball_stick_least_squares", "ball_stick", "least_squares"),
-    Run("ball_stick_vae_unig", "ball_stick", "vae_unig", "learn", settings={"training.steps": 600}),
+    Run("ball_stick_vae_unig", "ball_stick", "vae_unig", "learn", settings=_SHORT),
     Run("ball_stick_hierarchical", "ball_stick", "hierarchical", "learn", settings=_SHORT),
     Run("ball_stick_fixed_least_squares", "ball_stick", "least_squares", fixed={"D_par": 1.7}),
     Run("ball_stick_fixed_hierarchical", "ball_stick", "hierarchical", "learn", {"D_par": 1.7}, _SHORT),
