@@ -85,6 +85,8 @@ class Recipe:
     def with_settings(self, settings: Mapping[str, Any]) -> "Recipe":
         """The recipe with entries such as ``{"training.steps": 2000}`` changed.
 
+        A new ``kind`` leaves behind what the recipe said of the old one and the new one does not know.
+
         Raises
         ------
         InputError
@@ -97,6 +99,10 @@ class Recipe:
                 raise InputError(f"setting {key!r} must read TABLE.KEY, such as training.steps")
             tables.setdefault(table, {})[entry] = value
         changed = replace(self, tables=tables)
+        for table in [t for t in tables if f"{t}.kind" in settings and t in _TABLES.get(self.estimator, {})]:
+            known = changed._known(table, _TABLES[self.estimator][table])
+            kept = {k: v for k, v in tables[table].items() if k in known or f"{table}.{k}" in settings}
+            changed.tables[table] = kept
         changed.check()
         return changed
 
