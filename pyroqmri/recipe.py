@@ -124,6 +124,7 @@ class Recipe:
         for table, kinds in allowed.items():
             if isinstance(kinds, Mapping) and kinds and "kind" not in self.tables.get(table, {}):
                 raise InputError(f"recipe {self.name}: table [{table}] needs a kind, one of {', '.join(kinds)}")
+        self.reweighting()
 
     def _known(self, table: str, kinds: Mapping[str, type] | type) -> dict[str, Any]:
         if table == "data":
