@@ -123,9 +123,10 @@ def _elpd_data(values: np.ndarray) -> Any:
         rows = {"elpd_loo": total, "se": se, "p_loo": 0.0, "n_samples": 1, "n_data_points": n, "warning": False}
         rows |= {"loo_i": pointwise, "pareto_k": shape, "scale": "log", "good_k": 0.7}
         return ELPDData(data=list(rows.values()), index=list(rows))
-    from arviz_stats.utils import ELPDData  # pyright: ignore[reportMissingImports]
+    from arviz_stats import utils  # pyright: ignore[reportMissingImports]
 
-    return ELPDData(
-        kind="loo", elpd=total, se=se, p=0.0, n_samples=1, n_data_points=n, scale="log", warning=False, good_k=0.7,
-        elpd_i=pointwise, pareto_k=shape,
-    )  # fmt: skip
+    rows = {"elpd": total, "se": se, "p": 0.0, "n_samples": 1, "n_data_points": n, "scale": "log", "warning": False}
+    rows |= {"good_k": 0.7, "elpd_i": pointwise, "pareto_k": shape}
+    if hasattr(utils, "ELPDDataLOO"):
+        return utils.ELPDDataLOO(**rows)
+    return utils.ELPDData(kind="loo", **rows)  # before arviz-stats 1.3
