@@ -19,6 +19,7 @@ _LAZY = {
     "fit_protocol": "pyroqmri.checking",
     "load_denoiser": "pyroqmri.denoising",
     "load_fit": "pyroqmri.trained",
+    "population_draws": "pyroqmri.saved",
     "recalibrate": "pyroqmri.checking",
 }
 

@@ -46,7 +46,13 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
     prior = _make(PRIORS, recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
     model = VoxelModel(signal, prior, decoder, likelihood, sigma)
     n_measurements = len(signal.acquisition)
-    return model, _make(GUIDES, recipe, "guide", model, n_measurements)
+    guide = _make(GUIDES, recipe, "guide", model, n_measurements)
+    if prior.follows_draws and not guide.draws_population:
+        raise InputError(
+            f"guide {recipe.kind('guide')} does not draw the population of prior {recipe.kind('prior')}; "
+            "use guide structured, or prior hierarchical, which estimates a point"
+        )
+    return model, guide
 
 
 def _make(registry: Mapping[str, Any], recipe: Recipe, table: str, *arguments: Any, **given: Any) -> Any:

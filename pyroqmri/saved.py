@@ -84,7 +84,29 @@ def population_record(fit: Fit) -> dict[str, Any]:
             moved = (classes.loc + steps)[..., : fit.signal.n_tissue]
             spread = fit.signal.constrain_tissue(moved)[p.name]
             record[p.name] = {"unit": p.unit, "median_and_68%": spread[[1, 0, 2]].T.tolist()}
+        if fit.model.prior.follows_draws:
+            for name, medians in population_draws(fit).items():
+                levels = torch.tensor([0.5, 0.05, 0.95])
+                record[name]["median's_median_and_90%"] = medians.quantile(levels).tolist()
     return record
+
+
+def population_draws(fit: Fit, n: int = 1000, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Draws ``(n,)`` of the population's median of each parameter, from a population with a posterior of its own.
+
+    Raises
+    ------
+    InputError
+        When the fit's population is a point: train with ``prior.kind = "full_hierarchical"``.
+    """
+    if fit.model is None or not fit.model.prior.follows_draws:
+        raise InputError(
+            f"recipe {fit.recipe.name} estimates its population as a point; set prior.kind to full_hierarchical"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loc, _ = fit.model.prior.draws(n)
+    return {p.name: fit.signal.constrain_tissue(loc)[p.name].cpu() for p in fit.signal.tissue}
 
 
 def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> None:

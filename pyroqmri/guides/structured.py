@@ -45,6 +45,7 @@ class Structured(Guide):
     """
 
     needs_mode = True
+    draws_population = True
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Structured(Guide):
     def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
         """Sample class and latent, the class enumerated: the Pyro program."""
         voxels = self.prepare(y)
-        q = self.components(voxels, self.steps)
+        q = self.components(voxels, self.steps, self.model.prior.draw())
         with voxel_plate(len(voxels), size, voxels.y.device):
             if self.n_classes == 1:
                 pyro.sample("z", MultivariateNormal(q.loc.squeeze(-2), scale_tril=q.scale_tril.squeeze(-3)))
@@ -98,11 +99,10 @@ class Structured(Guide):
         return (logits[:-1] - logits[-1]).amax(0) > EXPLAINED
 
     def z_dist(self, voxels):
-        return self.components(voxels, self.final_steps)
+        return self.components(voxels, self.final_steps, self.model.prior.classes())
 
-    def components(self, voxels: Voxels, steps: int) -> GaussianMixture:
-        """Posterior of each voxel, one component a class."""
-        population = self.model.prior.classes()
+    def components(self, voxels: Voxels, steps: int, population: Population) -> GaussianMixture:
+        """Posterior of each voxel given a population, one component a class."""
         modes, logits = self.laplace(voxels, population, steps)
         tril = modes.scale_tril
         out = self.network(self._features(modes.z, tril, logits, population))

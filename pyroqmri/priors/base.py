@@ -27,6 +27,7 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     n_tissue: int
     n_latents: int
     n_given = 0  # classes that are known beforehand; they come last
+    follows_draws = False  # the population has a posterior, which a guide has to draw from
 
     @abstractmethod
     def classes(self) -> Population:
@@ -34,6 +35,10 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
 
     def population(self) -> Population:
         """The same as the Pyro program states it, hyperpriors included; called once, outside the plate."""
+        return self.classes()
+
+    def draw(self) -> Population:
+        """The guide's half of :meth:`population`: a population drawn from its posterior, where it has one."""
         return self.classes()
 
     @abstractmethod

@@ -15,7 +15,7 @@ class Hierarchical(GaussianPrior):
               \quad z_n \sim \mathcal N(m, \mathrm{diag}(s)\, \Omega\, \mathrm{diag}(s))
 
     The population is point-estimated: its hyperpriors enter the objective as a
-    factor, which thousands of voxels outweigh.
+    factor, which thousands of voxels outweigh. :class:`FullHierarchical` has a posterior of it.
 
     Parameters
     ----------
@@ -44,11 +44,7 @@ class Hierarchical(GaussianPrior):
         return self.classes()
 
     def classes(self):
-        sd, corr = self.log_sd.exp(), self.correlation_tril()
-        tril = torch.eye(self.n_latents, dtype=sd.dtype, device=sd.device)
-        tril[: self.n_tissue, : self.n_tissue] = sd.unsqueeze(-1) * corr
-        loc = torch.cat([self.loc, self.loc.new_zeros(self.n_latents - self.n_tissue)])
-        return Population(loc.new_zeros(1), loc[None], tril[None])
+        return population_of(self.loc, self.log_sd.exp(), self.correlation_tril(), self.n_latents)
 
     @torch.no_grad()
     def start(self, modes):
@@ -64,6 +60,14 @@ class Hierarchical(GaussianPrior):
         self.loc.copy_(loc[0])
         self.log_sd.copy_(sd.log())
         self.off_diagonal.copy_(correlation_coordinates(covariance[0] / sd.unsqueeze(-1) / sd))
+
+
+def population_of(loc: Tensor, sd: Tensor, corr: Tensor, n_latents: int) -> Population:
+    """One class, of the tissue's mean ``(P,)``, sd ``(P,)`` and correlation factor ``(P, P)``; axes stay uniform."""
+    n = len(loc)
+    tril = torch.eye(n_latents, dtype=sd.dtype, device=sd.device)
+    tril[:n, :n] = sd.unsqueeze(-1) * corr
+    return Population(loc.new_zeros(1), nn.functional.pad(loc, (0, n_latents - n))[None], tril[None])
 
 
 def hyperprior(loc: Tensor, sd: Tensor, correlation: Tensor) -> Tensor:
