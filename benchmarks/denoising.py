@@ -186,6 +186,24 @@ def keep(rows: list[dict[str, Any]], path: Path = RESULTS) -> None:
     path.write_text(json.dumps({"made": made, "rows": list(new.values())}, indent=0) + "\n")
 
 
+def summary(rows: list[dict[str, Any]], quantity: str, scale: float) -> str:
+    """A Markdown table of a quantity for each condition: means over seeds, and the range where there are several."""
+    text = []
+    for condition in sorted({(r["protocol"], r["noise"]) for r in rows}):
+        some = [r for r in rows if (r["protocol"], r["noise"]) == condition]
+        levels = list(dict.fromkeys(r["level"] for r in some))
+        text += [f"\n{condition[0]}, {condition[1]}: {quantity}\n", f"| | {' | '.join(map(str, levels))} |"]
+        text.append("| --- |" + " --- |" * len(levels))
+        for method in dict.fromkeys(r["method"] for r in some):
+            cells = []
+            for level in levels:
+                found = [scale * r[quantity] for r in some if r["method"] == method and r["level"] == level]
+                spread = f" ({min(found):.3g}-{max(found):.3g})" if len(found) > 1 else ""
+                cells.append(f"{np.mean(found):.3g}{spread}" if found else "")
+            text.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -196,7 +214,14 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", default=[], help="generative recipes, at levels 0.05 and 0.2")
     parser.add_argument("--train", type=int, default=50_000)
     parser.add_argument("--held-out", type=int, default=4_000)
+    parser.add_argument("--summary", type=Path, help="print the tables of a results file and measure nothing")
     args = parser.parse_args()
+    if args.summary:
+        rows = json.loads(args.summary.read_text())["rows"]
+        print(
+            *(summary(rows, *q) for q in (("D_mse", 1e7), ("D_mae", 1e4), ("FA_mae", 1.0), ("MD_mae", 1.0))), sep="\n"
+        )
+        return
     torch.set_num_threads(1)
     for seed in args.seeds:
         rows = run(args.protocol, args.noise, seed, args.methods, args.train, args.held_out, args.recipes)

@@ -1,7 +1,8 @@
 """Table 2 and figures 3 to 9 of Glaser's report on denoising with a variational autoencoder, in kind.
 
 Run ``python inference/reproduce_vae_denoising.py --image dwi.nii.gz --mask mask.nii.gz --out out/denoising``; without
-an image the figures of simulated data are drawn alone. Table 2 with ranges over seeds: ``python -m benchmarks.denoising``.
+an image the figures of simulated data are drawn alone. Table 2 with ranges over seeds: ``python -m
+benchmarks.denoising``.
 """
 
 import argparse

@@ -52,7 +52,7 @@ def write_denoising_report(folder: Path) -> Path:
         "findings": record["residual"]["findings"], "checks": _checks(record["residual"]),
         "latents": latent_rows(record["latents"]), "latent_words": latent_words(record["latents"]),
         "histogram": _picture(residual_histogram(record["residual"]), _HISTOGRAM),
-        "traversal": _picture(traversal_figure(record["latents"]), _TRAVERSAL),
+        "traversal": _picture(traversal_figure(record["latents"], _by_b(record, fit)), _TRAVERSAL),
         "training": _picture(training_figure(fit["trace"]), _TRAINING),
         "notes": [*fit["notes"], fit["sigma"]["note"]], "recipe": recipe, "seed": fit["seed"],
         "weights": fit["weights_sha256"], "version": __version__, **_maps(folder, record, fit["protocol"]),
@@ -78,6 +78,12 @@ def _checks(r: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows.append(("mean correlation of all measurements", f"{r['others']:+.3f}", "0"))
     rows.append(("largest eigenvalue of their correlations", f"{r['largest']:.2f}", f"up to {r['edge']:.2f}"))
     return rows
+
+
+def _by_b(record: dict[str, Any], fit: dict[str, Any]) -> list[int]:
+    """Measurements in the order of their b-values, where there are any."""
+    n = len(record["latents"]["traversal"][0][0])
+    return [int(i) for i in np.argsort(fit["protocol"].get("bval", range(n)), kind="stable")]
 
 
 def latent_rows(latents: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -136,7 +142,7 @@ def _shown(volume: NDArray, mask: NDArray, view: View) -> NDArray:
 
 def _row(clean: NDArray, removed: NDArray, mask: NDArray, view: View, sigma: float) -> list[Block]:
     before, after, difference = (_shown(v, mask, view) for v in (clean + removed, clean, removed / sigma))
-    scale = robust_scale(before, "signal", "", cmap="gray", floor=0.0)
+    scale = robust_scale(before, "signal", "a.u.", cmap="gray", floor=0.0)
     noise = Scale("removed", "sigma", -4.0, 4.0, "RdBu_r", "both")
     return [Block([before, after], scale, subtitles=("as it came", "denoised")), Block([difference], noise)]
 

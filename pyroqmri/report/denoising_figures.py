@@ -1,5 +1,6 @@
 """Figures of a denoiser: its residual's histogram, its latents, its training."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +28,9 @@ def residual_histogram(residual: dict[str, Any]) -> "Figure":
 
 
 @styled
-def traversal_figure(latents: dict[str, Any]) -> "Figure":
-    """Measurements decoded while one latent moves and the others rest at their means."""
-    paths = np.asarray(latents["traversal"])
+def traversal_figure(latents: dict[str, Any], order: Sequence[int]) -> "Figure":
+    """Measurements, in an order, decoded while one latent moves and the others rest at their means."""
+    paths = np.asarray(latents["traversal"])[..., list(order)]
     columns = min(4, len(paths))
     rows = -(-len(paths) // columns)
     figure = new_figure(WIDTH, 1.7 * rows + 0.4)
@@ -45,7 +46,7 @@ def traversal_figure(latents: dict[str, Any]) -> "Figure":
         dead = " (dead)" if i + 1 in latents["dead"] else ""
         ax.set_title(f"latent {i + 1}{dead}", fontsize=8)
     axes[0].set_ylabel("signal over S0")
-    figure.text(0.5, 0.01, "measurement", ha="center", fontsize=8)
+    figure.text(0.5, 0.01, "measurement, by b-value", ha="center", fontsize=8)
     return figure
 
 
