@@ -2,14 +2,18 @@
 
 import functools
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
 import pyroqmri as pq
 from benchmarks.protocols import EPSTEIN, protocol
 from pyroqmri.errors import InputError
+from pyroqmri.pipeline import fit_image
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate, uniform
+from tests.small_scan import SIGMA, write_scan
 
 IVIM, ACQ = SIGNALS["ivim"], protocol("epstein")
 SCALE = 250.0
@@ -69,6 +73,16 @@ def test_ranges_and_weights_come_back_from_disk(tmp_path):
     again, y = pq.load_fit(tmp_path), data(20, seed=9)[0]
     assert again.signal.tissue == fitted().signal.tissue
     torch.testing.assert_close(again.posterior(y).mean["D_fast"], fitted().posterior(y).mean["D_fast"])
+
+
+def test_the_shape_of_the_weights_is_a_map(tmp_path):
+    scan = write_scan(tmp_path / "in")
+    out = fit_image(scan.image, mask=scan.mask, signal="msdki", recipe="uniform", sigma=SIGMA, out=tmp_path / "out",
+                    settings=QUICK)  # fmt: skip
+    (path,) = out.glob("*_model-msdki_desc-khat_dwimap.nii.gz")
+    inside = nib.load(path).get_fdata()[scan.inside]
+    assert np.isfinite(inside).mean() > 0.9
+    assert np.median(inside) < 0.7
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def write_results(
     write_maps(
         summary, scan.ref, scan.mask, folder, signal_name=fit.signal_name, suffix=SIGNALS[fit.signal_name].suffix,
         recipe=fit.recipe.name, likelihood=fit.recipe.kind("likelihood"), sources=[scan.ref.path.name],
+        khat=summary.khat is not None,
     )  # fmt: skip
     codes, counts = np.unique(summary.status.numpy(), return_counts=True)
     extra = {

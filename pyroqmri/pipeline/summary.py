@@ -55,6 +55,8 @@ class Summary(Estimates):
         arrays |= {"ppc": part.ppc, "direction": part.direction, "responsibilities": part.responsibilities}
         if part.direction is not None and hasattr(part, "cone"):
             arrays["cone"] = part.cone(_CONE)
+        if getattr(part, "reweighting", None) is not None:  # the weights are there, and so is their shape
+            arrays["khat"] = part.khat
         for key, values in arrays.items():
             if values is None:
                 continue
@@ -87,6 +89,11 @@ class Summary(Estimates):
     def ppc(self) -> Tensor:
         """Posterior predictive p-value ``(N,)``."""
         return self._kept["ppc"]
+
+    @property
+    def khat(self) -> Tensor | None:
+        """Pareto shape of each voxel's importance weights ``(N,)``, or None where nothing is reweighted."""
+        return self._kept.get("khat")
 
     @property
     def direction(self) -> Tensor | None:
