@@ -110,8 +110,7 @@ class Fit:
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
         n_draws, reweight
-            Points that stand for each voxel's posterior, and whether importance weights correct them; the recipe's
-            ``[posterior]`` when None.
+            Points a voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
         """
         level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.float32)
         if level.dim() == 1 and len(level) != len(y):
