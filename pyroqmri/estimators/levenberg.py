@@ -1,5 +1,6 @@
 """Levenberg-Marquardt and Fisher scoring inside bounds, many voxels at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +12,10 @@ from pyroqmri.laplace import HasInformation
 from pyroqmri.voxels import Voxels
 
 _TOLERANCE = 1e-6  # nats still to gain; an estimate is then a thousandth of its sd from the mode
-_ROUNDS = (6, 10, 20)  # steps until voxels that are done are put aside
+_ROUND = 4  # steps until voxels that are done leave
 _TRIAL = 5  # steps from each start until the best is chosen
 _ELEMENTS = 2**17  # simulated measurements at once, which fit a core's cache
 _LONGEST = 0.5  # step, in widths of the box and in radians
-_H = 1e-4  # of second differences of the log-likelihood
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,16 @@ class Local:
         )
 
 
-def look(box: UnitBox, likelihood: HasInformation, voxels: Voxels, point: Point) -> Local:
-    """The log-likelihood to second order; the slopes of single measurements are the likelihood's own."""
-    signal, slope = box.slopes(lambda theta: box.signal(theta, voxels.inputs), point)
+def look(box: UnitBox, likelihood: HasInformation, voxels: Voxels, point: Point, bent: bool = False) -> Local:
+    """The log-likelihood to second order; the slopes of single measurements are the likelihood's own.
+
+    With ``bent`` the information counts how the signal bends, where it stays positive definite.
+    """
+
+    def simulate(theta: dict[str, Tensor]) -> Tensor:
+        return box.signal(theta, voxels.inputs)
+
+    signal, slope = box.slopes(simulate, point)
     log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise)
     if voxels.weights is not None:
         log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
@@ -48,50 +55,60 @@ def look(box: UnitBox, likelihood: HasInformation, voxels: Voxels, point: Point)
         entries = (slope[: i + 1] * weighted[i]) @ ones
         information[i, : i + 1] = entries
         information[:i, i] = entries[:i]
+    if bent:
+        i, j = torch.tril_indices(len(slope), len(slope), device=signal.device)
+        bend = (box.bends(simulate, point, signal, slope).mul_(score)) @ ones
+        observed = information.clone()
+        observed[i, j] = observed[j, i] = information[i, j] - bend
+        information = torch.where(positive_definite(observed), observed, information)
     return Local(log_prob @ ones, (slope * score) @ ones, information)
 
 
 def climb(
-    box: UnitBox, likelihood: HasInformation, voxels: Voxels, start: Point, n_steps: int
-) -> tuple[Point, Local, Tensor]:
-    """Modes inside the box, the likelihood there, and whether each voxel converged ``(N,)``.
+    box: UnitBox, likelihood: HasInformation, voxels: Voxels, start: Point, rounds: Sequence[int], bent: bool
+) -> tuple[Point, Tensor, Tensor]:
+    """Modes inside the box, the log-likelihood there, and whether each voxel converged ``(N,)``.
 
-    Voxels that are done leave: what is left is gathered and goes on together.
+    Between rounds of so many steps voxels that are done leave: what is left is gathered and goes on together.
+    Steps are Fisher scoring's; with ``bent`` Newton's, which do not creep where residuals are large.
     """
-    n, at = len(start), start
-    damping = torch.full((n,), 1e-3, dtype=start.tissue.dtype, device=start.tissue.device)
-    done = torch.zeros(n, dtype=torch.bool, device=damping.device)
-    local, spent = None, 0
-    every = torch.arange(n, device=damping.device)
-    for steps in (*_ROUNDS, n_steps):
-        steps = min(steps, n_steps - spent)
-        left = every if local is None else every[~done]
-        if len(left) == 0 or (steps <= 0 and local is not None):
-            break
-        newton = local is not None
-        size = chunk_size(box, voxels) // (1 + newton)
+    at = Point(start.tissue.clone(), None if start.axis is None else start.axis.clone())
+    value, done = at.tissue.new_zeros(len(at)), torch.zeros(len(at), dtype=torch.bool, device=at.tissue.device)
+    damping = torch.full_like(value, 1e-3)
+    size = max(256, chunk_size(box, voxels) // (1 + box.n_latents // 2 if bent else 1))
+    left = torch.arange(len(at), device=value.device)
+    for steps in rounds:
         for index in left.split(size):
-            found = _steps(box, likelihood, voxels[index], at[index], damping[index], steps, newton)
-            if local is None:
-                at, local = Point(at.tissue.clone(), None if at.axis is None else at.axis.clone()), _empty(box, damping)
-            _put(at, local, damping, done, index, found)
-        spent += steps
-    assert local is not None
-    return at, local, done
+            found = _steps(box, likelihood, voxels[index], at[index], damping[index], steps, bent)
+            point, value[index], damping[index], done[index] = found
+            at.tissue[:, index] = point.tissue
+            if at.axis is not None and point.axis is not None:
+                at.axis[index] = point.axis
+        left = left[~done[left]]
+        if len(left) == 0:
+            break
+    return at, value, done
 
 
 def best_of(
-    box: UnitBox, likelihood: HasInformation, voxels: Voxels, starts: list[Point], n_steps: int
+    box: UnitBox, likelihood: HasInformation, voxels: Voxels, starts: Sequence[Point], n_steps: int
 ) -> tuple[Point, Tensor]:
     """Modes from the start that leads highest in a few steps, and whether each voxel converged ``(N,)``."""
-    chosen, trial = starts[0], min(_TRIAL, n_steps)
-    if len(starts) > 1:
-        chosen, near, _ = climb(box, likelihood, voxels, starts[0], trial)
-        for start in starts[1:]:
-            at, then, _ = climb(box, likelihood, voxels, start, trial)
-            better = then.value > near.value
-            chosen, near = at.where(better, chosen), then.where(better, near)
-    at, _, done = climb(box, likelihood, voxels, chosen, n_steps)
+    trial = (min(_TRIAL, n_steps),)
+    at, value, done = climb(box, likelihood, voxels, starts[0], trial, bent=False)
+    for start in starts[1:]:
+        other, then, ended = climb(box, likelihood, voxels, start, trial, bent=False)
+        better = then > value
+        at, value, done = other.where(better, at), torch.where(better, then, value), torch.where(better, ended, done)
+    left = torch.nonzero(~done).squeeze(-1)
+    rest = n_steps - trial[0]
+    if rest < 1 or len(left) == 0:
+        return at, done
+    rounds = [min(_ROUND, rest - spent) for spent in range(0, rest, _ROUND)]
+    point, _, done[left] = climb(box, likelihood, voxels[left], at[left], rounds, bent=True)
+    at.tissue[:, left] = point.tissue
+    if at.axis is not None and point.axis is not None:
+        at.axis[left] = point.axis
     return at, done
 
 
@@ -100,63 +117,25 @@ def chunk_size(box: UnitBox, voxels: Voxels) -> int:
     return max(256, _ELEMENTS // ((box.n_latents + 1) * voxels.y.shape[1]))
 
 
-def _empty(box: UnitBox, like: Tensor) -> Local:
-    n, size = box.n_latents, len(like)
-    return Local(like.new_zeros(size), like.new_zeros(n, size), like.new_zeros(n, n, size))
-
-
-def _put(at: Point, local: Local, damping: Tensor, done: Tensor, index: Tensor, found: tuple) -> None:
-    point, near, damping[index], done[index] = found
-    at.tissue[:, index] = point.tissue
-    if at.axis is not None:
-        at.axis[index] = point.axis
-    local.value[index], local.gradient[:, index] = near.value, near.gradient
-    local.information[:, :, index] = near.information
-
-
 def _steps(
-    box: UnitBox, likelihood: HasInformation, voxels: Voxels, at: Point, damping: Tensor, n_steps: int, newton: bool
-) -> tuple[Point, Local, Tensor, Tensor]:
+    box: UnitBox, likelihood: HasInformation, voxels: Voxels, at: Point, damping: Tensor, n_steps: int, bent: bool
+) -> tuple[Point, Tensor, Tensor, Tensor]:
     """Up to ``n_steps`` damped steps; each is kept only where the likelihood rises."""
-    near = look(box, likelihood, voxels, at)
+    near = look(box, likelihood, voxels, at, bent)
     done = torch.zeros_like(damping, dtype=torch.bool)
     for _ in range(n_steps):
-        information = near.information
-        if newton:
-            information = _observed(box, likelihood, voxels, at, information)
-        step, decrement = _step(box, near.gradient, information, at, damping)
+        step, decrement = _step(box, near.gradient, near.information, at, damping)
         settled = (decrement < _TOLERANCE) & (damping < 1)
         proposal = box.move(at, step)
-        then = look(box, likelihood, voxels, proposal)
+        then = look(box, likelihood, voxels, proposal, bent)
         better = then.value > near.value
-        # no better point nearby although the slope is all but level: rounding is all that is left
-        done |= settled | (~better & (decrement < 100 * _TOLERANCE))
+        # no better point at any length: rounding is all that is left
+        done |= settled | (~better & (damping > 1e4))
         at, near = proposal.where(better, at), then.where(better, near)
         damping = torch.where(better, damping * 0.1, damping * 5).clamp(1e-7, 1e7)
         if bool(done.all()):
             break
-    return at, near, damping, done
-
-
-def _observed(box: UnitBox, likelihood: HasInformation, voxels: Voxels, at: Point, expected: Tensor) -> Tensor:
-    """Minus the second derivatives of the log-likelihood where they are positive definite, the expected ones elsewhere.
-
-    Where residuals are large and the signal bends, Fisher scoring creeps; these steps do not.
-    """
-    n = box.n_latents
-    i, j = torch.tril_indices(n, n, device=expected.device)
-    steps = torch.eye(n, dtype=expected.dtype, device=expected.device) * _H
-    steps = torch.cat([torch.zeros_like(steps[:1]), steps, steps[i] + steps[j]])
-    signal = box.signal(box.theta(box.around(at, steps)), voxels.inputs)
-    log_prob = likelihood.information(signal, voxels.y, voxels.noise)[0]
-    if voxels.weights is not None:
-        log_prob = log_prob * voxels.weights
-    value = log_prob.sum(-1)
-    inward = box.inward(at)
-    observed = torch.empty_like(expected)
-    entries = (value[1 + i] + value[1 + j] - value[0] - value[n + 1 :]) / _H**2 * inward[i] * inward[j]
-    observed[i, j] = observed[j, i] = entries
-    return torch.where(positive_definite(observed), observed, expected)
+    return at, near.value, damping, done
 
 
 def _step(box: UnitBox, gradient: Tensor, information: Tensor, at: Point, damping: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,5 +148,6 @@ def _step(box: UnitBox, gradient: Tensor, information: Tensor, at: Point, dampin
     curvature = information * free * free.unsqueeze(1)
     i = torch.arange(len(free), device=free.device)
     curvature[i, i] = curvature[i, i] * (1 + damping) + (1 - free) + 1e-9
-    step = solve(curvature, gradient).clamp(-_LONGEST, _LONGEST)
-    return step, (gradient * step).sum(0)
+    step = solve(curvature, gradient)
+    decrement = (gradient * step).sum(0)
+    return step * (_LONGEST / step.abs().amax(0).clamp_min(_LONGEST)), decrement

@@ -85,7 +85,7 @@ def weighted_fit(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> 
 
 
 class _Regression:
-    """Weighted regression of logarithms on one design ``(M, C)``, in place where it can be: memory is what it waits for."""
+    """Weighted regression of logarithms on one design ``(M, C)``, in place: memory is what it waits for."""
 
     def __init__(self, design: Tensor, predicted: bool, counts: Tensor | None, dtype: torch.dtype) -> None:
         n = design.shape[1]

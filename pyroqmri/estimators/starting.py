@@ -6,7 +6,8 @@ from torch import Tensor
 from pyroqmri.estimators.box import Point, UnitBox
 from pyroqmri.voxels import Voxels
 
-_POINTS = 1024
+_POINTS = 384
+_POOL = 4096
 _POINTS_ALONG_AXES = 64  # each costs a whole simulation where every voxel has an axis of its own
 _FAR = 0.3  # of the box's width in some parameter: another valley, if there is one
 _CHUNK = 1024
@@ -18,7 +19,7 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
     Nearest by least squares: the noise model matters once the region is found. A free S0 is solved for.
     """
     own = box.signal.direction is not None or bool(voxels.inputs)
-    points = box.candidates(_POINTS_ALONG_AXES if own else _POINTS, voxels.y.device)
+    points = box.candidates(_POINTS_ALONG_AXES, voxels.y.device) if own else spread(box, _POINTS, voxels.y.device)
     far = (points.unsqueeze(1) - points).abs().amax(-1) > _FAR
     starts: list[list[Point]] = [[] for _ in range(n_starts)]
     for i in range(0, len(voxels), _CHUNK):
@@ -35,6 +36,22 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
             if found is not starts[-1]:
                 score = torch.where(far[best], score, -torch.inf)
     return [_joined(found) for found in starts]
+
+
+def spread(box: UnitBox, n: int, device: torch.device) -> Tensor:
+    """Up to ``n`` points ``(C, P)`` spread over the signals rather than over the box, by Jeffreys' density.
+
+    Where signals change fast, as with the pseudo-diffusivity at the low end of its bounds, points are many.
+    """
+    pool = box.candidates(_POOL, device)
+    slope = box.slopes(lambda theta: box.signal(theta), Point(pool.mT.contiguous(), None))[1]
+    if box.s0 is not None:
+        slope = torch.cat([slope[: box.s0[0]], slope[box.s0[0] + 1 :]])
+    information = torch.einsum("inm,jnm->nij", slope, slope)
+    density = torch.linalg.det(information).clamp_min(1e-30).sqrt()
+    share = density.cumsum(0) / density.sum()
+    middle = (torch.arange(n, dtype=share.dtype, device=device) + 0.5) / n
+    return pool[torch.searchsorted(share, middle).clamp_max(_POOL - 1).unique()]
 
 
 def _point(box: UnitBox, points: Tensor, best: Tensor, scale: Tensor, axis: Tensor | None) -> Point:
