@@ -69,9 +69,8 @@ class Posterior(Estimates):
 
     def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, GaussianMixture | Reweighted]]:
         """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
-        if self.reweighting is not None:
-            n_per_voxel = max(n_per_voxel, self.reweighting.draws * self.batch.voxels.y.shape[1])
-        n = max(1, CHUNK_VALUES // n_per_voxel)
+        pool = 0 if self.reweighting is None else 8 * self.reweighting.draws
+        n = max(1, CHUNK_VALUES // max(n_per_voxel, pool))
         device = self.model.sigma.device
         for i in range(0, len(self.batch.voxels), CHUNK):
             voxels = self.guide.prepare(self.batch.voxels[i : i + CHUNK].to(device))
@@ -91,7 +90,9 @@ class Posterior(Estimates):
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
         prior = GaussianMixture(*self.model.prior.classes())
-        return self.model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z) - q.log_prob(z)
+        parts = z.split(max(1, CHUNK_VALUES // max(1, voxels.y.numel())))
+        joint = torch.cat([self.model.y_dist(part, voxels).log_prob(voxels.y) for part in parts])
+        return joint + prior.log_prob(z) - q.log_prob(z)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
@@ -271,7 +272,7 @@ class Posterior(Estimates):
         parts = [torch.empty(0)]
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            for voxels, q in self._chunks(MIN_DRAWS * self.batch.voxels.y.shape[1]):
+            for voxels, q in self._chunks(8 * MIN_DRAWS):
                 assert isinstance(q, GaussianMixture)
                 parts.append(pareto_khat(self._log_ratio(q.sample(torch.Size([MIN_DRAWS])), voxels, q).T).cpu())
         return self.scatter(torch.cat(parts))
