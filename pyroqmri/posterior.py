@@ -24,6 +24,7 @@ from pyroqmri.voxels import Voxels
 CHUNK_VALUES = 4_000_000  # numbers that a chunk's largest array may hold
 LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
+Latents = GaussianMixture | Reweighted
 
 
 class Posterior(Estimates):
@@ -67,7 +68,7 @@ class Posterior(Estimates):
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
 
-    def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, GaussianMixture | Reweighted]]:
+    def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, Latents]]:
         """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
         pool = 0 if self.reweighting is None else 8 * self.reweighting.draws
         n = max(1, CHUNK_VALUES // max(n_per_voxel, pool))
@@ -78,11 +79,11 @@ class Posterior(Estimates):
             for j in range(0, len(voxels), n):
                 yield voxels[j : j + n], self._corrected(q[j : j + n], voxels[j : j + n])
 
-    def z_dist(self, voxels: Voxels) -> GaussianMixture | Reweighted:
+    def z_dist(self, voxels: Voxels) -> Latents:
         """Posterior of the latents of prepared voxels, corrected where the posterior is."""
         return self._corrected(self.guide.z_dist(voxels), voxels)
 
-    def _corrected(self, q: GaussianMixture, voxels: Voxels) -> GaussianMixture | Reweighted:
+    def _corrected(self, q: GaussianMixture, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
         return Reweighted(q, lambda z, proposal: self._log_ratio(z, voxels, proposal), self.reweighting)
@@ -114,7 +115,7 @@ class Posterior(Estimates):
                 found[p.name] = found[p.name] - 2 * torch.pi * turns
         return theta | found
 
-    def _draws(self, z: Tensor, voxels: Voxels, q: GaussianMixture | Reweighted) -> dict[str, Tensor]:
+    def _draws(self, z: Tensor, voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""
         theta = self._theta(z, voxels)
         if self.recalibration is None:
@@ -140,7 +141,7 @@ class Posterior(Estimates):
             return nothing | {"ppc": torch.empty(0), "axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
-    def _summarise(self, voxels: Voxels, q: GaussianMixture | Reweighted, points: Tensor) -> dict[str, Tensor]:
+    def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
         out = {"ppc": self._ppc(z[:: max(1, self.n_draws // 16)], voxels)}
@@ -166,9 +167,7 @@ class Posterior(Estimates):
             out |= {f"{level} {name}": value for name, value in self._quantile(level, theta, voxels, q).items()}
         return {k: v.cpu() for k, v in out.items()}
 
-    def _quantile(
-        self, level: float, theta: dict[str, Tensor], voxels: Voxels, q: GaussianMixture | Reweighted
-    ) -> dict[str, Tensor]:
+    def _quantile(self, level: float, theta: dict[str, Tensor], voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantile of each quantity ``(n,)``: of its draws, and exact where a latent of its own stands behind it."""
         found = {name: torch.quantile(theta[name], level, dim=0) for name in self.names}
         if isinstance(q, Reweighted) or self.recalibration is not None or not self.model.is_identity:
