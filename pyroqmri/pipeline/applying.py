@@ -35,6 +35,7 @@ def apply_image(
     offset: PathLike | None = None,
     inputs: Mapping[str, PathLike] | None = None,
     sigma: PathLike | float | None = None,
+    drop: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = False,
@@ -50,7 +51,7 @@ def apply_image(
     sigma
         Noise level: a number, a NIfTI map or ``estimate``. None does as the training
         did: the same number where it was given one, else an estimate on this image.
-    image, bval, bvec, te, ti, tr, flip, offset, json, mask, inputs, out, device, overwrite, progress
+    image, bval, bvec, te, ti, tr, flip, offset, json, mask, inputs, drop, out, device, overwrite, progress
         As in :func:`fit_image`.
 
     Raises
@@ -59,7 +60,7 @@ def apply_image(
         When the input is wrong, or its protocol is not the one of the fit.
     """
     maps = {} if inputs is None else dict(inputs)
-    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps)
+    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps, drop)
     if sigma == "learn":
         raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
     where = pick_device(device)

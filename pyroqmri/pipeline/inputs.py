@@ -13,6 +13,7 @@ from pyroqmri.data import complete_inputs, settled_s0
 from pyroqmri.errors import InputError
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.noise import estimate_sigma
+from pyroqmri.pipeline.volumes import drop_volumes
 from pyroqmri.sigma import NoiseLevel, noise_level
 from pyroqmri.signals import SIGNALS, SignalModel
 from pyroqmri.trained import Fit, as_tensor
@@ -27,7 +28,8 @@ PathLike = str | Path
 class ScanFiles:
     """An image and the files of its settings; those that are None are looked for beside it.
 
-    ``inputs`` are maps of the signal's per-voxel inputs, by name.
+    ``inputs`` are maps of the signal's per-voxel inputs, by name; ``drop`` are volumes to leave out, as in
+    :func:`pyroqmri.pipeline.volumes.drop_volumes`.
     """
 
     image: PathLike
@@ -41,6 +43,7 @@ class ScanFiles:
     mask: PathLike | None = None
     offset: PathLike | None = None
     inputs: Mapping[str, PathLike] = field(default_factory=dict)
+    drop: str | None = None
 
     def read(self, signal: str, s0: str | float) -> Scan:
         """Read what a signal needs.
@@ -68,12 +71,12 @@ class ScanFiles:
         scan.notes.extend(
             f"no map of {name} was given: it is {model.default_input(name):g} everywhere" for name in missing
         )
-        return scan
+        return scan if self.drop is None else drop_volumes(scan, signal, self.drop)
 
     @property
     def given(self) -> list[PathLike]:
         """Every file that was named."""
-        files = {k: v for k, v in vars(self).items() if k != "inputs"}
+        files = {k: v for k, v in vars(self).items() if k not in ("inputs", "drop")}
         return [path for path in (*files.values(), *self.inputs.values()) if path is not None]
 
 

@@ -12,6 +12,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.pipeline.inputs import PathLike, ScanFiles, digest, given_noise, training_voxels
 from pyroqmri.pipeline.output import CHECKPOINT, output_folder, remember_call
 from pyroqmri.pipeline.results import write_results
+from pyroqmri.pipeline.volumes import outlier_note
 from pyroqmri.recipe import Recipe, load_recipe, refuse_denoiser
 from pyroqmri.signals import SIGNALS
 from pyroqmri.trained import fit, pick_device
@@ -41,6 +42,7 @@ def fit_image(
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
+    drop: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -59,6 +61,8 @@ def fit_image(
         Folder to write; it has its name only once everything is in it.
     sigma
         Noise level: a number, a NIfTI map, ``estimate`` or ``learn``.
+    drop
+        Volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``.
     resume
         Go on from the checkpoint that the same call left when it was interrupted.
     overwrite
@@ -79,7 +83,7 @@ def fit_image(
         When training diverges.
     """
     maps = {} if inputs is None else dict(inputs)
-    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps)
+    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps, drop)
     plan = plan_of(signal, recipe, likelihood, sigma, settings)
     pick_device(device)
     held = dict({} if fixed is None else fixed), dict({} if tied is None else tied)
@@ -108,6 +112,7 @@ class TrainingJob:
         scan = files.read(self.signal, self.s0)
         level = given_noise(scan, self.sigma)
         index, said = training_voxels(scan.y, self.seed)
+        said += [] if files.drop is not None else outlier_note(scan, self.signal)
         y = scan.y if index is None else scan.y[index]
         inputs = {k: v if index is None else v[index] for k, v in scan.inputs.items()}
         prints = {"data": digest(y), "inputs": {k: digest(v) for k, v in inputs.items()}}
