@@ -12,7 +12,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
-WIDER = 1.15  # a proposal with heavier tails than the posterior leaves no weight without a bound
+WIDER = 1.25  # a proposal with heavier tails than the posterior leaves no weight without a bound
 
 
 Ratio = Callable[[Tensor, GaussianMixture], Tensor]
