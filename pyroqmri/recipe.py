@@ -154,6 +154,8 @@ class Recipe:
             entries["draws"] = max(entries.get("draws", 0), 1024)
         if reweight is None and draws is not None and draws < MIN_DRAWS:
             entries["reweight"] = False
+        if entries.get("reweight") and "prior" in self.tables and self.kind("prior") == "relaxed_mixture":
+            raise InputError("posterior.reweight needs a latent's density, which a relaxed component leaves unknown")
         return Reweighting(**entries)
 
     @property

@@ -9,7 +9,7 @@ from scipy.stats import kstest
 import pyroqmri as pq
 from benchmarks.protocols import EPSTEIN, protocol
 from pyroqmri.diagnostics.calibration import randomised_ranks
-from pyroqmri.grounds import own_ground
+from pyroqmri.grounds import Ground, own_ground
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate, tissue_classes, uniform
 from tests.helpers import shells
@@ -20,7 +20,6 @@ N = 2500
 SIGMA = 0.07
 # what is learned again from voxels of its own population, before it is asked about others of it
 AGAIN = ("hierarchical", "hierarchical_mixture")
-NETWORKS = ("vae_unig", "vae_gmm", "vae_gmm_relaxed")
 
 
 def first_fit(recipe: str) -> pq.Fit:
@@ -37,30 +36,45 @@ def first_fit(recipe: str) -> pq.Fit:
 
 
 @functools.cache
-def ranks(recipe: str) -> dict[str, np.ndarray]:
-    """Rank of the truth among 999 draws, of every parameter, in voxels of the model's own population.
+def posterior_of_own_voxels(recipe: str) -> tuple[pq.Fit, Ground]:
+    """A fit, and voxels of the population that it was made for.
 
     A population over the physical parameters is learned anew from as many voxels of it. A network's latents are its
     own, and so is the population that they make: there the trained pair itself is asked.
     """
     fit = first_fit(recipe)
-    if recipe in AGAIN:
-        ground = own_ground(fit, 5000, seed=3)
-        again = pq.fit(ground.y, fit.acquisition, signal=fit.signal_name, recipe=recipe, sigma=ground.sigma, s0=1.0)
     ground = own_ground(fit, N, seed=4)
-    posterior = (again if recipe in AGAIN else fit).posterior(ground.y, sigma=ground.sigma)
-    draws, rng = posterior.draws(999, seed=5), np.random.default_rng(6)
-    return {p.name: randomised_ranks(draws[p.name].numpy(), ground.truth[p.name].numpy(), rng)
-            for p in fit.signal.tissue}  # fmt: skip
+    if recipe in AGAIN:
+        more = own_ground(fit, 5000, seed=3)
+        fit = pq.fit(more.y, fit.acquisition, signal=fit.signal_name, recipe=recipe, sigma=more.sigma, s0=1.0)
+    return fit, ground
 
 
-@pytest.mark.parametrize("recipe", ["uniform", *AGAIN, *NETWORKS])
-def test_ranks_are_uniform_and_intervals_cover_what_they_say(recipe):
-    for name, rank in ranks(recipe).items():
-        cover = {p: float((np.abs(rank - 0.5) < p / 2).mean()) for p in (0.5, 0.9)}
-        found = f"{recipe} {name}: {cover}, KS {kstest(rank, 'uniform').statistic:.3f}"
-        print(found)
-        # 2,500 voxels: standard errors .006 and .01, and ranks of an exact posterior reach .033 once in 100
-        assert abs(cover[0.9] - 0.9) < 0.02, found
-        assert abs(cover[0.5] - 0.5) < 0.035, found
-        assert kstest(rank, "uniform").statistic < 0.04, found
+def check(recipe: str, reweight: bool, off: float, distance: float) -> None:
+    """Coverage of 90 % within ``off`` of it, of 50 % within twice that, and ranks within ``distance`` of uniform."""
+    fit, ground = posterior_of_own_voxels(recipe)
+    draws = fit.posterior(ground.y, sigma=ground.sigma, reweight=reweight).draws(999, seed=5)
+    rng = np.random.default_rng(6)
+    faults = []
+    for p in fit.signal.tissue:
+        rank = randomised_ranks(draws[p.name].numpy(), ground.truth[p.name].numpy(), rng)
+        cover = {q: float((np.abs(rank - 0.5) < q / 2).mean()) for q in (0.5, 0.9)}
+        ks = float(kstest(rank, "uniform").statistic)
+        said = f"{recipe}{' reweighted' if reweight else ''} {p.name}: {cover}, KS {ks:.3f}"
+        print(said)
+        if abs(cover[0.9] - 0.9) > off or abs(cover[0.5] - 0.5) > 2 * off or ks > distance:
+            faults.append(said)
+    assert not faults
+
+
+# 2,500 voxels: standard errors .006 and .01, and ranks of an exact posterior reach .033 once in 100
+
+
+@pytest.mark.parametrize("recipe", ["uniform", *AGAIN, "vae_unig", "vae_gmm"])
+def test_reweighted_ranks_are_uniform_and_intervals_cover_what_they_say(recipe):
+    check(recipe, True, 0.02, 0.04)
+
+
+@pytest.mark.parametrize("recipe", [*AGAIN, "vae_unig", "vae_gmm", "vae_gmm_relaxed"])
+def test_what_the_guide_says_by_itself_is_near(recipe):
+    check(recipe, False, 0.04, 0.06)

@@ -68,6 +68,11 @@ def test_any_voxel_model_can_be_reweighted(tmp_path):
     torch.testing.assert_close(again.mean["D_slow"], posterior.mean["D_slow"], rtol=1e-3, atol=1e-3)
 
 
+def test_a_relaxed_component_has_no_weights():
+    with pytest.raises(InputError, match="a relaxed component leaves unknown"):
+        pq.recipe.load_recipe("vae_gmm_relaxed").reweighting(reweight=True)
+
+
 def test_ranges_and_weights_come_back_from_disk(tmp_path):
     fitted().save(tmp_path)
     again, y = pq.load_fit(tmp_path), data(20, seed=9)[0]
