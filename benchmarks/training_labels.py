@@ -112,6 +112,25 @@ def keep(row: dict[str, Any]) -> None:
     os.replace(partial, RESULTS)
 
 
+def table(snr: float) -> str:
+    """The kept rows of one SNR as Markdown: middle of the seeds, and their range where there are several."""
+    rows = [r for r in json.loads(RESULTS.read_text())["rows"] if r["snr"] == snr]
+    names = [n for n in (*OTHERS[:2], *NETWORKS, *VARIANTS, *OTHERS[2:]) if any(r["estimator"] == n for r in rows)]
+    columns = [(k, s) for k in ("f", "D_fast", "D_slow") for s in ("size_of_bias", "slope", "sd", "rmse")]
+    head = ["estimator", "seeds", *(f"{k} {s}".replace("size_of_bias", "bias") for k, s in columns)]
+    lines = [head, ["---"] * len(head)]
+    for name in names:
+        mine = [r for r in rows if r["estimator"] == name]
+        lines.append([f"`{name}`", str(len(mine)), *(_span([r[k][s] for r in mine]) for k, s in columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _span(values: list[float]) -> str:
+    ordered = sorted(values)
+    middle, low, high = (f"{v:.3g}" for v in (ordered[len(ordered) // 2], ordered[0], ordered[-1]))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,7 +144,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--start-epochs", type=int, default=60)
     parser.add_argument("--fits", type=Path, default=Path("out/training_labels"))
+    parser.add_argument("--table", action="store_true", help="only print the kept results")
     args = parser.parse_args()
+    if args.table:
+        print("\n\n".join(f"SNR {snr:g}\n\n{table(snr)}" for snr in args.snr))
+        return
     torch.set_num_threads(1)
     for seed in args.seeds:
         for snr in args.snr:
