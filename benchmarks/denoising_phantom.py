@@ -37,7 +37,7 @@ def spatial(volume: np.ndarray, acq: pq.Acquisition, mask: np.ndarray, method: s
     if method == "MP-PCA":
         return np.asarray(mppca(volume, mask=mask, patch_radius=2))
     b = 1000 * acq.bval.numpy()
-    return np.asarray(patch2self(volume, b, model="ols", shift_intensity=False, b0_threshold=50, version=1))
+    return np.asarray(patch2self(volume, b, model="ols", shift_intensity=False, b0_threshold=50, verbose=False))
 
 
 def generative(y: Tensor, acq: pq.Acquisition, sigma: float, seed: int) -> Tensor:
@@ -58,7 +58,8 @@ def run(snr: float, seed: int, shape: tuple[int, int, int], methods: list[str]) 
     theta, mask = phantom.voxels(), phantom.mask.numpy()
     clean = simulate(BallStick, acq, theta, noise="none").float()
     y = simulate(BallStick, acq, theta, snr=snr, seed=seed).float()
-    volume = np.abs(np.random.default_rng(seed).normal(0, 1 / snr, (*mask.shape, len(acq)))).astype(np.float32)
+    air = np.random.default_rng(seed).normal(0, 1 / snr, (2, *mask.shape, len(acq)))
+    volume = np.hypot(*air).astype(np.float32)
     volume[mask] = y.numpy()
     exact = tensor_quantities(acq, clean)
     answers: dict[str, Any] = {
