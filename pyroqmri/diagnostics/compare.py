@@ -15,7 +15,7 @@ from pyroqmri.voxels import Voxels
 
 N_DRAWS = 500
 KHAT_BAD = 0.7
-WIDE_SHARE, WIDTH = 0.25, 2.0
+WIDE_SHARE, WIDTH, PRIOR_SHARE = 0.2, 2.0, 0.2
 _CHUNK_VALUES = 2_000_000
 
 
@@ -61,8 +61,8 @@ def voxel_scores(
     """Scores of fitted voxels; memory does not grow with their number.
 
     Densities are those of the measurements in the scan's own units, so that recipes
-    may scale them differently. Draws come from the guide, a quarter of them from one twice as wide, and are
-    weighted to the posterior.
+    may scale them differently. Draws come from the guide, some from one twice as wide and some from the prior,
+    and are weighted to the posterior.
 
     Parameters
     ----------
@@ -106,22 +106,30 @@ def _chunks(index: Tensor, per_voxel: int) -> Iterator[Tensor]:
 
 def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draws ``(S, n, L)``, log-likelihoods of each measurement ``(S, n, M)`` and log importance ratios ``(S, n)``."""
-    model, q = posterior.model, wider(posterior.guide.z_dist(voxels))
+    model, prior = posterior.model, GaussianMixture(*posterior.model.prior.classes())
+    q = proposal(posterior.guide.z_dist(voxels), prior)
     z = q.sample(torch.Size([n_draws]))
     signal = model.simulate(z, voxels)
     pointwise = model.likelihood.information(signal, voxels.y, voxels.noise).log_prob.double()
-    prior = GaussianMixture(*model.prior.classes()).log_prob(z)
-    return z, pointwise, pointwise.sum(-1) + prior - q.log_prob(z)
+    return z, pointwise, pointwise.sum(-1) + prior.log_prob(z) - q.log_prob(z)
 
 
-def wider(q: GaussianMixture) -> GaussianMixture:
-    """The mixture with a quarter of its draws from twice its width.
+def proposal(q: GaussianMixture, prior: GaussianMixture) -> GaussianMixture:
+    """The guide's posterior with a share of its draws from twice its width, and a share from the prior.
 
-    Variational posteriors are light in the tails, where importance weights then explode; what is
-    compared are models, not how well each was approximated.
+    Variational posteriors are light in the tails, where importance weights then explode, and one without a
+    measurement that told much is as wide as the prior. What is compared are models, not how
+    well each was approximated.
     """
-    logits = torch.cat([q.logits + math.log(1 - WIDE_SHARE), q.logits + math.log(WIDE_SHARE)], -1)
-    return GaussianMixture(logits, torch.cat([q.loc, q.loc], -2), torch.cat([q.scale_tril, WIDTH * q.scale_tril], -3))
+    n = len(q.loc)
+    parts = (
+        (q, 1 - WIDE_SHARE - PRIOR_SHARE, 1.0),
+        (q, WIDE_SHARE, WIDTH),
+        (prior.expand(torch.Size([n])), PRIOR_SHARE, 1.0),
+    )
+    logits = torch.cat([part.logits + math.log(share) for part, share, _ in parts], -1)
+    tril = torch.cat([width * part.scale_tril for part, _, width in parts], -3)
+    return GaussianMixture(logits, torch.cat([part.loc for part, _, _ in parts], -2), tril)
 
 
 def _score(pointwise: Tensor, ratio: Tensor, unit: Tensor, with_loo: bool) -> list[Tensor]:

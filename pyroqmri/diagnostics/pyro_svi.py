@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyroqmri.diagnostics.arviz_adapter import from_groups
@@ -103,6 +104,14 @@ def _observed(model: Callable[..., Any], guide: Callable[..., Any], args: tuple[
     return observed
 
 
+class _Unobserved(Messenger):
+    """Draw what is observed; Pyro's ``uncondition`` draws deterministic values too, and in a plate reshapes them."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] and _is_random(msg):
+            msg["is_observed"], msg["value"], msg["done"] = False, None, False
+
+
 def _is_random(site: Any) -> bool:
     """Whether a site is sampled, and no plate, factor or deterministic value."""
     if site["type"] != "sample" or site["infer"].get("_deterministic"):
@@ -126,7 +135,7 @@ def _one_draw(groups: Groups, model: Callable[..., Any], guide: Callable[..., An
     stats.setdefault("log_p", []).append(torch.as_tensor(trace.log_prob_sum()))
     stats.setdefault("log_q", []).append(torch.as_tensor(inner.log_prob_sum()))
     data = [k for k, site in trace.nodes.items() if _is_random(site) and site["is_observed"]]
-    free = poutine.uncondition(model)
+    free = _Unobserved()(model)
     for kind, program in (("posterior", poutine.condition(free, _latents(trace))), ("prior", free)):
         again = poutine.trace(program).get_trace(*args)
         if kind == "prior":

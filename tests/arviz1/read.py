@@ -1,8 +1,9 @@
-"""What ArviZ 1.x makes of netCDF files that this package wrote; needs arviz 1.x, h5netcdf, h5py and matplotlib, and no torch.
+"""What ArviZ 1.x makes of netCDF files that this package wrote.
 
-    python tests/arviz1/read.py posterior.nc pyro.nc [--out roundtrip.nc]
+    python tests/arviz1/read.py posterior.nc pyro.nc
 
-Prints a line for each thing that works, and fails at the first that does not.
+Needs arviz 1.x, h5netcdf, h5py and matplotlib, and no torch. Prints a line for each
+thing that works, and fails at the first that does not.
 """
 
 import importlib.util

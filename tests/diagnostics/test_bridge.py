@@ -147,8 +147,8 @@ Y = 1.0 + 2.0 * X + 0.3 * torch.randn(40, generator=torch.Generator().manual_see
 def line(x, y=None):
     a = pyro.sample("a", dist.Normal(0.0, 3.0))
     b = pyro.sample("b", dist.Normal(0.0, 3.0))
-    mean = pyro.deterministic("mean", a + b * x)
     with pyro.plate("points", len(x)):
+        mean = pyro.deterministic("mean", a + b * x)
         pyro.sample("y", dist.Normal(mean, 0.3), obs=y)
 
 
@@ -177,6 +177,7 @@ def test_any_pyro_pair_has_a_road_to_arviz():
         # 300 draws: the error of a mean is sd / 17, five of those fail once in two million
         assert abs(draws.mean() - float(loc[i])) < 5 * sd / math.sqrt(300)
     assert data["posterior"]["mean"].dims == ("chain", "draw", "point")
+    assert data["prior"]["mean"].sizes == {"chain": 1, "draw": 300, "point": 40}
     assert data["log_likelihood"]["y"].sizes["point"] == 40
     # log p - log q of the exact posterior is the evidence, the same for every draw
     ratio = (data["sample_stats"]["log_p"] - data["sample_stats"]["log_q"]).to_numpy()
