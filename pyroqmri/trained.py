@@ -11,6 +11,7 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
 from pyroqmri.data import Batch, Preparation, complete_inputs, prepare_for
+from pyroqmri.doubts import doubts_about_given
 from pyroqmri.errors import InputError
 from pyroqmri.estimators import NetworkEstimates, ParameterNetwork, PointEstimates, Search, search, teach
 from pyroqmri.given import as_dict, as_inputs, as_tensor, pick_device
@@ -247,26 +248,25 @@ def fit(
 
 
 def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:
-    begin = time.monotonic()
-    voxels = batch.voxels
-    if len(voxels) < MIN_VOXELS:
-        raise InputError(f"only {len(voxels)} voxels can be fitted, and a population needs at least {MIN_VOXELS}")
+    begin, n = time.monotonic(), len(batch.voxels)
+    if n < MIN_VOXELS:
+        raise InputError(f"only {n} voxels can be fitted, and a population needs at least {MIN_VOXELS}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.seed)
-        sigma = float(voxels.sigma.median())  # type: ignore[union-attr]
-        model, guide = build_pair(fit.recipe, fit.signal, fit.likelihood, sigma)
+        model, guide = build_pair(fit.recipe, fit.signal, fit.likelihood, float(batch.voxels.noise.median()))
     fit.model, fit.guide = model.to(device), guide.to(device)
-    voxels = guide.prepare(voxels.to(device))
+    voxels = guide.prepare(batch.voxels.to(device))
     model.start(voxels)
     guide.start(voxels)
     with seeded(fit.seed, voxels.y):
         voxels = guide.training_set(voxels)
     fit.seconds["start"] = time.monotonic() - begin
-    training = Training(**fit.recipe.table("training"))
+    plan = Training(**fit.recipe.table("training"))
     fit.trace = fit_svi(
-        model, guide, voxels, training, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
+        model, guide, voxels, plan, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     fit.seconds["train"] = fit.trace.seconds
+    fit.warnings += doubts_about_given(fit.recipe, fit.signal, guide, voxels)
 
 
 def _teach(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:

@@ -31,7 +31,7 @@ LAYERS = (
     ("svi", "checkpoint"),
     ("diagnostics", "maps", "io", "noise", "estimators", "simulate", "datasets"),
     ("recipe", "sigma"),
-    ("build", "lessons"),
+    ("build", "lessons", "doubts"),
     ("trained",),
     ("saved", "grounds"),
     ("checking",),
