@@ -75,3 +75,12 @@ def test_fit_and_apply_leave_volumes_out(tmp_path):
     apply_image(folder, scan.image, out=tmp_path / "b", drop="4,9")
     with pytest.raises(InputError, match="25"):
         apply_image(folder, scan.image, out=tmp_path / "c")
+
+
+def test_khat_is_mapped_where_it_is_asked_for(tmp_path):
+    from tests.small_scan import write_scan
+
+    scan = write_scan(tmp_path / "in")
+    folder = fit_image(scan.image, out=tmp_path / "a", signal="msdki", recipe="hierarchical", khat=True,
+                       settings={"training.steps": 5})  # fmt: skip
+    assert list(folder.glob("*desc-khat_dwimap.nii.gz"))

@@ -44,6 +44,7 @@ def _dropped(volumes: str | None, outliers: bool) -> str | None:
 @click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
 @click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Make a parameter equal another.")
 @drop_options
+@click.option("--khat", is_flag=True, help="Map the PSIS diagnostic of every voxel; doubles the time of the maps.")
 @click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
 @run_options
 @debug_option
@@ -51,7 +52,8 @@ def fit(
     image: str, signal: str, recipe: str, out: str, sigma: str, s0: str, settings: Any, fix: Any, tie: Any,
     quiet: bool, bval: str | None, bvec: str | None, te: str | None, ti: str | None, tr: str | None,
     flip: str | None, offset: str | None, inputs: Any, json: str | None, mask: str | None, likelihood: str | None,
-    seed: int, device: str, drop_volumes: str | None, drop_outliers: bool, resume: bool, overwrite: bool,
+    seed: int, device: str, drop_volumes: str | None, drop_outliers: bool, khat: bool,
+    resume: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Train RECIPE on IMAGE; write posterior maps, the fit and a report."""
     say_loading(quiet)
@@ -62,7 +64,7 @@ def fit(
     folder = fit_image(
         image, signal=signal, recipe=recipe, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json,
         offset=offset, inputs=dict(inputs), mask=mask, likelihood=likelihood, sigma=level, s0=reference, seed=seed,
-        device=device, settings=dict(settings), drop=_dropped(drop_volumes, drop_outliers),
+        device=device, settings=dict(settings), drop=_dropped(drop_volumes, drop_outliers), khat=khat,
         fixed=dict(fix), tied=dict(tie), resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

@@ -25,7 +25,14 @@ NETCDF_VOXELS = 100
 
 
 def write_results(
-    fit: Fit, scan: Scan, folder: Path, *, level: Any = None, notes: Sequence[str] = (), progress: bool = False
+    fit: Fit,
+    scan: Scan,
+    folder: Path,
+    *,
+    level: Any = None,
+    notes: Sequence[str] = (),
+    khat: bool = False,
+    progress: bool = False,
 ) -> Summary:
     """Write maps, the fit with its record, a sample of the posterior and the report.
 
@@ -35,10 +42,12 @@ def write_results(
         Noise level of the scan's voxels where it is a map ``(N,)``; anything else is the fit's own.
     notes
         Sentences to stand beside the scan's own.
+    khat
+        Map the PSIS diagnostic also where nothing is reweighted.
     """
     begin = time.monotonic()
     per_voxel = level if isinstance(level, np.ndarray) else None
-    summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs)
+    summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs, khat)
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}

@@ -29,8 +29,8 @@ class Summary(Estimates):
         Voxels with numbers, and how many of them have each parameter at a bound.
     """
 
-    def __init__(self, fit: Fit, n: int, has_sd: bool = True) -> None:
-        self.signal, self.has_sd = fit.signal, has_sd
+    def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
+        self.signal, self.has_sd, self._wants_khat = fit.signal, has_sd, khat
         self.parameters = {p.name: p for p in fit.signal.scalars}
         if "S0" in self.parameters:  # maps have it in the scan's units
             scale = fit.preparation.scale
@@ -55,7 +55,8 @@ class Summary(Estimates):
         arrays |= {"ppc": part.ppc, "direction": part.direction, "responsibilities": part.responsibilities}
         if part.direction is not None and hasattr(part, "cone"):
             arrays["cone"] = part.cone(_CONE)
-        if getattr(part, "reweighting", None) is not None:  # the weights are there, and so is their shape
+        # where voxels are reweighted the weights are there, and so is their shape
+        if getattr(part, "reweighting", None) is not None or (self._wants_khat and hasattr(part, "khat")):
             arrays["khat"] = part.khat
         for key, values in arrays.items():
             if values is None:
@@ -92,7 +93,7 @@ class Summary(Estimates):
 
     @property
     def khat(self) -> Tensor | None:
-        """Pareto shape of each voxel's importance weights ``(N,)``, or None where nothing is reweighted."""
+        """Pareto shape of each voxel's importance weights ``(N,)``, or None where it was not asked for."""
         return self._kept.get("khat")
 
     @property
@@ -133,7 +134,12 @@ _SUMMARIES = {PointEstimates: PointSummary, NetworkEstimates: NetworkSummary}
 
 
 def summarise(
-    fit: Fit, y: Any, sigma: Any = None, progress: bool = False, inputs: Mapping[str, Any] | None = None
+    fit: Fit,
+    y: Any,
+    sigma: Any = None,
+    progress: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+    khat: bool = False,
 ) -> Summary:
     """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
 
@@ -143,6 +149,8 @@ def summarise(
         Noise level, one number or ``(N,)``; the fit's when None.
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
+    khat
+        Find the Pareto shape of every voxel's importance weights, which costs as much as all else or more.
     """
     y, known = as_tensor(y), as_inputs(inputs)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
@@ -160,7 +168,7 @@ def summarise(
             part = fit.posterior(y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()})
             if summary is None:
                 kind = next((kind for answer, kind in _SUMMARIES.items() if isinstance(part, answer)), PosteriorSummary)
-                summary = kind(fit, len(y), part.has_sd)
+                summary = kind(fit, len(y), part.has_sd, khat)
             summary.put(where, part)
             report(where.stop)
     if summary is None:

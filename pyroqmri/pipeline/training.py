@@ -43,6 +43,7 @@ def fit_image(
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     drop: str | None = None,
+    khat: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -63,6 +64,8 @@ def fit_image(
         Noise level: a number, a NIfTI map, ``estimate`` or ``learn``.
     drop
         Volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``.
+    khat
+        Map the PSIS diagnostic; takes as long as all other maps or longer.
     resume
         Go on from the checkpoint that the same call left when it was interrupted.
     overwrite
@@ -87,7 +90,7 @@ def fit_image(
     plan = plan_of(signal, recipe, likelihood, sigma, settings)
     pick_device(device)
     held = dict({} if fixed is None else fixed), dict({} if tied is None else tied)
-    training = TrainingJob(signal, plan, sigma, s0, seed, device, *held)
+    training = TrainingJob(signal, plan, sigma, s0, seed, device, *held, khat)
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
         training.run(files, folder, resume, progress)
     return Path(out)
@@ -105,6 +108,7 @@ class TrainingJob:
     device: str
     fixed: dict[str, float]
     tied: dict[str, str]
+    khat: bool = False
 
     def run(self, files: ScanFiles, folder: Path, resume: bool, progress: bool) -> None:
         """Read, train and write everything into ``folder``."""
@@ -127,7 +131,7 @@ class TrainingJob:
             inputs=inputs, checkpoint=folder / CHECKPOINT, resume=resume,
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
-        write_results(found, scan, folder, level=level, notes=said, progress=progress)
+        write_results(found, scan, folder, level=level, notes=said, khat=self.khat, progress=progress)
 
     def record(self) -> dict[str, Any]:
         """As plain values; the device is left out, for a training may move."""
