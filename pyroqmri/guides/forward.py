@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pyro
 import torch
@@ -152,7 +153,7 @@ class Context(nn.Module):
         return ((self.raw(voxels) - self.loc) / self.scale).clamp(-5, 5)
 
 
-def simulations(model: PairedModel, prepare: Callable[[Voxels], Voxels], like: Voxels, n: int) -> Voxels:
+def simulations(model: Any, prepare: Callable[[Voxels], Voxels], like: Voxels, n: int) -> Voxels:
     """``n`` prepared voxels drawn from the model itself, with the latents they were made from as ``truth``.
 
     Noise levels and inputs are those of voxels of ``like``, picked at random.

@@ -79,7 +79,8 @@ class Free(GaussianGuide):
             return self._placed(voxels, self.shift[voxels.index], self.raw[voxels.index])
         n = max(1, CHUNK_VALUES // (len(self.points) * voxels.y.shape[1]))
         parts = [self._optimised(voxels[i : i + n]) for i in range(0, max(len(voxels), 1), n)]
-        return GaussianMixture(*(torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril")))
+        logits, loc, tril = (torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril"))
+        return GaussianMixture(logits, loc, tril)
 
     def _placed(self, voxels: Voxels, shift: Tensor, raw: Tensor) -> GaussianMixture:
         assert voxels.mode is not None and voxels.scale_tril is not None
