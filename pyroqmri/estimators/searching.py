@@ -40,18 +40,20 @@ class Search:
     steps
         Of the search, at most.
     starts
-        Points that the search begins from.
+        Points that the search begins from; 0 is as many as surfaces of the kind need: one for a signal
+        with a direction, whose axis a tensor fit gives, else three.
     """
 
     method: str = "auto"
     engine: str = "torch"
     steps: int = 60
-    starts: int = 3
+    starts: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "starts"):
-            if getattr(self, name) < 1:
-                raise InputError(f"search.{name} must be above zero, got {getattr(self, name)}")
+        if self.steps < 1:
+            raise InputError(f"search.steps must be above zero, got {self.steps}")
+        if self.starts < 0:
+            raise InputError(f"search.starts must be a number of points, or 0 for the usual, got {self.starts}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"search.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -108,8 +110,11 @@ class _Block:
             theta = weighted_fit(self.signal, voxels, self.counts)
             starts.append(Point(self.box.point(theta).tissue.clamp(0.005, 0.995), None))
         voxels = self.short(voxels)
-        if len(starts) < self.settings.starts:
-            starts += nearest(self.box, voxels, self.settings.starts - len(starts))
+        wanted = self.settings.starts
+        if wanted == 0:
+            wanted = 3 if self.signal.direction is None else 1
+        if len(starts) < wanted:
+            starts += nearest(self.box, voxels, wanted - len(starts))
         point, done = best_of(self.box, self.likelihood, voxels, starts, self.settings.steps)
         return self.box.theta(point), done
 

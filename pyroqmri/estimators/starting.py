@@ -8,7 +8,7 @@ from pyroqmri.voxels import Voxels
 
 _POINTS = 384
 _POOL = 4096
-_POINTS_ALONG_AXES = 64  # each costs a whole simulation where every voxel has an axis of its own
+_POINTS_ALONG_AXES = 24  # each costs a whole simulation where every voxel has an axis of its own
 _FAR = 0.3  # of the box's width in some parameter: another valley, if there is one
 _CHUNK = 1024
 

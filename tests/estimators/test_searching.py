@@ -241,7 +241,7 @@ def test_no_block_holds_more_than_it_may():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"starts": 0}, r"search\.starts must be above zero, got 0"),
+        ({"starts": -1}, r"search\.starts must be a number of points, or 0 for the usual, got -1"),
         ({"method": "magic"}, r"search\.method must be one of auto, closed_form, levenberg_marquardt, got 'magic'"),
         ({"engine": "fsl"}, r"search\.engine must be one of torch, dipy, got 'fsl'"),
     ],
