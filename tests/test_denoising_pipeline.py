@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pyroqmri as pq
+from pyroqmri.cli import main
 from pyroqmri.data import NO_SIGNAL, NOT_FINITE
 from pyroqmri.denoising import Denoised, check_residual, is_denoiser, tensor_quantities
 from pyroqmri.denoising.sources import uniform_truth
@@ -249,3 +250,21 @@ def test_calls_that_mean_nothing_are_refused_in_a_sentence(tissue, written, tmp_
             call()
         assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_denoises_and_ends_as_it_should(tmp_path, capsys):
+    scan = write_scan(tmp_path / "in")
+    short = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
+    call = ["denoise", *scan.arguments, "--out", str(tmp_path / "out"), "--quiet", *short]
+    codes = []
+    for words in (call, call, [*call, "--recipe", "hierarchical", "--overwrite"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        codes.append(stopped.value.code)
+    assert codes == [0, 2, 2]
+    said = capsys.readouterr()
+    assert "report.html" in said.out
+    assert "is not empty" in said.err
+    assert "denoises nothing" in said.err
+    assert "Traceback" not in said.err
+    assert (tmp_path / "out" / "denoise.json").is_file()

@@ -251,9 +251,10 @@ def plan_denoiser(
     """
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
-    plan = load_recipe(recipe, as_dict(settings))
+    plan = load_recipe(recipe)
     if plan.estimator != "denoiser":
         raise InputError(f"recipe {plan.name} answers parameters and denoises nothing; use denoise_vae or denoise_dae")
+    plan = plan.with_settings(as_dict(settings))
     if s0 == "inferred":
         raise InputError("a denoiser has no S0 to infer; use s0 'measured' or give its value")
     for settings_class, table in ((Targets, "targets"), (NoiseRange, "added_noise"), (Schedule, "schedule")):
