@@ -10,9 +10,9 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.data import Preparation
 from pyroqmri.decoders import DECODERS
 from pyroqmri.errors import InputError
-from pyroqmri.guides import GUIDES, Guide
+from pyroqmri.guides import GUIDES, Guide, RelaxedDecoded, RelaxedEncoder
 from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
-from pyroqmri.priors import PRIORS, Mixture
+from pyroqmri.priors import PRIORS, Mixture, RelaxedMixture
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
@@ -51,6 +51,11 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
         raise InputError(
             f"guide {recipe.kind('guide')} does not draw the population of prior {recipe.kind('prior')}; "
             "use guide structured, or prior hierarchical, which estimates a point"
+        )
+    if isinstance(prior, RelaxedMixture) and not isinstance(guide, RelaxedEncoder | RelaxedDecoded):
+        raise InputError(
+            f"guide {recipe.kind('guide')} has no relaxed component, and prior relaxed_mixture needs one; "
+            "use guide relaxed_encoder or relaxed_decoded, or prior mixture"
         )
     return model, guide
 

@@ -1,0 +1,104 @@
+"""Everything goes with everything that makes sense, and what makes none says why."""
+
+import itertools
+import re
+
+import pytest
+import torch
+
+import pyroqmri as pq
+from pyroqmri.decoders import DECODERS
+from pyroqmri.errors import InputError
+from pyroqmri.guides import GUIDES
+from pyroqmri.likelihoods import LIKELIHOODS
+from pyroqmri.priors import PRIORS
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import MSDKI, SIGNALS, BoundSignal
+from tests.contracts.test_signals import CASES
+
+ACQ = pq.Acquisition(bval=[0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
+N, SIGMA = 60, 0.03
+# what trains, as decoder: prior: guides; the rest of the grid has to be refused
+MAKES_SENSE = {
+    "identity": {
+        "standard_normal": "encoder map_started structured forward_gaussian forward_mixture free",
+        "hierarchical": "encoder map_started structured free",
+        "full_hierarchical": "structured",
+        "mixture": "encoder map_started mixture_encoder structured free",
+        "relaxed_mixture": "relaxed_encoder",
+    },
+    "network": {
+        "standard_normal": "encoder structured structured_decoded",
+        "hierarchical": "encoder structured structured_decoded",
+        "full_hierarchical": "structured structured_decoded",
+        "mixture": "encoder mixture_encoder structured structured_decoded",
+        "relaxed_mixture": "relaxed_encoder relaxed_decoded",
+    },
+}
+
+
+def recipe(prior: str, decoder: str, guide: str, likelihood: str) -> Recipe:
+    few = {"simulations": 200} if guide.startswith("forward") else {}
+    tables = {
+        "prior": {"kind": prior},
+        "decoder": {"kind": decoder},
+        "guide": {"kind": guide, **few},
+        "likelihood": {"kind": likelihood},
+        "training": {"steps": 2, "batch_size": 32, "check_every": 1},
+    }
+    return Recipe("grid", "one cell of the grid", "voxel_model", tables)
+
+
+def measured() -> torch.Tensor:
+    torch.manual_seed(0)
+    theta = {"D": 1 + 0.2 * torch.randn(N, 1), "K": 1 + 0.1 * torch.randn(N, 1)}
+    return (MSDKI.signal(ACQ, **theta) + SIGMA * torch.randn(N, len(ACQ))).abs()
+
+
+def test_the_grid_names_everything_there_is():
+    assert set(MAKES_SENSE) == set(DECODERS)
+    for row in MAKES_SENSE.values():
+        assert set(row) == set(PRIORS)
+    assert {g for row in MAKES_SENSE.values() for guides in row.values() for g in guides.split()} == set(GUIDES)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("prior", "decoder", "guide"), [*itertools.product(PRIORS, DECODERS, GUIDES)])
+def test_every_prior_decoder_guide_and_likelihood_trains_or_says_why_not(prior, decoder, guide, likelihood):
+    if guide not in MAKES_SENSE[decoder][prior].split():
+        with pytest.raises(InputError) as said:
+            pq.fit(
+                measured(), ACQ, signal="msdki", recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA, s0=1.0
+            )
+        assert re.search(r"needs?|no relaxed component|does not draw|learns from simulations alone", str(said.value))
+        return
+    y = measured()
+    fit = pq.fit(y, ACQ, signal="msdki", recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA, s0=1.0)
+    assert len(fit.elbo) == 2
+    assert torch.isfinite(torch.tensor(fit.elbo)).all()
+    mean = fit.posterior(y).mean
+    assert torch.isfinite(torch.stack([mean["D"], mean["K"]])).all()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(("prior", "decoder", "guide"), [
+    ("hierarchical", "identity", "structured"), ("standard_normal", "network", "encoder"),
+])  # fmt: skip
+def test_every_signal_trains_under_either_likelihood(name, prior, decoder, guide, likelihood):
+    if name.endswith("_signed") and likelihood == "rician":
+        pytest.skip("signed data are not magnitudes")
+    torch.manual_seed(0)
+    signal = BoundSignal(SIGNALS[name], CASES[name].acquisition)
+    frame = torch.eye(3).expand(N, 3, 3) if signal.direction else None
+    inputs = {k: torch.linspace(0.8, 1.2, N) for k in SIGNALS[name].inputs}
+    y = signal(signal.constrain(0.3 * torch.randn(N, signal.n_latents), frame), inputs)
+    y = y + SIGMA * torch.randn_like(y)
+    y = y if SIGNALS[name].signed else y.abs()
+    fit = pq.fit(
+        y, signal.acquisition, signal=name, recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA, s0=1.0,
+        inputs=inputs,
+    )  # fmt: skip
+    assert torch.isfinite(torch.tensor(fit.elbo)).all()
+    for p in signal.tissue:
+        assert torch.isfinite(fit.posterior(y, inputs=inputs).mean[p.name]).all()
