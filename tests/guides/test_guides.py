@@ -6,7 +6,7 @@ import pyro
 import pytest
 import torch
 
-from pyroqmri.decoders import IdentityDecoder, NetworkDecoder
+from pyroqmri.decoders import Decoder, IdentityDecoder, NetworkDecoder
 from pyroqmri.errors import InputError
 from pyroqmri.guides import (
     GUIDES,
@@ -15,26 +15,35 @@ from pyroqmri.guides import (
     Free,
     MapStarted,
     MixtureEncoder,
+    RelaxedDecoded,
     RelaxedEncoder,
     Structured,
+    StructuredDecoded,
 )
 from pyroqmri.guides.base import tril_from
 from pyroqmri.guides.features import Features
-from pyroqmri.likelihoods import RicianLikelihood
+from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
 from pyroqmri.priors import Mixture, Prior, RelaxedMixture, StandardNormal
 from pyroqmri.signals import BallStick, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
-from tests.helpers import quadratic_data, quadratic_model, rician, shells
+from tests.helpers import SIGMA, quadratic_data, quadratic_model, quadratic_signal, rician, shells
 
+DECODED = (StructuredDecoded, RelaxedDecoded)
 EVERY = pytest.mark.parametrize("kind", GUIDES.values(), ids=GUIDES)
 ACQ = shells(2, 20, 1.0, 2.0)
 
 
 def prior_for(kind: type, n_tissue: int, n_direction: int = 0) -> Prior:
     """The prior that a guide is made for."""
-    prior = {MixtureEncoder: Mixture, RelaxedEncoder: RelaxedMixture}.get(kind)
+    relaxed = dict.fromkeys((RelaxedEncoder, RelaxedDecoded), RelaxedMixture)
+    prior = ({MixtureEncoder: Mixture} | relaxed).get(kind)
     return StandardNormal(n_tissue, n_direction) if prior is None else prior(n_tissue, n_direction, classes=2)
+
+
+def decoder_for(kind: type, n_tissue: int, n_direction: int = 0) -> Decoder:
+    """The decoder that a guide is made for."""
+    return (NetworkDecoder if kind in DECODED else IdentityDecoder)(n_tissue, n_direction)
 
 
 def stick_model(kind: type = Encoder) -> tuple[VoxelModel, torch.Tensor]:
@@ -43,12 +52,13 @@ def stick_model(kind: type = Encoder) -> tuple[VoxelModel, torch.Tensor]:
     n = torch.nn.functional.normalize(torch.randn(60, 3, generator=generator), dim=-1)
     tissue = {"f": 0.3, "D_par": 1.0, "D_iso": 0.5}
     theta = {k: low + 0.6 * torch.rand(60, generator=generator) for k, low in tissue.items()} | {"n": n}
-    model = VoxelModel(signal, prior_for(kind, 3, 2), IdentityDecoder(3, 2), RicianLikelihood(), 0.03)
+    model = VoxelModel(signal, prior_for(kind, 3, 2), decoder_for(kind, 3, 2), RicianLikelihood(), 0.03)
     return model, rician(signal(theta), 0.03)
 
 
 def toy(kind: type = Encoder) -> tuple[VoxelModel, torch.Tensor]:
-    return quadratic_model(prior_for(kind, 3)), quadratic_data(60)
+    signal, likelihood = quadratic_signal(), GaussianLikelihood()
+    return VoxelModel(signal, prior_for(kind, 3), decoder_for(kind, 3), likelihood, SIGMA), quadratic_data(60)
 
 
 def build(kind, model, n):
@@ -85,8 +95,9 @@ def test_its_site_is_its_distribution(kind, pair):
     trace = pyro.poutine.trace(guide).get_trace(voxels)
     trace.compute_log_prob()
     site = trace.nodes["z"]
-    q = guide.components(voxels, guide.steps) if kind is Structured else guide.z_dist(voxels)
-    if kind is RelaxedEncoder:  # its component is a point between the components
+    climbs = isinstance(guide, Structured)  # fewer steps in training than when predicting
+    q = guide.components(voxels, guide.steps, model.prior.classes()) if climbs else guide.z_dist(voxels)
+    if isinstance(guide, RelaxedEncoder | RelaxedDecoded):  # its component is a point between the components
         assert torch.isfinite(site["log_prob"]).all()
         return
     if "c" not in trace.nodes:
@@ -120,7 +131,8 @@ def test_a_voxel_alone_is_treated_as_among_others(kind):
     voxels = replace(voxels, index=None)
     few = guide.z_dist(guide.prepare(y[[7, 3]]))
     among = guide.z_dist(voxels)
-    torch.testing.assert_close(few.loc, among.loc[[7, 3]], rtol=1e-3, atol=1e-3)
+    # where a decoder bends the latent, sums in another order end a few steps elsewhere
+    torch.testing.assert_close(few.loc, among.loc[[7, 3]], rtol=1e-3, atol=5e-3 if kind in DECODED else 1e-3)
     torch.testing.assert_close(few.scale_tril, among.scale_tril[[7, 3]], rtol=1e-2, atol=1e-3)
 
 
