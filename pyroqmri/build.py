@@ -34,9 +34,9 @@ def build_signal(
 
 
 def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation) -> Likelihood:
-    """The likelihood that the recipe names, knowing how many measurements each entry is the mean of."""
+    """The likelihood that the recipe names, knowing how many measurements each entry, and S0, is the mean of."""
     kind = LIKELIHOODS[recipe.kind("likelihood")]
-    return kind(preparation.n_average(acq), **recipe.table("likelihood"))
+    return kind(preparation.n_average(acq), preparation.n_s0(acq), **recipe.table("likelihood"))
 
 
 def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:

@@ -21,10 +21,6 @@ from pyroqmri.signals import SIGNALS
 from pyroqmri.trained import Fit, fit
 
 DRAWS = 499  # ranks in steps of 1/500
-_S0_ADVICE = (
-    " S0 was measured and then taken as exact, which makes intervals too narrow where b0 volumes are few; "
-    "--s0 inferred carries its error."
-)
 MOST_AT_A_TIME = 2000  # voxels whose draws are in memory
 
 
@@ -81,10 +77,7 @@ class Check:
         rest = [cell for cell in self.cells if not cell.counts and not cell.holds]
         groups = f" In single tissues: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
         lost = f" {self.n_lost} voxels could not be fitted." if self.n_lost else ""
-        narrow = any("intervals too narrow" in cell.faults for cell in failed)
-        exact_s0 = self.told["s0"] == "measured" and not self.told["recalibrated"]
-        advice = _S0_ADVICE if narrow and exact_s0 else ""
-        return first + groups + lost + advice
+        return first + groups + lost
 
     def record(self) -> dict[str, Any]:
         """As plain values."""

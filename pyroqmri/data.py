@@ -46,7 +46,8 @@ class Preparation:
     ----------
     s0
         "measured": each voxel is divided by its own level without encoding (b0, or saturation far
-        off), and those measurements, which then say nothing more, are left out. "inferred": S0 is
+        off), and those measurements, which then say nothing more, are left out; generative models average
+        over the error that is left in it (:mod:`pyroqmri.s0_error`). "inferred": S0 is
         a parameter, and all voxels are divided by one scale. A number: the known S0 of all voxels.
     scale
         What all voxels are divided by, unless S0 is measured.
@@ -96,6 +97,10 @@ class Preparation:
     def n_average(self, acq: Acquisition) -> Tensor | None:
         """Measurements behind each entry ``(M,)``, or None when they are single."""
         return torch.tensor([float(len(g)) for g in self.groups(acq)]) if self.average else None
+
+    def n_s0(self, acq: Acquisition) -> int | None:
+        """Measurements that a measured S0 is made of; None where it has no error, or is a parameter."""
+        return int(acq.unencoded.sum()) if self.s0 == "measured" else None
 
     def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""

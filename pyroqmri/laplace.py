@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pyroqmri.s0_error import s0_error, s0_slopes
 from pyroqmri.voxels import Voxels
 
 
@@ -18,6 +19,10 @@ class HasInformation(Protocol):
 
     def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-density, score and Fisher information of each measurement."""
+        ...
+
+    def s0_variance(self, sigma: Tensor) -> Tensor | None:
+        """Variance of the S0 that each voxel was divided by, if it has any."""
         ...
 
 
@@ -92,8 +97,16 @@ def expand(simulate: Callable[[Tensor], Tensor], likelihood: HasInformation, vox
     log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise)
     if voxels.weights is not None:
         log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
-    gradient = (score.unsqueeze(-2) @ slope).squeeze(-2)
-    return Expansion(log_prob.sum(-1), gradient, slope.mT @ (fisher.unsqueeze(-1) * slope))
+    information = slope.mT @ (fisher.unsqueeze(-1) * slope)
+    value, variance = log_prob.sum(-1), likelihood.s0_variance(voxels.noise)
+    if variance is not None:
+        error = s0_error(signal, score, fisher, variance)
+        value = value + error.gain
+        # along the signal itself the measurements share an error, and tell less
+        shared = (slope.mT @ (fisher * signal).unsqueeze(-1)) * error.variance.sqrt()[..., None, None]
+        information = information - shared @ shared.mT
+        score = score + s0_slopes(signal, score, fisher, error)
+    return Expansion(value, (score.unsqueeze(-2) @ slope).squeeze(-2), information)
 
 
 def find_mode(

@@ -22,7 +22,7 @@ from pyroqmri.svi import Training
 
 _DATA = {"average": "auto", "first_echo": 1}
 # what the data decide, so no recipe states it
-_FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "given"}
+_FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "n_s0", "given"}
 _FREE: dict[str, Any] = {}  # its keys are names of tissues or of the signal's parameters: checked where those are known
 # what each table of an estimator holds: classes to pick one of by its kind, a class of settings, or free names
 _TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pyro
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
-from pyroqmri.distributions import Repeats
+from pyroqmri.distributions import Repeats, SharedScale
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Prior
+from pyroqmri.s0_error import s0_error
 from pyroqmri.signals import BoundSignal
 from pyroqmri.start import Shortening, find_start
 from pyroqmri.voxels import Voxels
@@ -88,14 +90,43 @@ class VoxelModel(nn.Module):
         """Noise-free measurements ``(..., N, M)`` of latents ``(..., N, L)``."""
         return self.signal(self.theta(z, voxels), voxels.inputs)
 
-    def y_dist(self, z: Tensor, voxels: Voxels) -> pyro.distributions.TorchDistribution:
-        """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""
-        if voxels.short is None or not self.short.active:
-            return self.likelihood(self.simulate(z, voxels), voxels.noise)
-        return self._repeats(z, voxels, voxels.short, voxels.noise)
+    def expected(self, z: Tensor, voxels: Voxels) -> Tensor:
+        """As :meth:`simulate`, and a measured S0 is moved to where the voxel's own measurements put it."""
+        signal, variance = self.simulate(z, voxels), self.likelihood.s0_variance(voxels.noise)
+        if variance is None:
+            return signal
+        told = self.likelihood.information(signal, voxels.y, voxels.noise)
+        return signal * (1 + s0_error(signal, told.score, told.fisher, variance).shift).unsqueeze(-1)
 
-    def _repeats(self, z: Tensor, voxels: Voxels, short: Voxels, sigma: Tensor) -> Repeats:
-        signal = self.simulate_short(z, short)
+    def y_dist(self, z: Tensor, voxels: Voxels) -> TorchDistribution:
+        """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""
+        short = voxels.short if self.short.active else None
+        signal = self.simulate(z, voxels) if short is None else self.simulate_short(z, short)
+        repeats = None if short is None else self._repeats(z, signal, voxels, short, voxels.noise)
+        variance = self.likelihood.s0_variance(voxels.noise)
+        if variance is not None:
+            return self._shared_scale(z, signal, voxels, repeats, variance)
+        return self.likelihood(signal, voxels.noise) if repeats is None else repeats
+
+    def _shared_scale(
+        self, z: Tensor, signal: Tensor, voxels: Voxels, repeats: Repeats | None, variance: Tensor
+    ) -> SharedScale:
+        """With the error of a measured S0 averaged over."""
+
+        def log_prob(y: Tensor) -> Tensor:
+            nodes, weights = (y, None) if repeats is None else repeats.nodes(y)
+            found = self.likelihood.information(signal, nodes, voxels.noise)
+            constant = self.likelihood.constant
+            found = found._replace(log_prob=found.log_prob - constant(nodes)).weighted(weights)
+            error = s0_error(signal, found.score, found.fisher, variance)
+            return found.log_prob.sum(-1) + constant(y).sum(-1) + error.gain
+
+        def at(factor: Tensor) -> TorchDistribution:
+            return self.likelihood(self.simulate(z, voxels) * factor, voxels.noise)
+
+        return SharedScale(at, log_prob, variance.sqrt(), signal.shape[:-1], voxels.y.shape[-1])
+
+    def _repeats(self, z: Tensor, signal: Tensor, voxels: Voxels, short: Voxels, sigma: Tensor) -> Repeats:
         assert short.weights is not None
 
         def carry(y: Tensor) -> tuple[Tensor, Tensor]:

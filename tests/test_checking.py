@@ -133,3 +133,13 @@ def test_what_cannot_be_checked_is_refused():
         check(fit, n=20)
     with pytest.raises(InputError, match="no posterior to recalibrate"):
         recalibrate(fit, truth="tissue", n=200, snr=20)
+
+
+@pytest.mark.slow
+def test_an_s0_measured_on_two_volumes_makes_no_interval_too_narrow():
+    acq = shells(2, 40, 1.0, 2.0, bvec=False)
+    found = fit_protocol(acq, signal="msdki", recipe="hierarchical", snr=20.0, s0="measured", n_train=1000,
+                         settings={"training.steps": 100})  # fmt: skip
+    whole = [cell for cell in check(found, n=2000).cells if cell.group == "all"]
+    # standard error .007; taken as exact, such an S0 leaves .76 of D and .86 of K
+    assert all(0.86 < cell.coverage[2] < 0.94 for cell in whole), whole

@@ -51,16 +51,16 @@ def test_a_protocol_is_checked_and_its_fit_recalibrated(run, protocol, tmp_path)
 
 
 def test_a_fit_too_narrow_ends_with_one_and_is_mended_in_its_folder(run, tmp_path):
-    # S0 measured on two volumes of 82 and taken as exact: intervals are far too narrow, whatever the seed
+    # a normal without covariances cannot be as wide as D and K are together
     acq = shells(2, 40, 1.0, 2.0, bvec=False)
     y = rician(BoundSignal(SIGNALS["msdki"], acq)(tissue(600)), 0.05)
-    fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, settings={"training.steps": 100})
+    blind = {"guide.kind": "encoder", "guide.diagonal": True, "training.steps": 600}
+    fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, settings=blind)
     fit.save(tmp_path / "f" / "fit")
     before = json.loads((tmp_path / "f" / "fit" / "fit.json").read_text())
     code, said, _ = run("check", "f", "--voxels", 1000, "--quiet")
     assert code == 1
     assert "intervals too narrow" in said
-    assert "--s0 inferred carries its error" in said
     code, said, _ = run("check", "f", "--voxels", 1000, "--recalibrate", "--quiet")
     assert code == 0, said
     after = json.loads((tmp_path / "f" / "fit" / "fit.json").read_text())

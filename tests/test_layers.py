@@ -22,7 +22,7 @@ LAYERS = (
     ("parameter", "acquisition", "voxels", "errors", "given", "progress", "interrupt"),
     ("signals",),
     ("data",),
-    ("distributions", "laplace", "plates", "start", "compress", "psis", "axes", "recalibration", "reweighting"),
+    ("distributions", "laplace", "plates", "start", "s0_error", "compress", "psis", "axes", "recalibration", "reweighting"),
     ("likelihoods", "priors", "decoders"),
     ("guides",),
     ("voxel_model",),

@@ -11,6 +11,7 @@ from pyroqmri.distributions import GaussianMixture
 from pyroqmri.posterior import Posterior
 from pyroqmri.progress import Report
 from pyroqmri.psis import smoothed
+from pyroqmri.s0_error import s0_error
 from pyroqmri.voxels import Voxels
 
 N_DRAWS = 500
@@ -110,8 +111,10 @@ def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tenso
     q = proposal(posterior.guide.z_dist(voxels), prior)
     z = q.sample(torch.Size([n_draws]))
     signal = model.simulate(z, voxels)
-    pointwise = model.likelihood.information(signal, voxels.y, voxels.noise).log_prob.double()
-    return z, pointwise, pointwise.sum(-1) + prior.log_prob(z) - q.log_prob(z)
+    told = model.likelihood.information(signal, voxels.y, voxels.noise)
+    pointwise, variance = told.log_prob.double(), model.likelihood.s0_variance(voxels.noise)
+    gain = 0.0 if variance is None else s0_error(signal, told.score, told.fisher, variance).gain
+    return z, pointwise, pointwise.sum(-1) + gain + prior.log_prob(z) - q.log_prob(z)
 
 
 def proposal(q: GaussianMixture, prior: GaussianMixture) -> GaussianMixture:

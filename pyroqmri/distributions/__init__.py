@@ -6,6 +6,7 @@ from pyroqmri.distributions.measured_normal import MeasuredNormal
 from pyroqmri.distributions.repeats import Repeats
 from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, log_i0e, rice_fisher, rice_mean, rice_variance
 from pyroqmri.distributions.rician import Rician
+from pyroqmri.distributions.shared_scale import SharedScale
 
 __all__ = [
     "ExpRelaxed",
@@ -13,6 +14,7 @@ __all__ = [
     "MeasuredNormal",
     "Repeats",
     "Rician",
+    "SharedScale",
     "bessel_ratio_minus_one",
     "log_i0e",
     "normal_points",

@@ -65,9 +65,12 @@ class Repeats(TorchDistribution):
         with torch.no_grad():
             return self.plain().expand(self.batch_shape).sample(sample_shape)
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def nodes(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Nodes and weights of measurements ``(..., M)``."""
         y, nodes, weights = self.known
-        if value is not y:
-            nodes, weights = self.carry(value)
+        return (nodes, weights) if value is y else self.carry(value)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        nodes, weights = self.nodes(value)
         log_prob = ((self.log_prob_at(nodes) - self.constant(nodes)) * weights).sum(-1) + self.constant(value).sum(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

@@ -15,6 +15,10 @@ class Information(NamedTuple):
     score: Tensor
     fisher: Tensor
 
+    def weighted(self, weights: Tensor | None) -> "Information":
+        """Of measurements that count ``weights`` times ``(N, M)``, once where that is None."""
+        return self if weights is None else Information(*(t * weights for t in self))
+
 
 class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Distribution of the measurements around the noise-free signal; owns the noise scale.
@@ -23,6 +27,9 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
     ----------
     n_average
         How many measurements each entry is the mean of, ``(M,)``; None for single measurements.
+    n_s0
+        How many measurements gave the S0 that every voxel was divided by; None where S0 is exact or a parameter.
+        Its error is averaged over (:mod:`pyroqmri.s0_error`).
     learn
         Learn one factor on the given noise level. The factor is also the first
         alarm of a signal that does not fit: noise that grew has swallowed a misfit.
@@ -30,8 +37,9 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
 
     n_average: Tensor | None
 
-    def __init__(self, n_average: Tensor | None = None, learn: bool = False) -> None:
+    def __init__(self, n_average: Tensor | None = None, n_s0: int | None = None, learn: bool = False) -> None:
         super().__init__()
+        self.n_s0 = n_s0
         self.register_buffer("n_average", n_average)
         log_factor = torch.zeros(())
         if learn:
@@ -43,6 +51,10 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
     def factor(self) -> Tensor:
         """Learned over given noise level."""
         return self.log_factor.exp()
+
+    def s0_variance(self, sigma: Tensor) -> Tensor | None:
+        """Variance ``(N,)`` of the measured S0, in units of S0, at given noise ``(N, 1)``; None where S0 has no error."""
+        return None if self.n_s0 is None else (sigma * self.factor).square().squeeze(-1) / self.n_s0
 
     @abstractmethod
     def forward(self, signal: Tensor, sigma: Tensor) -> TorchDistribution:
