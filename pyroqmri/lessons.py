@@ -49,7 +49,7 @@ def plan_lesson(
     if recipe.table("likelihood").get("learn"):
         raise InputError(f"recipe {recipe.name} is a network and cannot learn sigma; use --sigma estimate")
     if first is not None and first.mlp.shape != build_network(recipe, signal).mlp.shape:
-        raise InputError(f"the network to start from has layers {first.mlp.shape}, and recipe {recipe.name} needs others")
+        raise InputError(f"the network to start from has layers {first.mlp.shape}, recipe {recipe.name} needs others")
     scanner = Scanner(signal, acquisition, preparation, batch, recipe.kind("likelihood"))
     labels = LABELS[recipe.kind("labels")](preparation.n_average(acquisition), **recipe.table("labels"))
     return Lesson(

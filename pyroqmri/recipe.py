@@ -149,7 +149,7 @@ class Recipe:
     def reweighting(self, draws: int | None = None, reweight: bool | None = None) -> Reweighting:
         """How a voxel model's posteriors are told; asked to reweight, it takes as many draws as that needs."""
         changes = {k: v for k, v in (("draws", draws), ("reweight", reweight)) if v is not None}
-        entries = self.table("posterior") | changes
+        entries: dict[str, Any] = self.table("posterior") | changes
         if reweight and draws is None:
             entries["draws"] = max(entries.get("draws", 0), 1024)
         if reweight is None and draws is not None and draws < MIN_DRAWS:

@@ -30,7 +30,7 @@ class S0Error(NamedTuple):
 
 
 def s0_error(signal: Tensor, score: Tensor, fisher: Tensor, variance: Tensor) -> S0Error:
-    """Average over an error of S0 of ``variance`` ``(N,)``, at signals ``(..., N, M)`` with score and Fisher information.
+    """Average over an error of S0 of ``variance`` ``(N,)``, at signals ``(..., N, M)``, with score and information.
 
     The two are times the measurements' weights, where they have any.
     """

@@ -105,7 +105,7 @@ def population_draws(fit: Fit, n: int = 1000, seed: int = 0) -> dict[str, torch.
         )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loc, _ = fit.model.prior.draws(n)
+        loc, _ = fit.model.prior.draws(n)  # type: ignore[operator]
     return {p.name: fit.signal.constrain_tissue(loc)[p.name].cpu() for p in fit.signal.tissue}
 
 

@@ -285,7 +285,8 @@ def test_recipes_and_signals_are_listed_in_columns(run):
     code, out, _ = run("list", "recipes")
     assert code == 0
     column = out.splitlines()[0].index("ESTIMATOR")
-    assert {line[column:].split()[0] for line in out.splitlines()[1:]} == {"point", "network", "denoiser", "voxel_model"}
+    kinds = {line[column:].split()[0] for line in out.splitlines()[1:]}
+    assert kinds == {"point", "network", "denoiser", "voxel_model"}
     assert any(line.startswith("hierarchical ") for line in out.splitlines())
 
 

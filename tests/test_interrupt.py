@@ -11,7 +11,7 @@ from pyroqmri.interrupt import interrupts_between_steps
 
 def test_an_interrupt_waits_for_the_end_of_the_step():
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts_between_steps() as check:
+    with pytest.raises(KeyboardInterrupt), interrupts_between_steps() as check:  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         done.append("the rest of the step")
         check()
@@ -20,7 +20,7 @@ def test_an_interrupt_waits_for_the_end_of_the_step():
 
 
 def test_a_second_interrupt_does_not_wait():
-    with pytest.raises(KeyboardInterrupt), interrupts_between_steps():
+    with pytest.raises(KeyboardInterrupt), interrupts_between_steps():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("went on after two interrupts")

@@ -28,7 +28,7 @@ def test_smoothed_weights_of_a_narrow_proposal_estimate_a_known_variance_better(
     z = 0.6 * torch.randn(300, 1000, generator=torch.Generator().manual_seed(2))
     log_weights = (z / 0.6).square() / 2 - z.square() / 2
     raw = log_weights.softmax(-1)
-    errors = [float((((w * z.square()).sum(-1) - 1).square().mean().sqrt())) for w in (smoothed(log_weights)[0], raw)]
+    errors = [float(((w * z.square()).sum(-1) - 1).square().mean().sqrt()) for w in (smoothed(log_weights)[0], raw)]
     assert errors[0] < errors[1]
     assert errors[0] < 0.25  # without weights it is .64
 

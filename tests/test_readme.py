@@ -104,7 +104,8 @@ def test_the_code_of_the_readme_is_short_and_runs(tmp_path, monkeypatch):
     small = code.replace("clusters(2000", "clusters(60")
     assert small != code
     small = small.replace('s0="inferred"', 's0="inferred", settings=SETTINGS[recipe]')
-    settings = 'FEW = {"training.steps": 5}\nSETTINGS = {"least_squares": {}, **dict.fromkeys(["hierarchical", "hierarchical_mixture"], FEW)}\n'
+    few = {"training.steps": 5}
+    settings = f"SETTINGS = {dict(least_squares={}, hierarchical=few, hierarchical_mixture=few)}\n"
     assert run(settings + small, tmp_path, monkeypatch).count("RMSE of K") == 3
     assert (tmp_path / "fit" / "weights.safetensors").exists()
 

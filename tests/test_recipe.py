@@ -67,7 +67,7 @@ def test_a_kind_can_be_swapped():
     swapped = load_recipe("hierarchical", {"guide.kind": "free", "prior.kind": "mixture", "prior.classes": 2})
     assert swapped.tables["guide"] == {"kind": "free"}
     assert swapped.tables["prior"]["classes"] == 2
-    with pytest.raises(InputError, match="unknown key in .guide. 'width'"):
+    with pytest.raises(InputError, match=r"unknown key in .guide. 'width'"):
         load_recipe("hierarchical", {"guide.kind": "free", "guide.width": 3})
     recipe = load_recipe("hierarchical", {"likelihood.kind": "gaussian"})
     assert recipe.kind("likelihood") == "gaussian"

@@ -48,7 +48,8 @@ def test_the_likelihood_is_the_integral_over_s0(kind):
     model, voxels, z, _ = scene(kind)
     found = model.y_dist(z, voxels).log_prob(voxels.y)
     # Gaussian: closed form. Rician: quadratic in S0 to a hundredth of a nat
-    torch.testing.assert_close(found, integral(model, voxels, z), rtol=0, atol=1e-6 if kind is GaussianLikelihood else 0.02)
+    atol = 1e-6 if kind is GaussianLikelihood else 0.02
+    torch.testing.assert_close(found, integral(model, voxels, z), rtol=0, atol=atol)
     plain = model.likelihood.information(model.simulate(z, voxels), voxels.y, voxels.noise).log_prob.sum(-1)
     assert (found - plain).abs().max() > 0.5
 

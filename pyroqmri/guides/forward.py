@@ -165,6 +165,7 @@ def simulations(model: Any, prepare: Callable[[Voxels], Voxels], like: Voxels, n
     blank = Voxels(like.y[pick], sigma, frame, {k: v[pick] for k, v in like.inputs.items()})
     trace = poutine.trace(poutine.uncondition(model)).get_trace(blank)
     z, y = trace.nodes["z"]["value"], trace.nodes["y"]["value"]
+    assert z is not None
     found = prepare(replace(blank, y=y, frame=None))
     if model.has_direction:
         assert found.frame is not None

@@ -79,6 +79,7 @@ class Structured(Guide):
     def start(self, voxels):
         prior = self.model.prior
         if prior.n_given:
+            assert voxels.mode is not None
             # free classes that start on the ridge of a given one stay there
             prior.start(voxels.mode[~self.explained(voxels), : prior.n_tissue])
         laplace_em(self, voxels, prior.n_tissue)

@@ -53,7 +53,7 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
         return self.log_factor.exp()
 
     def s0_variance(self, sigma: Tensor) -> Tensor | None:
-        """Variance ``(N,)`` of the measured S0, in units of S0, at given noise ``(N, 1)``; None where S0 has no error."""
+        """Variance ``(N,)`` of the measured S0 over its square, at noise ``(N, 1)``; None where it has no error."""
         return None if self.n_s0 is None else (sigma * self.factor).square().squeeze(-1) / self.n_s0
 
     @abstractmethod

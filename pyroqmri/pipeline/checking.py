@@ -131,8 +131,8 @@ def read_protocol(files: Mapping[str, PathLike | None]) -> Acquisition:
     settings: dict[str, Any] = {}
     if "bval" in given:
         settings |= read_gradients(given["bval"], given.get("bvec")).acquisition.settings()
-    times = {name: given.get(name) for name in ("te", "ti", "tr", "flip")}
-    settings |= read_settings("no image", **times).values
+    te, ti, tr, flip = (given.get(name) for name in ("te", "ti", "tr", "flip"))
+    settings |= read_settings("no image", te=te, ti=ti, tr=tr, flip=flip).values
     return Acquisition(**settings)
 
 

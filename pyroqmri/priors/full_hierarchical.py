@@ -69,10 +69,10 @@ class FullHierarchical(GaussianPrior):
         drawn = pyro.sample("population", self.population_dist(), infer={"is_auxiliary": True})
         m, s, off = self._parts(drawn)
         pyro.sample("m", Delta(m, event_dim=1))
-        pyro.sample("s", Delta(s, log_density=-s.log().sum(), event_dim=1))
+        pyro.sample("s", Delta(s, log_density=-s.log().sum(), event_dim=1))  # type: ignore[arg-type]
         corr = correlation_tril(off, self.n_tissue)
         if self.n_tissue > 1:
-            pyro.sample("Omega", Delta(corr, log_density=-_log_slope(corr), event_dim=2))
+            pyro.sample("Omega", Delta(corr, log_density=-_log_slope(corr), event_dim=2))  # type: ignore[arg-type]
         return population_of(m, s, corr, self.n_latents)
 
     def classes(self):
