@@ -80,8 +80,7 @@ def estimator(args: argparse.Namespace, name: str, snr: float, seed: int) -> tup
         made = {"seconds_by_stage": fit.seconds, "epochs": len(fit.trace.step), "notes": fit.warnings}
         return (lambda y: fit.posterior(y).mean), made
     if name == "exact posterior mean":
-        points = 2**13 if snr < 20 else 2**14
-        return prior_mean(SIGNALS["ivim"], protocol("epstein"), EPSTEIN, snr=snr, n_points=points, seed=seed), {}
+        return prior_mean(SIGNALS["ivim"], protocol("epstein"), EPSTEIN, snr=snr, n_points=2**16, seed=seed), {}
     n = 10_000
     y = simulate(SIGNALS["ivim"], protocol("epstein"), truth(seed, n), snr=snr, seed=seed + 1).float()
     ranges = {f"range.{k}": list(v) for k, v in EPSTEIN.items()} if name == "uniform" else {}
