@@ -163,10 +163,11 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
     sigma = record["sigma"]
     factor = 1.0 if sigma["learned_factor"] is None else sigma["learned_factor"]
     level = tensors.pop("noise.level", sigma["value"] / factor)
+    ours = [w for w in record["warnings"] if w not in record.get("alarms", ())]  # alarms are of one image
     fit = Fit(
         recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), signal,
         likelihood, None, None, record["fixed"], record["tied"], record["seed"], _trace(record["trace"]),
-        record["seconds"], record["n_voxels"], record["warnings"], Recalibration.of(record.get("recalibration")),
+        record["seconds"], record["n_voxels"], ours, Recalibration.of(record.get("recalibration")),
     )  # fmt: skip
     fit.inputs = tuple(record.get("inputs", ()))
     if recipe.estimator == "voxel_model":

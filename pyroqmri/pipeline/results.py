@@ -65,8 +65,8 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
     }
     save_fit(kept, folder / "fit", extra)
-    alarms = [check.text for check in judge(read_results(folder)).alarms]
-    save_fit(kept, folder / "fit", {**extra, "warnings": [*fit.warnings, *alarms]})
+    alarms = [check.plain for check in judge(read_results(folder)).alarms]
+    save_fit(kept, folder / "fit", {**extra, "warnings": [*fit.warnings, *alarms], "alarms": alarms})
     _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
     write_report(folder)
     return summary
