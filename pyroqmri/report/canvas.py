@@ -139,6 +139,12 @@ def _normed(scale: Scale) -> tuple[Any, Any]:
     return colours, (LogNorm if scale.log else Normalize)(scale.lower, scale.upper)
 
 
+def colours_of(image: NDArray, scale: Scale) -> NDArray:
+    """Colours ``(H, W, 4)`` of an image on its scale; NaN is transparent."""
+    cmap, norm = _normed(scale)
+    return cmap(norm(np.ma.masked_invalid(image)))
+
+
 def draw_image(ax: Any, image: NDArray, scale: Scale | None, aspect: float, missing: NDArray[np.bool_] | None) -> None:
     """One map on a grey background."""
     from matplotlib.colors import ListedColormap

@@ -1,5 +1,6 @@
 """Slices of a volume as a reader expects them: anterior up, the patient's left on the left."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -54,6 +55,12 @@ class View:
         """The slices, each ``(H, W)`` or ``(H, W, K)``, first row on top."""
         return [_upright(volume, self.axis, i)[self.window] for i in self.slices]
 
+    def pixels(self, index: NDArray[np.integer], shape: Sequence[int]) -> NDArray[np.integer]:
+        """Row and column ``(V, 2)`` in the displayed image of voxels ``(V, 3)`` of a canonical volume of ``shape``."""
+        across, up = (a for a in range(3) if a != self.axis)
+        rows = shape[up] - 1 - index[:, up] - self.window[0].start
+        return np.stack([rows, index[:, across] - self.window[1].start], -1)
+
 
 def canonical(volume: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
     """The volume with axes permuted and flipped so that they run to the right, front and top; and its affine."""
@@ -64,6 +71,15 @@ def canonical(volume: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
 def canonical_axes(affine: NDArray) -> tuple[int, int, int]:
     """For each axis of the image, the canonical axis that it becomes."""
     return tuple(int(axis) for axis in nib.io_orientation(affine)[:, 0])  # type: ignore[return-value]
+
+
+def canonical_index(index: NDArray[np.integer], shape: Sequence[int], affine: NDArray) -> NDArray[np.integer]:
+    """Where voxels ``(V, 3)`` of the image lie in its canonical volume, which has ``shape``."""
+    found = np.empty_like(index)
+    for a, (axis, flip) in enumerate(nib.io_orientation(affine)):
+        axis = int(axis)
+        found[:, axis] = index[:, a] if flip > 0 else shape[axis] - 1 - index[:, a]
+    return found
 
 
 def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3) -> View:
@@ -82,10 +98,14 @@ def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3) -> Vi
             chosen.append(int(i))
         if len(chosen) == n_slices:
             break
-    chosen = sorted(chosen) if chosen else [shape[axis] // 2]
-    shown = np.any([_upright(mask, axis, i) for i in chosen], axis=0)
+    return view_at(mask, affine, axis, sorted(chosen) if chosen else [shape[axis] // 2])
+
+
+def view_at(mask: NDArray[np.bool_], affine: NDArray, axis: int, slices: Sequence[int]) -> View:
+    """These slices along ``axis``, in a window that holds the mask in all of them."""
+    shown = np.any([_upright(mask, axis, i) for i in slices], axis=0)
     zooms = [float(z) for a, z in enumerate(nib.affines.voxel_sizes(affine)) if a != axis]
-    return View(axis, tuple(chosen), (_extent(shown.any(1)), _extent(shown.any(0))), zooms[1] / zooms[0])
+    return View(axis, tuple(slices), (_extent(shown.any(1)), _extent(shown.any(0))), zooms[1] / zooms[0])
 
 
 def _upright(volume: NDArray, axis: int, index: int) -> NDArray:

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from pyroqmri import __version__
 from pyroqmri.errors import InputError
 from pyroqmri.maps import write_bytes
-from pyroqmri.report import records, sections
+from pyroqmri.report import records, sections, uncertainty
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
+from pyroqmri.report.pairs import pair_data
 from pyroqmri.report.results import Results, read_results
 from pyroqmri.report.verdict import Verdict, judge, signal_title
 
@@ -158,12 +159,16 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
     results = atlas.results
     free = [name for name in results.names if not sections.held(results, name)]
     plain = [name for name in free if not is_angle(results.parameter(name))]
+    read = read_first(results, plain)
     elbo = results.record.get("elbo", {})
     return {
         "several": len(atlas.view.slices) > 1,
         "maps": [sections.parameter_picture(atlas, n) for n in plain],
         "has_sd": any(results.has(n, "sd") for n in plain),
         "variation": sections.variation_picture(atlas, plain),
+        "certainty": [uncertainty.certainty_picture(atlas, n) for n in read if results.has(n, "sd")],
+        "by_class": uncertainty.class_uncertainty_picture(atlas, read),
+        "pairs": pair_data(atlas, read),
         "summaries": [sections.summary(atlas, n) for n in results.names],
         "directions": [sections.direction_picture(atlas, n) for n in results.directions],
         "angles": [sections.parameter_picture(atlas, n) for n in free if n not in plain],
@@ -172,6 +177,12 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
         "khat": sections.khat_picture(atlas) if results.has("", "khat") else None,
         "training": sections.training_picture(elbo if isinstance(elbo, dict) else {}),
     }
+
+
+def read_first(results: Results, names: list[str]) -> list[str]:
+    """The parameters that people read: derived ones where there are several, such as FA in place of tensor elements."""
+    derived = [name for name in names if results.is_derived(name)]
+    return derived if len(derived) > 1 else names
 
 
 def _records(results: Results) -> dict[str, Any]:
@@ -220,4 +231,14 @@ def _environment() -> "Environment":
     environment.filters["data"] = lambda content: f"data:image/png;base64,{base64.b64encode(content).decode()}"
     # width of an image whose file has 300 dots an inch, in CSS pixels; the PNG header says how wide it is
     environment.filters["pixels"] = lambda content: round(int.from_bytes(content[16:20]) * 96 / 300 * 1.15)
+    environment.filters["inches"] = _inches
     return environment
+
+
+def _inches(content: bytes) -> Markup:
+    """A width that shows a PNG in the inches it was drawn in, so that letters are equally large in all of them."""
+    at = content.find(b"pHYs", 0, 200)
+    if at < 0:
+        return Markup()
+    per_metre = int.from_bytes(content[at + 4 : at + 8])
+    return Markup(' width="{}"').format(round(int.from_bytes(content[16:20]) / per_metre / 0.0254 * 96))

@@ -97,6 +97,10 @@ class Results:
         doc = str(said.get("Description", name)).split(":")[0]
         return Parameter(name, said.get("Symbol", name), said.get("Units", "1"), lower, upper, doc)
 
+    def is_derived(self, name: str) -> bool:
+        """Whether the signal computes this quantity from its parameters."""
+        return self.signal in SIGNALS and name in {p.name for p in SIGNALS[self.signal].derived_parameters}
+
     @cached_property
     def _tables(self) -> dict[str, Parameter | Direction]:
         if self.signal not in SIGNALS:
@@ -107,22 +111,33 @@ class Results:
     @cached_property
     def _cached(self) -> Callable[[Path], NDArray]:
         # a figure asks for the same map several times; all maps of a whole brain would not fit
-        return lru_cache(maxsize=4)(lambda path: canonical(np.asarray(read_image(path).dataobj), self._affine)[0])
+        return lru_cache(maxsize=4)(lambda path: canonical(np.asarray(read_image(path).dataobj), self.affine)[0])
 
     @cached_property
     def _grid(self) -> nib.nifti1.Nifti1Image:
         return read_image(next(iter(self.entries.values())).path)
 
     @property
-    def _affine(self) -> NDArray:
+    def affine(self) -> NDArray:
+        """From voxels of the files to mm."""
         affine = self._grid.affine
         assert affine is not None
         return affine
 
+    @cached_property
+    def canonical_affine(self) -> NDArray:
+        """From voxels of the canonical volumes to mm."""
+        return canonical(np.zeros(self._grid.shape[:3], np.uint8), self.affine)[1]
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Shape of the files' volumes."""
+        return tuple(self._grid.shape[:3])
+
     @property
     def axes(self) -> tuple[int, int, int]:
         """The canonical axis of each axis of the files."""
-        return canonical_axes(self._affine)
+        return canonical_axes(self.affine)
 
     @cached_property
     def status(self) -> NDArray[np.uint8]:
@@ -139,7 +154,7 @@ class Results:
 
     def view(self, n_slices: int) -> View:
         """The slices to show."""
-        return best_view(self.mask, canonical(np.zeros(self._grid.shape[:3], np.uint8), self._affine)[1], n_slices)
+        return best_view(self.mask, self.canonical_affine, n_slices)
 
     @property
     def levels(self) -> dict[int, str]:

@@ -70,9 +70,9 @@ def parameter_picture(atlas: Atlas, name: str) -> Picture:
     else:
         said.append(Markup("{}; this estimator gives no standard deviation. ").format(title[:1].upper() + title[1:]))
     low, median, high = percentiles(atlas.values(name, "mean"), 2, 50, 98)
-    unit = words.unit_text(parameter.unit)
-    text = "Median {}, 2nd to 98th percentile {} to {}{}."
-    said.append(Markup(text).format(*map(words.number, (median, low, high)), f" {unit}" if unit else ""))
+    last = words.sized(high, parameter.unit)
+    text = "Median {}, 2nd to 98th percentile {} to {}" + ("" if last.endswith(".") else ".")
+    said.append(Markup(text).format(words.number(median), words.number(low), last))
     if any(m.any() for b in blocks for m in b.missing):
         said.append(Markup(" Pink voxels have no number; the status table says why."))
     return Picture(atlas.panel([blocks]), Markup().join(said), f"maps of {parameter.doc}")

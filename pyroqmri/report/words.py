@@ -47,6 +47,12 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def sized(value: float, unit: str) -> str:
+    """A number with its unit as people write it."""
+    written = unit_text(unit)
+    return f"{number(value)} {written}" if written else number(value)
+
+
 def percent(share: float) -> str:
     """A share as per cent; small ones are not rounded to nothing."""
     if share != share:
