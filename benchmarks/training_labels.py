@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate
 
 RESULTS = Path(__file__).parent / "results" / "training_labels.json"
+PAGE = Path(__file__).parents[1] / "docs" / "training_labels.md"
 FIRST_SNR = 30  # whose 16 networks on the truth give all others their first weights, as in the paper
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised_gt": ("supervised_gt", {}),
@@ -111,17 +112,26 @@ def keep(row: dict[str, Any]) -> None:
     os.replace(partial, RESULTS)
 
 
-def table(snr: float) -> str:
-    """The kept rows of one SNR as Markdown: middle of the seeds, and their range where there are several."""
-    rows = [r for r in json.loads(RESULTS.read_text())["rows"] if r["snr"] == snr]
-    names = [n for n in (*OTHERS[:2], *NETWORKS, *VARIANTS, *OTHERS[2:]) if any(r["estimator"] == n for r in rows)]
-    columns = [(k, s) for k in ("f", "D_fast", "D_slow") for s in ("size_of_bias", "slope", "sd", "rmse")]
-    head = ["estimator", "seeds", *(f"{k} {s}".replace("size_of_bias", "bias") for k, s in columns)]
-    lines = [head, ["---"] * len(head)]
+def table(snr: float, parameter: str, names: Sequence[str]) -> str:
+    """The kept rows of one SNR and parameter as Markdown: middle of the seeds, and their range."""
+    rows = [r for r in json.loads(RESULTS.read_text())["rows"] if r["snr"] == snr and r["estimator"] in names]
+    columns = ("size_of_bias", "slope", "sd", "rmse")
+    lines = [["estimator", "seeds", "bias", "slope", "sd", "RMSE"], ["---"] * 6]
     for name in names:
-        mine = [r for r in rows if r["estimator"] == name]
-        lines.append([f"`{name}`", str(len(mine)), *(_span([r[k][s] for r in mine]) for k, s in columns)])
+        mine = [r[parameter] for r in rows if r["estimator"] == name]
+        if mine:
+            lines.append([f"`{name}`", str(len(mine)), *(_span([r[c] for r in mine]) for c in columns)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def tables() -> str:
+    """Every table of the page, with a line above each."""
+    units = {"f": "", "D_fast": ", um2/ms", "D_slow": ", um2/ms", "S0": ", of the scale 0.8 to 1.2"}
+    names, text = (*OTHERS[:2], *NETWORKS, *OTHERS[2:]), []
+    for snr in (15.0, 30.0):
+        text += [f"SNR {snr:g}, {k}{unit}:\n\n{table(snr, k, names)}" for k, unit in units.items()]
+    names = ("supervised_mle, rician", *VARIANTS)
+    return "\n\n".join(text + [f"Variants at SNR 15, {k}{units[k]}:\n\n{table(15.0, k, names)}" for k in EPSTEIN])
 
 
 def _span(values: list[float]) -> str:
@@ -137,16 +147,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--estimators", nargs="+", default=[*NETWORKS, *OTHERS])
     parser.add_argument("--train", type=int, default=100_000)
-    parser.add_argument("--draws", type=int, default=100, help="noise draws a truth, of networks")
+    parser.add_argument("--draws", type=int, default=500, help="noise draws a truth, of networks")
     parser.add_argument("--slow-draws", type=int, default=2, help="noise draws a truth, of everything else")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--start-epochs", type=int, default=60)
     parser.add_argument("--fits", type=Path, default=Path("out/training_labels"))
     parser.add_argument("--table", action="store_true", help="only print the kept results")
+    parser.add_argument("--write", action="store_true", help="and put them into docs/training_labels.md")
     args = parser.parse_args()
-    if args.table:
-        print("\n\n".join(f"SNR {snr:g}\n\n{table(snr)}" for snr in args.snr))
+    if args.table or args.write:
+        print(tables())
+        if args.write:
+            before, rest = PAGE.read_text().split("<!-- tables -->")
+            after = rest.split("<!-- end of tables -->")[1]
+            PAGE.write_text(f"{before}<!-- tables -->\n\n{tables()}\n\n<!-- end of tables -->{after}")
         return
     torch.set_num_threads(1)
     for seed in args.seeds:

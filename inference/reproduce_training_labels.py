@@ -14,6 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.ndimage import gaussian_filter
 
 import pyroqmri as pq
 from pyroqmri.diagnostics.bias_variance import STATISTICS, BiasVariance, bias_variance, grid_of
@@ -22,7 +26,8 @@ from pyroqmri.signals import IVIM
 from pyroqmri.simulate import simulate
 
 RANGES = {"S0": (0.8, 1.2), "f": (0.1, 0.5), "D_fast": (10.0, 150.0), "D_slow": (0.4, 3.0)}
-LABELS = {"S0": "$S_0$", "f": "$f$", "D_fast": "$D_{fast}$ (um2/ms)", "D_slow": "$D_{slow}$ (um2/ms)"}
+UNIT = " (\u00b5m\u00b2/ms)"
+LABELS = {"S0": "$S_0$", "f": "$f$", "D_fast": "$D_{fast}$" + UNIT, "D_slow": "$D_{slow}$" + UNIT}
 ACQ = pq.Acquisition(bval=np.array([0, 10, 20, 30, 50, 80, 100, 200, 400, 800]) / 1000)
 GT, ML, GAUSS, HYBRID, SELF = (
     "supervised_gt", "supervised_mle, rician", "supervised_mle, gaussian", "supervised_hybrid", "self_supervised"
@@ -31,10 +36,13 @@ NETWORKS = {
     GT: {}, ML: {}, GAUSS: {"labels.likelihood": "gaussian"}, HYBRID: {}, SELF: {},
     **{f"{ML}, {k} weighted": {f"weights.{k}": 1e6} for k in ("f", "D_fast", "D_slow")},
 }  # fmt: skip
+BESIDE = ("exact posterior mean", "uniform", "hierarchical")  # stand in every figure
 STYLE = {
     "maximum_likelihood": ("k", "-"), "least_squares": ("k", ":"), GT: ("tab:blue", "-"), ML: ("tab:red", "-"),
     GAUSS: ("tab:red", ":"), SELF: ("tab:red", "--"), HYBRID: ("tab:purple", "-"),
     "uniform": ("tab:green", "-"), "hierarchical": ("tab:olive", "-"), "exact posterior mean": ("0.5", "--"),
+    f"{ML}, f weighted": ("tab:orange", "-."), f"{ML}, D_fast weighted": ("tab:brown", "-."),
+    f"{ML}, D_slow weighted": ("tab:pink", "-."),
 }  # fmt: skip
 
 
@@ -86,78 +94,126 @@ def curves(found: dict[str, BiasVariance], title: str, path: Path) -> None:
     figure, axes = plt.subplots(3, len(RANGES), figsize=(3.4 * len(RANGES), 8), layout="constrained", sharex="col")
     for row, statistic in zip(axes, STATISTICS, strict=True):
         for panel, k in zip(row, RANGES, strict=True):
-            for i, (name, result) in enumerate(found.items()):
-                colour, line = STYLE.get(name, (f"C{i}", "-."))
+            for name, result in found.items():
+                colour, line = STYLE[name]
                 panel.plot(result.axes[k], result.marginal(statistic, k), line, color=colour, label=name)
             if statistic == "bias":
                 panel.axhline(0, color="0.8", zorder=0)
-        row[0].set_ylabel(statistic)
+                panel.set_title(LABELS[k], fontsize=10)
+        row[0].set_ylabel(f"{statistic}, in the parameter's unit")
     for panel, k in zip(axes[-1], RANGES, strict=True):
-        panel.set_xlabel(LABELS[k])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        panel.set_xlabel("true " + LABELS[k])
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(found)), frameon=False)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    finish(figure, path)
 
 
 def arrows(found: dict[str, BiasVariance], names: tuple[str, ...], title: str, path: Path) -> None:
     """Figures 4 and 9: where each true value goes on average; arrows that crowd have lost information."""
-    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 4.2), layout="constrained", squeeze=False)
+    width = 0.75 * len(found) + 0.6
+    figure, axes = plt.subplots(1, len(names), figsize=(width * len(names), 4.2), layout="constrained", squeeze=False)
     for panel, k in zip(axes[0], names, strict=True):
         for i, (name, result) in enumerate(found.items()):
             colour = STYLE[name][0]
             for start, end in zip(result.axes[k].tolist(), result.mapping(k).tolist(), strict=True):
-                panel.annotate("", (i + 0.35, end), (i - 0.35, start), arrowprops={"arrowstyle": "->", "color": colour})
+                arrow = {"arrowstyle": "->", "color": colour, "linestyle": STYLE[name][1]}
+                panel.annotate("", (i + 0.4, end), (i - 0.4, start), arrowprops=arrow)
         panel.set(xlim=(-0.5, len(found) - 0.5), title=LABELS[k])
-        panel.set_xticks(range(len(found)), [n.replace(" ", "\n").replace("_", "\n") for n in found], fontsize=8)
+        panel.set_xticks(range(len(found)), [n.replace(" ", "\n").replace("_", "\n") for n in found], fontsize=7)
         low, high = RANGES[k]
         panel.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-    axes[0, 0].set_ylabel("true value to mean estimate")
+    axes[0, 0].set_ylabel("from true value to mean estimate")
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    finish(figure, path)
 
 
-def densities(one: BiasVariance, other: BiasVariance, title: str, path: Path) -> None:
-    """Figure 11: every point of the grid, one network against the other."""
-    figure, axes = plt.subplots(3, len(RANGES), figsize=(3.2 * len(RANGES), 8.6), layout="constrained")
+def points(ml: BiasVariance, others: dict[str, BiasVariance], title: str, path: Path) -> None:
+    """Figure 11: every point of the grid, not averaged over; the labels' network against every other estimator."""
+    figure, axes = plt.subplots(3, len(RANGES), figsize=(3.2 * len(RANGES), 9), layout="constrained")
     for row, statistic in zip(axes, STATISTICS, strict=True):
         for panel, k in zip(row, RANGES, strict=True):
-            x, y = (r.point(statistic, k).flatten().numpy() for r in (one, other))
-            panel.hexbin(x, y, gridsize=40, cmap="magma_r", mincnt=1, bins="log")
-            panel.axline((0, 0), slope=1, color="0.4", lw=0.8)
+            x = ml.point(statistic, k).flatten().numpy()
+            for name, other in others.items():
+                outline(panel, x, other.point(statistic, k).flatten().numpy(), STYLE[name][0])
+            panel.axline((x.mean(), x.mean()), slope=1, color="0.8", lw=0.8, zorder=0)
             panel.set_title(f"{statistic} of {LABELS[k]}", fontsize=9)
-    figure.supxlabel(ML)
-    figure.supylabel(GT)
+        row[0].set_ylabel("of the other estimator")
+    for panel in axes[-1]:
+        panel.set_xlabel(f"of {ML}", fontsize=9)
+    handles = [Line2D([], [], color=STYLE[name][0], label=name) for name in others]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    finish(figure, path)
 
 
-def differences(ml: BiasVariance, gt: BiasVariance, title: str, path: Path) -> None:
-    """Figure 12: what the choice of network changes in D_slow over f and D_fast, at a low and a high D_slow."""
-    names = [*RANGES]
-    order = [names.index(k) for k in ("D_slow", "S0", "f", "D_fast")]
-    values = gt.axes["D_slow"]
+def outline(panel: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+    """Lines around the densest 50 and 90 % of points."""
+    density, *edges = np.histogram2d(x, y, bins=60)
+    density = gaussian_filter(np.pad(density, 4), 1.5)
+    middles = [e[0] + (e[1] - e[0]) * (np.arange(68) - 3.5) for e in edges]
+    order = np.sort(density.flatten())[::-1]
+    mass = np.cumsum(order) / order.sum()
+    levels = [order[np.searchsorted(mass, share)] for share in (0.9, 0.5)]
+    panel.contour(*middles, density.T, levels=levels, colors=colour, linewidths=(0.8, 1.6))
+
+
+def differences(ml: BiasVariance, others: dict[str, BiasVariance], title: str, path: Path) -> None:
+    """Figure 12: D_slow over f and D_fast, at a low and a high D_slow: every estimator less the labels' network."""
+    values = ml.axes["D_slow"]
     picks = [1, len(values) - 2]
-    figure, axes = plt.subplots(3, 2, figsize=(8, 9), layout="constrained")
+    columns = [(name, i) for name in others for i in picks]
+    figure, axes = plt.subplots(3, len(columns), figsize=(2.1 * len(columns), 7.2), layout="constrained", sharey=True)
+    (f_low, f_high), (d_low, d_high) = RANGES["f"], RANGES["D_fast"]
     for row, statistic in zip(axes, STATISTICS, strict=True):
-        a, b = (abs(r.point(statistic, "D_slow")).permute(order) for r in (gt, ml))
-        change = (a - b).mean(1)
-        for panel, i in zip(row, picks, strict=True):
-            reach = float(change[picks].abs().max())
-            (f_low, f_high), (d_low, d_high) = RANGES["f"], RANGES["D_fast"]
+        change = {name: _over_f_and_d_fast(other, ml, statistic) for name, other in others.items()}
+        reach = max(float(c[picks].abs().max()) for c in change.values())
+        for panel, (name, i) in zip(row, columns, strict=True):
             image = panel.imshow(
-                change[i], origin="lower", cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto",
+                change[name][i], origin="lower", cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto",
                 extent=(d_low, d_high, f_low, f_high),
             )  # fmt: skip
-            size = "size of the bias" if statistic == "bias" else statistic
-            panel.set_title(f"{size}, $D_{{slow}}$ = {float(values[i]):.2f}", fontsize=9)
-            panel.set(xlabel=LABELS["D_fast"], ylabel=LABELS["f"])
-        figure.colorbar(image, ax=row)
+            if statistic == STATISTICS[0]:
+                panel.set_title(f"{name}\n$D_{{slow}}$ = {float(values[i]):.2f}", fontsize=8)
+        size = "size of the bias" if statistic == "bias" else statistic
+        row[0].set_ylabel(LABELS["f"])
+        figure.colorbar(image, ax=row).set_label(f"change of the {size}{UNIT}", fontsize=8)
+    for panel in axes[-1]:
+        panel.set_xlabel(LABELS["D_fast"], fontsize=8)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+    finish(figure, path)
+
+
+def _over_f_and_d_fast(one: BiasVariance, other: BiasVariance, statistic: str) -> torch.Tensor:
+    """Statistic of D_slow of one less the other's, S0 averaged over, by D_slow, f and D_fast ``(G, G, G)``."""
+    order = [[*RANGES].index(k) for k in ("S0", "D_slow", "f", "D_fast")]
+    a, b = (r.point(statistic, "D_slow").abs().permute(order).mean(0) for r in (one, other))
+    return a - b
+
+
+def finish(figure: Figure, path: Path) -> None:
+    """Write a figure, and let go of it."""
+    figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def low_snr(args: argparse.Namespace, found: dict[str, BiasVariance], snr: float) -> None:
+    """Figures 4 and 8 to 12."""
+    pick = {k: found[k] for k in (GT, "maximum_likelihood", *BESIDE)}
+    arrows(pick, tuple(RANGES), f"Information compression, SNR {snr:g}", args.out / "figure_4.png")
+    pick = {k: found[k] for k in (ML, GAUSS, *BESIDE)}
+    arrows(pick, ("D_slow",), f"The noise model of the labels, SNR {snr:g}", args.out / "figure_9.png")
+    beside = {k: found[k] for k in BESIDE}
+    weighted = {k: evaluate(args, k, snr) for k in NETWORKS if k.endswith("weighted")}
+    title = f"One parameter's weight a million times the others', SNR {snr:g}"
+    curves({ML: found[ML]} | weighted | beside, title, args.out / "figure_8.png")
+    pick = {ML: found[ML], HYBRID: evaluate(args, HYBRID, snr), GT: found[GT]} | beside
+    curves(pick, f"Hybrid labels, alpha 0.5, SNR {snr:g}", args.out / "figure_10.png")
+    others = {GT: found[GT]} | beside
+    title = f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them"
+    points(found[ML], others, title, args.out / "figure_11.png")
+    title = f"$D_{{slow}}$: every estimator less {ML}, SNR {snr:g}; red: it is worse"
+    differences(found[ML], others, title, args.out / "figure_12.png")
 
 
 def main() -> None:
@@ -172,32 +228,17 @@ def main() -> None:
     parser.add_argument("--grid", type=int, default=10)
     parser.add_argument("--draws", type=int, default=100, help="noise draws a truth of networks; the paper has 500")
     parser.add_argument("--slow-draws", type=int, default=2, help="of everything else")
-    parser.add_argument("--points", type=int, default=2**13, help="of the prior, for the exact posterior mean")
+    parser.add_argument("--points", type=int, default=2**15, help="of the prior, for the exact posterior mean")
     parser.add_argument("--snr", type=float, nargs="+", default=[15.0, 30.0], help="15 makes all figures but 3")
     args = parser.parse_args()
     args.fits = args.out / "fits" if args.fits is None else args.fits
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    beside = ("exact posterior mean", "uniform", "hierarchical")
     for snr in args.snr:
-        found = {k: evaluate(args, k, snr) for k in ("maximum_likelihood", ML, GAUSS, SELF, GT, *beside)}
+        found = {k: evaluate(args, k, snr) for k in ("maximum_likelihood", ML, GAUSS, SELF, GT, *BESIDE)}
         curves(found, f"SNR {snr:g}, seed {args.seed}", args.out / f"figure_{2 if snr < 20 else 3}.png")
-        if snr >= 20:
-            continue
-        pick = {k: found[k] for k in (GT, "maximum_likelihood", "exact posterior mean", "uniform")}
-        arrows(pick, tuple(RANGES), "Information compression, SNR 15", args.out / "figure_4.png")
-        pick = {k: found[k] for k in (ML, GAUSS, "exact posterior mean", "uniform")}
-        arrows(pick, ("D_slow",), "The noise model of the labels, SNR 15", args.out / "figure_9.png")
-        weighted = {k: evaluate(args, k, snr) for k in NETWORKS if k.endswith("weighted")}
-        pick = {k: found[k] for k in (ML, "exact posterior mean", "uniform")} | weighted
-        curves(pick, "One parameter's weight a million times the others', SNR 15", args.out / "figure_8.png")
-        pick = {k: found[k] for k in (ML, GT, "exact posterior mean", "uniform")} | {
-            HYBRID: evaluate(args, HYBRID, snr)
-        }
-        curves(pick, "Hybrid labels, alpha 0.5, SNR 15", args.out / "figure_10.png")
-        densities(found[ML], found[GT], "Every point of the grid, SNR 15", args.out / "figure_11.png")
-        title = f"{GT} less {ML}, SNR 15; red: {GT} is worse"
-        differences(found[ML], found[GT], title, args.out / "figure_12.png")
+        if snr < 20:
+            low_snr(args, found, snr)
 
 
 if __name__ == "__main__":
