@@ -44,7 +44,8 @@ class SharedScale(TorchDistribution):
         with torch.no_grad():
             shape = torch.Size(sample_shape) + self.batch_shape
             factor = 1 + self.sd * torch.randn(shape, dtype=self.sd.dtype, device=self.sd.device)
-            return self.at(factor.unsqueeze(-1)).sample()
+            # a ratio of levels is positive, and a magnitude has no sign; a normal one passes zero where S0 is all noise
+            return self.at(factor.abs().unsqueeze(-1)).sample()
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_prob = self.log_prob_of(value)
