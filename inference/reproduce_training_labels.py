@@ -150,8 +150,8 @@ def points(ml: BiasVariance, others: dict[str, BiasVariance], title: str, path: 
 def outline(panel: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
     """Lines around the densest 50 and 90 % of points."""
     density, *edges = np.histogram2d(x, y, bins=60)
-    density = gaussian_filter(np.pad(density, 4), 1.5)
-    middles = [e[0] + (e[1] - e[0]) * (np.arange(68) - 3.5) for e in edges]
+    density = gaussian_filter(np.pad(density, 6), 2.5)
+    middles = [e[0] + (e[1] - e[0]) * (np.arange(72) - 5.5) for e in edges]
     order = np.sort(density.flatten())[::-1]
     mass = np.cumsum(order) / order.sum()
     levels = [order[np.searchsorted(mass, share)] for share in (0.9, 0.5)]

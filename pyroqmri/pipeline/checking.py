@@ -141,6 +141,8 @@ def _run(
 ) -> tuple[dict[str, Check], dict[str, Check], Fit]:
     if truth not in ("own", "tissue", "both"):
         raise InputError(f"--truth must be own, tissue or both, got {truth!r}")
+    if found.network is not None:
+        raise InputError(f"recipe {found.recipe.name} is a network without uncertainty, so there is nothing to check")
     grounds = ("own", "tissue") if truth == "both" else (truth,)
     if found.model is None:  # a point estimator learns no population
         grounds = tuple(g for g in grounds if g != "own")
