@@ -49,7 +49,10 @@ RUNS = (
     Run("ball_stick_fixed_least_squares", "ball_stick", "least_squares", fixed={"D_par": 1.7}),
     Run("ball_stick_fixed_hierarchical", "ball_stick", "hierarchical", "learn", {"D_par": 1.7}, _SHORT),
 )
-REFERENCES = {"msdki": "msdki_least_squares", "ball_stick": "ball_stick_least_squares"}
+REFERENCES = {
+    signal: {"least squares": f"{signal}_least_squares", "posterior mean": f"{signal}_hierarchical"}
+    for signal in ("msdki", "ball_stick")
+}
 
 
 def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: bool = False) -> Path:
@@ -73,7 +76,7 @@ def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: boo
         say(f"{data.description}\nfrom {data.source}; licence {data.licence}", progress)
         files = ScanFiles(data.image, data.bval, data.bvec, mask=data.mask)
         scan = files.read("ball_stick", "measured")
-        references, failed = {}, {}
+        references, failed = {signal: {} for signal in REFERENCES}, {}
         for number, run in enumerate(RUNS, 1):
             say(f"[{number}/{len(RUNS) + 1}] {run.name}", progress)
             try:
@@ -81,8 +84,9 @@ def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: boo
             except TrainingError as error:  # the others are worth seeing all the same
                 failed[run.name] = str(error)
                 continue
-            if run.name in REFERENCES.values():
-                references[run.signal] = summary
+            for estimator, name in REFERENCES[run.signal].items():
+                if name == run.name:
+                    references[run.signal][estimator] = summary
         say(f"[{len(RUNS) + 1}/{len(RUNS) + 1}] a quarter of the volumes", progress)
         quarter = compare_quarter(scan, references, _QUARTER, progress)
         (folder / HEADLINE).write_bytes(draw_headline(scan, references, quarter))

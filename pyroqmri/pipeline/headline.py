@@ -17,7 +17,7 @@ ROWS = (("ball_stick", "D_par"), ("msdki", "K"))
 TISSUE = "white matter"
 
 
-def draw_headline(scan: Scan, references: Mapping[str, Summary], quarter: Quarter) -> bytes:
+def draw_headline(scan: Scan, references: Mapping[str, Mapping[str, Summary]], quarter: Quarter) -> bytes:
     """The same slice from all volumes and from a quarter of them, as PNG."""
     inside, affine = canonical(scan.mask.astype(np.uint8), scan.ref.affine)
     view = best_view(inside > 0, affine, 1)
@@ -34,20 +34,18 @@ def draw_headline(scan: Scan, references: Mapping[str, Summary], quarter: Quarte
     ]  # fmt: skip
     volumes, scales, numbers = [], [], []
     for signal, name in ROWS:
-        reference, parts = (
-            references[signal],
-            [quarter.summaries[signal, e] for e in ("least squares", "posterior mean")],
-        )
+        reference = references[signal]["least squares"]
+        parts = [quarter.summaries[signal, e] for e in ("least squares", "posterior mean")]
         parameter = reference.parameters[name]
         sd = parts[1].sd[name].numpy()
         maps = [summary.mean[name].numpy() for summary in (reference, *parts)]
         volumes.append([image(values) for values in (*maps, sd)])
         scales.append(_scales(parameter, maps[0], sd))
         numbers.append(_numbers(quarter, signal, parameter))
+    titles = [_title(signal, references[signal]["least squares"].parameters[name]) for signal, name in ROWS]
     figure = comparison_panel(
-        [_title(signal, references[signal].parameters[name]) for signal, name in ROWS], columns, np.array(volumes),
-        scales, numbers=numbers, aspect=view.aspect, letters=view.letters,
-    )  # fmt: skip
+        titles, columns, np.array(volumes), scales, numbers=numbers, aspect=view.aspect, letters=view.letters
+    )
     return png(figure)
 
 
@@ -64,7 +62,8 @@ def _scales(parameter: Parameter, reference: np.ndarray, sd: np.ndarray) -> list
 
 def _numbers(quarter: Quarter, signal: str, parameter: Parameter) -> list[str]:
     wanted = signal, parameter.name, TISSUE
-    found = {d.estimator: d for d in quarter.differences if (d.signal, d.parameter, d.tissue) == wanted}
+    here = [d for d in quarter.differences if (d.signal, d.parameter, d.tissue) == wanted]
+    found = {d.estimator: d for d in here if d.reference == "least squares"}
     if len(found) < 2:
         return [""] * 4
     unit = words.unit_text(parameter.unit)

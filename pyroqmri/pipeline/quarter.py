@@ -23,10 +23,11 @@ ESTIMATORS = {"least squares": "least_squares", "posterior mean": "hierarchical"
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an estimate from a quarter of the volumes lies from the full scan's, over the voxels of a tissue.
+    """How far an estimate from a quarter of the volumes lies from one of the full scan, over the voxels of a tissue.
 
-    ``inside`` is the share of voxels in which the 90 % interval from the quarter holds the
-    full scan's estimate; ``sd`` the median standard deviation that the estimator states.
+    ``reference`` is the estimator that the full scan was given to. ``inside`` is the share of
+    voxels in which the 90 % interval from the quarter holds the full scan's estimate; ``sd``
+    the median standard deviation that the estimator states.
     """
 
     signal: str
@@ -35,6 +36,7 @@ class Difference:
     tissue: str
     n: int
     estimator: str
+    reference: str
     median: float
     p90: float
     sd: float
@@ -52,14 +54,17 @@ class Quarter:
 
 
 def compare_quarter(
-    scan: Scan, references: Mapping[str, Summary], settings: Mapping[str, Mapping[str, Any]], progress: bool
+    scan: Scan,
+    references: Mapping[str, Mapping[str, Summary]],
+    settings: Mapping[str, Mapping[str, Any]],
+    progress: bool,
 ) -> Quarter:
-    """Estimate from a quarter of the volumes and compare with the full scan's least squares.
+    """Estimate from a quarter of the volumes; compare with least squares, and with themselves, on the full scan.
 
     Parameters
     ----------
     references
-        Least squares of the full scan, by signal.
+        Estimates from the full scan by signal and estimator; least squares has to be among them.
     settings
         Changes to the recipe of the posterior mean, by signal.
     """
@@ -72,7 +77,7 @@ def compare_quarter(
     if noise is None:  # the scanner's noise is that of the whole scan
         noise = given_noise(scan, "estimate")
     summaries, differences, sigma = {}, [], {}
-    for signal, reference in references.items():
+    for signal, wholes in references.items():
         for name, recipe in ESTIMATORS.items():
             changed = settings.get(signal, {}) if recipe == "hierarchical" else {}
             found = fit(
@@ -80,7 +85,7 @@ def compare_quarter(
             )
             summaries[signal, name] = summarise(found, part.y, progress=progress)
             sigma[f"{signal}, {name}"] = found.sigma_record
-        differences += _differences(signal, reference, summaries, tissues(scan))
+        differences += _differences(signal, wholes, summaries, tissues(scan))
     return Quarter(volumes, summaries, differences, sigma)
 
 
@@ -101,26 +106,36 @@ def tissues(scan: Scan) -> dict[str, np.ndarray]:
 
 
 def _differences(
-    signal: str, reference: Summary, summaries: Mapping[tuple[str, str], Summary], where: Mapping[str, np.ndarray]
+    signal: str,
+    references: Mapping[str, Summary],
+    summaries: Mapping[tuple[str, str], Summary],
+    where: Mapping[str, np.ndarray],
 ) -> list[Difference]:
     estimates = {name: summaries[signal, name] for name in ESTIMATORS}
-    usable = np.ones(len(reference.status), bool)
-    for summary in (reference, *estimates.values()):
+    first = references["least squares"]
+    usable = np.ones(len(first.status), bool)
+    for summary in (*references.values(), *estimates.values()):
         usable &= ~np.isin(summary.status.numpy(), (NOT_FINITE, NO_SIGNAL))
     found = []
-    for parameter in reference.signal.tissue:
-        truth = reference.mean[parameter.name].numpy()
+    for parameter in first.signal.tissue:
         for tissue, voxels in where.items():
             chosen = usable & voxels
             if not chosen.any():
                 continue
+            what = signal, parameter.name, parameter.unit, tissue, int(chosen.sum())
             for name, summary in estimates.items():
-                low, high = (summary.quantile(q)[parameter.name].numpy()[chosen] for q in (0.05, 0.95))
-                distance = np.abs(summary.mean[parameter.name].numpy() - truth)[chosen]
-                inside = (low <= truth[chosen]) & (truth[chosen] <= high)
-                sd = float(np.median(summary.sd[parameter.name].numpy()[chosen]))
-                numbers = float(np.median(distance)), float(np.quantile(distance, 0.9)), sd, float(inside.mean())
-                found.append(
-                    Difference(signal, parameter.name, parameter.unit, tissue, int(chosen.sum()), name, *numbers)
-                )
+                for other in dict.fromkeys(("least squares", name)):
+                    if other in references:
+                        numbers = _apart(summary, references[other], parameter.name, chosen)
+                        found.append(Difference(*what, name, other, *numbers))
     return found
+
+
+def _apart(summary: Summary, reference: Summary, name: str, chosen: np.ndarray) -> tuple[float, ...]:
+    """Median and 90th percentile of the distance, median sd, and share of intervals that hold the reference."""
+    truth = reference.mean[name].numpy()[chosen]
+    low, high = (summary.quantile(q)[name].numpy()[chosen] for q in (0.05, 0.95))
+    distance = np.abs(summary.mean[name].numpy()[chosen] - truth)
+    inside = (low <= truth) & (truth <= high)
+    sd = np.median(summary.sd[name].numpy()[chosen])
+    return float(np.median(distance)), float(np.quantile(distance, 0.9)), float(sd), float(inside.mean())
