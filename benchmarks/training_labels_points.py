@@ -33,7 +33,7 @@ def measured(args: argparse.Namespace, name: str, seed: int) -> BiasVariance:
 
 
 def shares(gt: BiasVariance, ml: BiasVariance) -> dict[str, Any]:
-    """Of the grid's points: where the network on true labels has less spread, bias and error than the one on ML labels."""
+    """Of the grid: where the network on true labels has less bias, spread and error than the one on ML labels."""
     found: dict[str, Any] = {}
     for k in EPSTEIN:
         below = {s: gt.point(s, k).abs() < ml.point(s, k).abs() for s in ("bias", "sd", "rmse")}
