@@ -30,7 +30,8 @@ RECIPES = {
     "maximum_likelihood": ("maximum_likelihood", {}), "supervised_gt": ("supervised_gt", {}),
     "supervised_mle, rician": ("supervised_mle", {}),
     "supervised_mle, gaussian": ("supervised_mle", {"labels.likelihood": "gaussian"}),
-    "self_supervised": ("self_supervised", {}), "uniform": ("uniform", {}), "hierarchical": ("hierarchical", {}),
+    "self_supervised": ("self_supervised", {"training.epochs": 600}),  # as many steps, of the few voxels of a scan
+    "uniform": ("uniform", {}), "hierarchical": ("hierarchical", {}),
 }  # fmt: skip
 EXACT = "exact posterior mean"
 COLOURS = {
@@ -55,10 +56,11 @@ def fits_of(args: argparse.Namespace, y: np.ndarray, acq: pq.Acquisition) -> dic
     network = {"truth.voxels": args.voxels, "training.starts": args.starts, "training.epochs": args.epochs}
     found = {}
     for name, (recipe, changes) in RECIPES.items():
-        settings = network | ranges if recipe.startswith("s") else ranges if recipe == "uniform" else {}
+        is_network = recipe.startswith("s")  # the one on true labels comes first, and starts the others
+        settings = network | ranges if is_network else ranges if recipe == "uniform" else {}
         found[name] = pq.fit(
             y, acq, signal="ivim", recipe=recipe, s0="inferred", seed=args.seed, settings=settings | changes,
-            progress=True,
+            progress=True, first=found.get("supervised_gt") if is_network else None,
         )  # fmt: skip
         print(name, found[name].seconds, found[name].warnings, flush=True)
     return found
