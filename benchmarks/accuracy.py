@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, recipe: str, seed: int, made: tuple[Any, ...],
         signal="msdki",
         recipe=recipe,
         sigma=1 / args.snr,
-        s0=1.0,
+        s0="inferred" if args.infer_s0 else 1.0,
         seed=seed,
         given=given,
         settings=settings,
@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--given", action="store_true", help="free water is given to hierarchical_mixture")
     parser.add_argument("--train", type=int, default=10_000)
     parser.add_argument("--held-out", type=int, default=2_000)
+    parser.add_argument("--infer-s0", action="store_true", help="S0 is not known; dipy's fits ask for it")
     parser.add_argument("--settings", help="recipe entries to change, as JSON")
     parser.add_argument("--label", help="name to keep the rows under")
     args = parser.parse_args()

@@ -77,7 +77,10 @@ def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:
 def _given_class(name: str, table: Any, signal: BoundSignal) -> Tensor:
     wanted = [p.name for p in signal.tissue]
     if not isinstance(table, Mapping) or sorted(table) != sorted(wanted):
-        raise InputError(f"given class {name!r} must state mean and sd of each of {', '.join(wanted)}, got {table!r}")
+        hint = "; with s0 measured it needs no S0" if signal.infer_s0 else ""
+        raise InputError(
+            f"given class {name!r} must state mean and sd of each of {', '.join(wanted)}, got {table!r}{hint}"
+        )
     mean: dict[str, Tensor] = {}
     loc, sd = [], []
     for p in signal.tissue:
