@@ -147,7 +147,7 @@ def draw_maps(maps: dict[str, Mapping[str, torch.Tensor]], mask: np.ndarray, pat
     z = int(mask.sum((0, 1)).argmax())
     rows, columns = (np.flatnonzero(mask[..., z].any(axis)) for axis in (1, 0))
     crop = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), z)
-    figure, axes = plt.subplots(3, len(maps), figsize=(2.4 * len(maps), 7), layout="constrained")
+    figure, axes = plt.subplots(3, len(maps), figsize=(1.9 * len(maps), 5), layout="constrained")
     for row, k in zip(axes, NAMES, strict=True):
         low, high = np.nanquantile(maps["maximum_likelihood"][k].numpy(), (0.05, 0.95))
         for panel, (name, found) in zip(row, maps.items(), strict=True):
