@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import pyroqmri as pq
 from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.laplace import expand, jacobian
 from pyroqmri.likelihoods import GaussianLikelihood, Likelihood, RicianLikelihood
@@ -14,7 +15,7 @@ from pyroqmri.s0_error import s0_error
 from pyroqmri.signals import MSDKI, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
-from tests.helpers import rician, shells
+from tests.helpers import rician, shells, tissue
 
 SIGMA, N_S0 = 0.08, 4
 ACQ = shells(0, 6, 1.0, 2.0, bvec=False)
@@ -112,3 +113,14 @@ def test_repeats_that_are_compressed_know_it_too():
     told = model.likelihood.information(model.simulate(z, plain), y, plain.noise)
     gain = s0_error(model.simulate(z, plain), told.score, told.fisher, model.likelihood.s0_variance(plain.noise)).gain
     torch.testing.assert_close(found, told.log_prob.sum(-1) + gain, rtol=1e-4, atol=0.05)
+
+
+def test_maximum_likelihood_carries_it_along():
+    acq, theta = shells(2, 40, 1.0, 2.0, bvec=False), tissue(3000)
+    y = rician(BoundSignal(MSDKI, acq)(theta), 0.025)
+    fit = pq.fit(y, acq, signal="msdki", recipe="maximum_likelihood", sigma=0.025, progress=False)
+    interval = fit.posterior(y).interval(0.9)
+    for name in ("D", "K"):
+        low, high = interval[name].unbind(-1)
+        # standard error .005; with S0 taken as exact .70 and .88
+        assert 0.87 < float(((low < theta[name]) & (theta[name] < high)).float().mean()) < 0.93

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyroqmri.data import NOT_CONVERGED, Batch
 from pyroqmri.estimates import Estimates, with_findings
-from pyroqmri.estimators.box import UnitBox
+from pyroqmri.estimators.box import Point, UnitBox
 from pyroqmri.estimators.levenberg import chunk_size, look
 from pyroqmri.estimators.small import quadratic_form
 from pyroqmri.likelihoods import Likelihood
@@ -21,8 +21,9 @@ class PointEstimates(Estimates):
     """Estimates of N voxels with an asymptotic standard deviation from the Fisher information.
 
     The standard deviation is the delta method's, so intervals are normal and may
-    leave the bounds: what people publish today. To the information of the data that of one look at
-    each parameter is added whose error is the width of its bounds, which is where a sd then ends.
+    leave the bounds: what people publish today. The error of a measured S0 is carried along.
+    To the information of the data that of one look at each parameter is added whose error is
+    the width of its bounds, which is where a sd then ends.
 
     Parameters
     ----------
@@ -91,10 +92,23 @@ class PointEstimates(Estimates):
         point = box.point(theta)
         information = look(box, self.likelihood, voxels, point).information
         information = information + torch.eye(box.n_latents, dtype=information.dtype).to(information).unsqueeze(-1)
-        slopes = box.slopes(self._scalars, point)[1]
-        sd = quadratic_form(information, slopes.mT).sqrt().mT
+        slopes = box.slopes(self._scalars, point)[1].mT
+        variance = quadratic_form(information, slopes)
+        s0_variance = self.likelihood.s0_variance(voxels.noise)
+        if s0_variance is not None:
+            pull = self._pull_of_s0(voxels, point)
+            # v' A^-1 b from two quadratic forms: how far the estimate moves with S0
+            moved = (quadratic_form(information, slopes + pull) - quadratic_form(information, slopes - pull)) / 4
+            variance = variance + s0_variance * moved.square()
+        sd = variance.sqrt().mT
         widths = [torch.inf if name == "S0" else p.upper - p.lower for name, p in self.parameters.items()]
         return torch.minimum(sd, sd.new_tensor(widths))
+
+    def _pull_of_s0(self, voxels: Voxels, point: Point) -> Tensor:
+        """Change of the log-likelihood's gradient ``(L, 1, N)`` with a relative error of S0."""
+        signal, slope = self._box.slopes(lambda theta: self._box.signal(theta, voxels.inputs), point)
+        fisher = self.likelihood.information(signal, voxels.y, voxels.noise).fisher
+        return (slope * (fisher * signal)).sum(-1).unsqueeze(1)
 
     def quantile(self, q):
         """Quantile of the normal approximation ``(N,)``."""
