@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.data import AT_BOUND, FINE, MISFIT, Batch
+from pyroqmri.errors import InputError
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals import BoundSignal
 
@@ -49,6 +50,14 @@ class Estimates(ABC):
             raise ValueError(f"an interval's probability lies between 0 and 1, got {p}")
         lower, upper = self.quantile((1 - p) / 2), self.quantile((1 + p) / 2)
         return {name: torch.stack([lower[name], upper[name]], -1) for name in self.names}
+
+    def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
+        """Log-likelihood of each measurement under ``n`` posterior draws, refused where there is no posterior."""
+        raise InputError("one estimate a voxel has no log-likelihood under draws; fit a recipe with a posterior")
+
+    def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200, seed: int = 0, ijk: Any = None) -> Any:
+        """The posterior as ArviZ knows it, refused where there is none."""
+        raise InputError("one estimate a voxel is no posterior that ArviZ could show; fit a recipe with a posterior")
 
     def scatter(self, values: Tensor) -> Tensor:
         """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""

@@ -176,6 +176,9 @@ def test_there_are_no_classes_and_no_axis():
     assert found.direction is None
     assert found.has_sd
     assert found.names == ("D", "K")
+    for ask in (found.log_likelihood, found.to_arviz):
+        with pytest.raises(InputError, match="fit a recipe with a posterior"):
+            ask()
 
 
 def test_steps_must_be():
