@@ -5,13 +5,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.build import build_likelihood, build_pair, build_signal
 from pyroqmri.denoising import is_denoiser
 from pyroqmri.errors import InputError
+from pyroqmri.io import Scan
+from pyroqmri.io.text import name_volumes
 from pyroqmri.pipeline.inputs import PathLike, ScanFiles, given_noise, settle_noise
 from pyroqmri.pipeline.output import output_folder
 from pyroqmri.pipeline.results import write_results
+from pyroqmri.pipeline.volumes import outlier_note, unwanted_volumes, without
 from pyroqmri.signals import SIGNALS
 from pyroqmri.trained import Fit, load_fit, pick_device
 
@@ -60,17 +66,19 @@ def apply_image(
         When the input is wrong, or its protocol is not the one of the fit.
     """
     maps = {} if inputs is None else dict(inputs)
-    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps, drop)
+    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps)
     if sigma == "learn":
         raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
     where = pick_device(device)
     if is_denoiser(fit_dir):
+        if drop is not None:
+            raise InputError(f"{fit_dir} is a denoiser, which takes every volume of its protocol; leave none out")
         return _denoised(fit_dir, files, out, sigma, device, overwrite, progress)
     found = load_fit(fit_dir)
     with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
         begin = time.monotonic()
         scan = files.read(found.signal_name, found.preparation.s0)
-        found = with_acquisition(found, scan.acquisition)
+        found, scan = matched(found, scan, drop)
         level = None
         if sigma is not None or found.noise.method != "given":
             level = given_noise(scan, "estimate" if sigma is None else sigma)
@@ -80,7 +88,8 @@ def apply_image(
         if found.model is not None and found.guide is not None:
             found.model.to(where)
             found.guide.to(where)
-        write_results(found, scan, folder, level=level, notes=notes, progress=progress)
+        spoiled = [] if drop is not None else outlier_note(scan, found.signal_name)
+        write_results(found, scan, folder, level=level, notes=notes, doubts=spoiled, progress=progress)
     return Path(out)
 
 
@@ -95,6 +104,30 @@ def _denoised(
         files.image, out=out, fit_dir=fit_dir, bval=files.bval, bvec=files.bvec, te=files.te, json=files.json,
         mask=files.mask, sigma=sigma, device=device, overwrite=overwrite, progress=progress,
     )  # fmt: skip
+
+
+def matched(fit: Fit, scan: Scan, drop: str | None) -> tuple[Fit, Scan]:
+    """The fit on a scan of its protocol, both without the volumes to leave out, if any.
+
+    Raises
+    ------
+    InputError
+        When the protocol is another, or the recipe's network wants every volume that it was trained on.
+    """
+    if drop is None:
+        return with_acquisition(fit, scan.acquisition), scan
+    which = unwanted_volumes(scan, fit.signal_name, drop)
+    kept = without(scan, which, drop)
+    if not which.any() or len(kept.acquisition) == len(fit.acquisition):
+        return with_acquisition(fit, kept.acquisition), kept
+    whole = with_acquisition(fit, scan.acquisition)
+    try:
+        return _rebuilt(whole, whole.acquisition[torch.from_numpy(np.flatnonzero(~which))]), kept
+    except RuntimeError as error:  # weights of another size
+        raise InputError(
+            f"recipe {fit.recipe.name} has a network of all {len(fit.acquisition)} volumes, and without "
+            f"{name_volumes(which)} there are {len(kept.acquisition)}; fit this image with the same option"
+        ) from error
 
 
 def with_acquisition(fit: Fit, acquisition: Acquisition) -> Fit:
@@ -135,6 +168,13 @@ def _turned(fit: Fit, acquisition: Acquisition) -> Fit:
             f"recipe {fit.recipe.name} is a network of its own gradient directions, and this scan has others; train it "
             "on this scan's protocol with pyroqmri fit"
         )
+    return _rebuilt(fit, acquisition)
+
+
+def _rebuilt(fit: Fit, acquisition: Acquisition) -> Fit:
+    """The fit's weights in parts made for another acquisition; RuntimeError where they do not go in."""
+    if fit.network is not None:
+        raise RuntimeError("a network takes the measurements themselves")
     signal = build_signal(fit.signal_name, acquisition, fit.preparation, fit.fixed, fit.tied, fit.recipe.ranges)
     likelihood = build_likelihood(fit.recipe, acquisition, fit.preparation)
     likelihood.load_state_dict(fit.likelihood.state_dict())

@@ -31,6 +31,7 @@ def write_results(
     *,
     level: Any = None,
     notes: Sequence[str] = (),
+    doubts: Sequence[str] = (),
     khat: bool = False,
     progress: bool = False,
 ) -> Summary:
@@ -42,6 +43,8 @@ def write_results(
         Noise level of the scan's voxels where it is a map ``(N,)``; anything else is the fit's own.
     notes
         Sentences to stand beside the scan's own.
+    doubts
+        Sentences that warn of this image.
     khat
         Map the PSIS diagnostic also where nothing is reweighted.
     """
@@ -65,7 +68,7 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
     }
     save_fit(kept, folder / "fit", extra)
-    alarms = [check.plain for check in judge(read_results(folder)).alarms]
+    alarms = [*doubts, *(check.plain for check in judge(read_results(folder)).alarms)]
     save_fit(kept, folder / "fit", {**extra, "warnings": [*fit.warnings, *alarms], "alarms": alarms})
     _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
     write_report(folder)

@@ -116,7 +116,7 @@ class TrainingJob:
         scan = files.read(self.signal, self.s0)
         level = given_noise(scan, self.sigma)
         index, said = training_voxels(scan.y, self.seed)
-        said += [] if files.drop is not None else outlier_note(scan, self.signal)
+        spoiled = [] if files.drop is not None else outlier_note(scan, self.signal)
         y = scan.y if index is None else scan.y[index]
         inputs = {k: v if index is None else v[index] for k, v in scan.inputs.items()}
         prints = {"data": digest(y), "inputs": {k: digest(v) for k, v in inputs.items()}}
@@ -131,7 +131,7 @@ class TrainingJob:
             inputs=inputs, checkpoint=folder / CHECKPOINT, resume=resume,
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
-        write_results(found, scan, folder, level=level, notes=said, khat=self.khat, progress=progress)
+        write_results(found, scan, folder, level=level, notes=said, doubts=spoiled, khat=self.khat, progress=progress)
 
     def record(self) -> dict[str, Any]:
         """As plain values; the device is left out, for a training may move."""
