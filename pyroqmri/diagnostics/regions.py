@@ -108,7 +108,8 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) 
         for i in range(0, len(chosen), size):
             part = posterior.batch.voxels[chosen[i : i + size]].to(posterior.model.sigma.device)
             voxels = posterior.guide.prepare(part)
-            theta = posterior._theta(posterior.z_dist(voxels).sample(torch.Size([n_draws])), voxels)
+            q = posterior.z_dist(voxels)
+            theta = posterior._draws(q.sample(torch.Size([n_draws])), voxels, q)
             for name in names:
                 values = theta[name].double().cpu()
                 sums[name] += torch.stack([values.sum(-1), values.square().sum(-1)])

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from pyroqmri.diagnostics import region
+from pyroqmri.distributions import normal_points
 from pyroqmri.errors import InputError
+from pyroqmri.recalibration import Recalibration
 from tests.helpers import quadratic_data, quadratic_posterior
 from tests.test_posterior import N, toy
 
@@ -38,6 +40,20 @@ def test_spread_is_the_tissues_and_not_that_of_the_means():
     within = float(covariance[1, 1])
     assert found.spread["b"] == pytest.approx((means**2 + within) ** 0.5, rel=0.1)
     assert found.spread["b"] > means
+
+
+def test_a_region_is_of_the_recalibrated_posterior():
+    posterior = toy(64)
+    ends = tuple(normal_points(64, 1, seed=0).sort(0).values[:, 0].tolist()[4:60:5])
+    mask = torch.zeros(len(posterior.batch.status), dtype=torch.bool)
+    mask[posterior.batch.index[:20]] = True
+    before = region(posterior, mask)
+    posterior.recalibration = Recalibration({"a": (ends, tuple(2 * x for x in ends))})
+    after = region(posterior, mask)
+    assert after.sd["a"] == pytest.approx(2 * before.sd["a"], rel=0.02)  # the same draws, moved
+    assert after.sd["b"] == before.sd["b"]
+    draws = posterior.draws(4000, seed=1)["a"][:, mask]
+    assert after.spread["a"] == pytest.approx(float(draws.std(1).mean()), rel=0.02)
 
 
 def test_a_region_that_does_not_fit_is_refused():
