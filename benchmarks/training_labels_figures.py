@@ -77,7 +77,7 @@ def finish(figure: Figure, path: Path) -> None:
     """Write a figure in few colours, which is half the bytes."""
     figure.savefig(path, dpi=80)
     plt.close(figure)
-    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(255).save(path, optimize=True)
 
 
 def main() -> None:
