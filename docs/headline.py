@@ -25,7 +25,7 @@ Distance to the full scan in {voxels} voxels of white matter, median and 90th pe
 scan is no truth: it has noise and misfit of its own. Ball-stick does not describe this brain everywhere: it learns
 a noise level {factor:.1f} times the measured one, and the report says so.
 
-| from {k} volumes | off by: LS from LS | posterior from LS | from its own | holds: LS, LS | posterior, LS | its own |
+| from {k} volumes | LS is off by | holds | posterior, off LS by | holds | off its own by | holds |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}"""
 
@@ -65,9 +65,8 @@ def caption() -> str:
         pair = [rows[signal, parameter, *pair] for pair in PAIRS]
         unit = "" if pair[0]["unit"] == "1" else f", {pair[0]['unit']}"
         voxels = pair[0]["n"]
-        off = [f"{d['median']:.2f}, {d['p90']:.2f}" for d in pair]
-        held = [f"{100 * d['inside']:.0f} %" for d in pair]
-        lines.append(f"| {parameter} of `{signal}`{unit} | " + " | ".join([*off, *held]) + " |")
+        cells = [f"{d['median']:.2f}, {d['p90']:.2f} | {100 * d['inside']:.0f} %" for d in pair]
+        lines.append(f"| {parameter} of `{signal}`{unit} | " + " | ".join(cells) + " |")
     factor = record["learned_factor"]
     return CAPTION.format(n=n, k=k, factor=factor, voxels=f"{voxels:,}", rows="\n".join(lines))
 
