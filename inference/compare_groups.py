@@ -4,9 +4,10 @@
     python inference/compare_groups.py --subjects 20 --difference 0.03
 
 Every subject is a scan of its own: a region of white matter whose diffusivity differs between the groups, inside a
-scan of white and grey matter. One fit learns the population from all scans; `posterior.region` gives each subject's
-mean with its sd. Subjects then enter a Pyro model of two groups, in which a subject that is known badly counts
-less; its posterior goes to ArviZ. The t-test beside it takes every subject's mean as if it were exact.
+scan of white and grey matter. One fit learns the population from all scans; `region` gives each subject's mean with
+its sd, under a population of the region's own, for that of all scans would draw it to the other subjects. Subjects
+then enter a Pyro model of two groups, in which a subject that is known badly counts less; its posterior goes to
+ArviZ. The t-test beside it takes every subject's mean as if it were exact.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from scipy.stats import ttest_ind
 from torch import Tensor
 
 import pyroqmri as pq
-from pyroqmri.diagnostics import from_pyro_svi
+from pyroqmri.diagnostics import from_pyro_svi, region
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate
 
@@ -32,10 +33,10 @@ BETWEEN = 0.03  # sd between subjects of a group, um2/ms
 def subject(D: float, n_region: int, snr: float, seed: int) -> tuple[Tensor, Tensor]:
     """Measurements ``(N, M)`` of one subject, and which voxels are the region ``(N,)``."""
     generator = torch.Generator().manual_seed(seed)
-    region = torch.arange(150) < n_region
+    inside = torch.arange(150) < n_region
     z = torch.randn(2, 150, generator=generator)
-    theta = {"D": torch.where(region, D, 1.3) + 0.1 * z[0], "K": torch.where(region, 1.1, 0.7) + 0.15 * z[1]}
-    return simulate(SIGNALS["msdki"], pq.Acquisition(bval=PROTOCOL), theta, snr=snr, seed=seed + 1), region
+    theta = {"D": torch.where(inside, D, 1.3) + 0.1 * z[0], "K": torch.where(inside, 1.1, 0.7) + 0.15 * z[1]}
+    return simulate(SIGNALS["msdki"], pq.Acquisition(bval=PROTOCOL), theta, snr=snr, seed=seed + 1), inside
 
 
 def groups(mean: Tensor, sd: Tensor, group: Tensor) -> None:
@@ -68,7 +69,7 @@ def main() -> None:
         torch.cat([y for y, _ in scans]), acq, signal="msdki", recipe="hierarchical_mixture", sigma=1 / given.snr,
         settings={"training.steps": given.steps, "prior.classes": 2},
     )  # fmt: skip
-    regions = [fit.posterior(y).region(mask) for y, mask in scans]
+    regions = [region(fit.posterior(y), mask, own_population=True) for y, mask in scans]
     print("subject  group  voxels   D of the region, um2/ms   between voxels")
     for i, r in enumerate(regions):
         print(f"{i:7} {int(group[i]):6} {r.n_voxels:7}   {r.mean['D']:.3f} +- {r.sd['D']:.3f}{r.spread['D']:20.3f}")

@@ -7,8 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyroqmri.diagnostics.own_population import gibbs_choices
+from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
-from pyroqmri.posterior import Posterior
+from pyroqmri.posterior import Latents, Posterior
+
+POOL = 400  # draws of a voxel to choose from
+OWN_VOXELS = 2000
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Region:
         return "\n".join(lines)
 
 
-def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) -> Region:
+def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0, own_population: bool = False) -> Region:
     """Mean and spread of each scalar quantity over the voxels of a mask.
 
     Parameters
@@ -85,6 +90,9 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) 
         Which of them, ``(N,)`` bool; an image mask is ``mask[brain]`` of the mask that was fitted.
     n_draws, seed
         Of the joint posterior.
+    own_population
+        Whether the region has a mean and a spread of its own, learned from its voxels, in place of the population that
+        the fit learned from all: for a region of one tissue that is compared with those of other subjects.
 
     Raises
     ------
@@ -100,6 +108,11 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) 
     chosen = torch.nonzero(inside[posterior.batch.index]).squeeze(-1)
     if len(chosen) == 0:
         raise InputError(f"none of the {int(inside.sum())} voxels of the region could be fitted; give another mask")
+    if own_population and len(chosen) > OWN_VOXELS:
+        raise InputError(
+            f"a population of its own is learned from {OWN_VOXELS} voxels at most and the region has {len(chosen)}; "
+            "so many hardly need one: leave own_population out"
+        )
     names = posterior.names
     sums = {name: torch.zeros(2, n_draws, dtype=torch.float64) for name in names}
     with torch.no_grad(), torch.random.fork_rng():
@@ -109,7 +122,8 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) 
             part = posterior.batch.voxels[chosen[i : i + size]].to(posterior.model.sigma.device)
             voxels = posterior.guide.prepare(part)
             q = posterior.z_dist(voxels)
-            theta = posterior._draws(q.sample(torch.Size([n_draws])), voxels, q)
+            z = _under_own(posterior, q, n_draws) if own_population else q.sample(torch.Size([n_draws]))
+            theta = posterior._draws(z, voxels, q)
             for name in names:
                 values = theta[name].double().cpu()
                 sums[name] += torch.stack([values.sum(-1), values.square().sum(-1)])
@@ -118,3 +132,13 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0) 
     spread = {k: (v[1] / n - mean[k].square()).clamp_min(0).mul(n / max(n - 1, 1)).sqrt() for k, v in sums.items()}
     units = {name: posterior.parameters[name].unit for name in names}
     return Region(n, int(inside.sum()) - n, units, mean, spread)
+
+
+def _under_own(posterior: Posterior, q: Latents, n: int) -> Tensor:
+    """Draws ``(n, N, L)`` of all voxels of a region under its own population."""
+    z = q.sample(torch.Size([POOL]))
+    direction = posterior.signal.direction
+    lead = z.shape[-1] - (0 if direction is None else direction.n_latents)  # axes have no population
+    log_weights, loc, tril = posterior.model.prior.classes()
+    shared = GaussianMixture(log_weights, loc[..., :lead], tril[..., :lead, :lead])
+    return z[gibbs_choices(z[..., :lead], shared, n), torch.arange(z.shape[1])]

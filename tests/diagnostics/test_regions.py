@@ -7,7 +7,7 @@ from pyroqmri.diagnostics import region
 from pyroqmri.distributions import normal_points
 from pyroqmri.errors import InputError
 from pyroqmri.recalibration import Recalibration
-from tests.helpers import quadratic_data, quadratic_posterior
+from tests.helpers import DESIGN, SIGMA, quadratic_data, quadratic_posterior
 from tests.test_posterior import N, toy
 
 
@@ -54,6 +54,24 @@ def test_a_region_is_of_the_recalibrated_posterior():
     assert after.sd["b"] == before.sd["b"]
     draws = posterior.draws(4000, seed=1)["a"][:, mask]
     assert after.spread["a"] == pytest.approx(float(draws.std(1).mean()), rel=0.02)
+
+
+def test_a_region_of_its_own_population_is_not_drawn_to_the_others():
+    """With a flat mean its expectation is that of least squares and its sd that of their mean, whatever the spread."""
+    n = 60
+    loc, tril = torch.tensor([0.8, -0.6, 0.5]), 0.4 * torch.eye(3)
+    y = quadratic_data(n, seed=3, loc=loc, tril=tril)
+    posterior = toy(64, y=y)
+    free = torch.linalg.lstsq(DESIGN, y.T).solution.mean(1)
+    sd = SIGMA * (torch.linalg.inv(DESIGN.T @ DESIGN).diagonal() / n).sqrt()
+    own, shared = (region(posterior, torch.ones(n), 2000, own_population=own) for own in (True, False))
+    for i, name in enumerate("abc"):
+        # 400 draws a voxel and 2,000 of the region: .055 sd; four of those once in 5,000 three times
+        assert abs(own.mean[name] - float(free[i])) < 0.25 * sd[i]
+        assert own.sd[name] == pytest.approx(float(sd[i]), rel=0.12)
+        assert own.spread[name] == pytest.approx(0.4, rel=0.35)  # sd of the 60 and of what is learned of it
+    assert max(abs(shared.mean[k] - float(free[i])) / float(sd[i]) for i, k in enumerate("abc")) > 1
+    assert own.mean == region(posterior, torch.ones(n), 2000, own_population=True).mean
 
 
 def test_a_region_that_does_not_fit_is_refused():
