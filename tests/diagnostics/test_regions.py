@@ -64,14 +64,13 @@ def test_a_region_of_its_own_population_is_not_drawn_to_the_others():
     posterior = toy(64, y=y)
     free = torch.linalg.lstsq(DESIGN, y.T).solution.mean(1)
     sd = SIGMA * (torch.linalg.inv(DESIGN.T @ DESIGN).diagonal() / n).sqrt()
-    own, shared = (region(posterior, torch.ones(n), 2000, own_population=own) for own in (True, False))
+    own, shared = (region(posterior, torch.ones(n), 800, own_population=own) for own in (True, False))
     for i, name in enumerate("abc"):
-        # 400 draws a voxel and 2,000 of the region: .055 sd; four of those once in 5,000 three times
+        # 400 draws a voxel and 800 of the region: .06 sd; four of those once in 5,000 three times
         assert abs(own.mean[name] - float(free[i])) < 0.25 * sd[i]
         assert own.sd[name] == pytest.approx(float(sd[i]), rel=0.12)
         assert own.spread[name] == pytest.approx(0.4, rel=0.35)  # sd of the 60 and of what is learned of it
     assert max(abs(shared.mean[k] - float(free[i])) / float(sd[i]) for i, k in enumerate("abc")) > 1
-    assert own.mean == region(posterior, torch.ones(n), 2000, own_population=True).mean
 
 
 def test_a_region_that_does_not_fit_is_refused():
