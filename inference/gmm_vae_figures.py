@@ -39,7 +39,7 @@ def save(figure: Any, path: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, dpi=110)
     plt.close(figure)
-    picture = Image.open(content).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture = Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
 
 
@@ -144,14 +144,14 @@ def maps(out: Path, signal: str, found: Mapping[str, Arrays], scan: Any) -> None
     figure, axes = plt.subplots(len(names), len(found) + 1, figsize=(2.2 * (len(found) + 1), 2.4 * len(names)),
                                 layout="constrained")  # fmt: skip
     last = list(found)[-1]
-    for row, p in zip(axes, names, strict=True):
+    for i, (row, p) in enumerate(zip(axes, names, strict=True)):
         low, high = SHOWN[p]
         for ax, (recipe, arrays) in zip(row, found.items(), strict=False):
             shown = _slice(ax, arrays[f"mean {p}"], scan, low, high, "viridis")
-            ax.set_title(NAMES[recipe], fontsize=9)
+            ax.set_title(NAMES[recipe] if i == 0 else "", fontsize=9)
         figure.colorbar(shown, ax=list(row[:-1]), fraction=0.02, pad=0.01).set_label(LABELS[p], fontsize=8)
-        shown = _slice(row[-1], found[last][f"sd {p}"], scan, 0, (high - low) / 6, "magma")
-        row[-1].set_title(f"sd, {NAMES[last]}", fontsize=9)
+        shown = _slice(row[-1], found[last][f"sd {p}"], scan, 0, (high - low) / 10, "magma")
+        row[-1].set_title(f"sd, {NAMES[last]}" if i == 0 else "", fontsize=9)
         figure.colorbar(shown, ax=row[-1], fraction=0.06, pad=0.02).set_label(f"sd of {LABELS[p]}", fontsize=8)
     save(figure, out / f"gmm_vae_maps_{signal}.png")
 

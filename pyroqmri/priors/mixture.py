@@ -42,7 +42,7 @@ class Mixture(Prior):
         self,
         n_tissue: int,
         n_direction: int = 0,
-        classes: int = 3,
+        classes: int = 4,
         sd: float = 0.3,
         diagonal: bool = False,
         given: Tensor | None = None,
