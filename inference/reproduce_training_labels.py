@@ -210,7 +210,10 @@ def low_snr(args: argparse.Namespace, found: dict[str, BiasVariance], snr: float
     pick = {ML: found[ML], HYBRID: evaluate(args, HYBRID, snr), GT: found[GT]} | beside
     curves(pick, f"Hybrid labels, alpha 0.5, SNR {snr:g}", args.out / "figure_10.png")
     others = {GT: found[GT]} | beside
-    title = f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them"
+    title = (
+        f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them\n({args.slow_draws} noise draws a point for "
+        f"{', '.join(BESIDE)}, which widens theirs)"
+    )
     points(found[ML], others, title, args.out / "figure_11.png")
     title = f"$D_{{slow}}$: every estimator less {ML}, SNR {snr:g}; red: it is worse"
     differences(found[ML], others, title, args.out / "figure_12.png")
