@@ -211,8 +211,8 @@ def low_snr(args: argparse.Namespace, found: dict[str, BiasVariance], snr: float
     curves(pick, f"Hybrid labels, alpha 0.5, SNR {snr:g}", args.out / "figure_10.png")
     others = {GT: found[GT]} | beside
     title = (
-        f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them\n({args.slow_draws} noise draws a point for "
-        f"{', '.join(BESIDE)}, which widens theirs)"
+        f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them\n({args.slow_draws} noise draws a point, which "
+        f"widens its lines, for {', '.join(BESIDE)})"
     )
     points(found[ML], others, title, args.out / "figure_11.png")
     title = f"$D_{{slow}}$: every estimator less {ML}, SNR {snr:g}; red: it is worse"
