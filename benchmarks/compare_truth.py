@@ -49,7 +49,7 @@ def candidates(steps: int) -> dict[str, Candidate]:
     recipes = {
         "uniform": load_recipe("uniform", settings),
         "hierarchical": load_recipe("hierarchical", settings),
-        "mixture": load_recipe("hierarchical_mixture", settings),
+        "mixture": load_recipe("hierarchical_mixture", settings | {"prior.classes": 3}),
     }
     return {name: Candidate("ivim", recipe, 1.0, device="cpu") for name, recipe in recipes.items()}
 
@@ -73,12 +73,18 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--truths", nargs="+", choices=TRUTHS, default=list(TRUTHS))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     plan = Plan(given.folds, None, scored=given.voxels, seed=given.seed)
-    found: dict[str, Any] = {"signal": "ivim", "snr": SNR, **vars(given), "machine": platform.machine(), "truths": {}}
-    for truth, (classes, right) in TRUTHS.items():
+    told = {"voxels": given.voxels, "steps": given.steps, "folds": given.folds, "seed": given.seed}
+    found: dict[str, Any] = {"signal": "ivim", "snr": SNR, **told, "machine": platform.machine(), "truths": {}}
+    if RESULTS.exists():  # of the same settings; others are replaced
+        kept = json.loads(RESULTS.read_text())
+        found["truths"] = kept["truths"] if all(kept.get(k) == v for k, v in told.items()) else {}
+    for truth in given.truths:
+        classes, right = TRUTHS[truth]
         begin = time.monotonic()
         y = draw(classes, given.voxels, given.seed)
         result = compare_recipes(candidates(given.steps), y, protocol("epstein"), 1 / SNR, plan)
