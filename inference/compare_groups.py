@@ -83,7 +83,8 @@ def main() -> None:
     low, high = np.quantile(draws, [0.05, 0.95])
     plain = ttest_ind(mean[group == 1].numpy(), mean[group == 0].numpy())
     interval = plain.confidence_interval(0.9)
-    print(f"\ndifference of D, true {given.difference:g} um2/ms")
+    drawn = truth[group == 1].mean() - truth[group == 0].mean()
+    print(f"\ndifference of D, um2/ms: true {given.difference:g}, of the subjects drawn {drawn:.3f}")
     print(f"uncertainty carried through: {draws.mean():.3f}, 90 % interval {low:.3f} to {high:.3f}, "
           f"P(above 0) = {(draws > 0).mean():.3f}, k-hat {data.attrs['khat']:.2f}")  # fmt: skip
     print(f"t-test of the means:         {float(mean[group == 1].mean() - mean[group == 0].mean()):.3f}, 90 % interval "
