@@ -210,10 +210,8 @@ def low_snr(args: argparse.Namespace, found: dict[str, BiasVariance], snr: float
     pick = {ML: found[ML], HYBRID: evaluate(args, HYBRID, snr), GT: found[GT]} | beside
     curves(pick, f"Hybrid labels, alpha 0.5, SNR {snr:g}", args.out / "figure_10.png")
     others = {GT: found[GT]} | beside
-    title = (
-        f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them\n({args.slow_draws} noise draws a point, which "
-        f"widens its lines, for {', '.join(BESIDE)})"
-    )
+    few = f"{args.slow_draws} noise draws a point widen the lines of {', '.join(BESIDE)}"
+    title = f"Points of the grid, SNR {snr:g}: lines around 50 and 90 % of them\n({few})"
     points(found[ML], others, title, args.out / "figure_11.png")
     title = f"$D_{{slow}}$: every estimator less {ML}, SNR {snr:g}; red: it is worse"
     differences(found[ML], others, title, args.out / "figure_12.png")

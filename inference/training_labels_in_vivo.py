@@ -122,12 +122,13 @@ def draw_scores(found: dict[str, dict[str, np.ndarray]], truth: dict[str, torch.
     figure, axes = plt.subplots(4, 3, figsize=(11, 10), layout="constrained", sharex="col")
     for column, k in zip(axes.T, NAMES, strict=True):
         reference = truth[k].numpy()
-        edges = np.linspace(*np.quantile(reference, (0.01, 0.99)), 11)
+        low, high = np.quantile(reference, (0.01, 0.99))
+        edges = np.linspace(low, high, 11)
         bins, middle = np.digitize(reference, edges) - 1, (edges[1:] + edges[:-1]) / 2
         for name, estimates in found.items():
             error, spread = estimates[k] - reference, estimates[k].std(0, ddof=1)
             rows = [
-                [np.nanmean(values[..., bins == i]) if (bins == i).any() else np.nan for i in range(10)]
+                np.array([np.nanmean(values[..., bins == i]) if (bins == i).any() else np.nan for i in range(10)])
                 for values in (error, spread**2, error**2)
             ]
             for panel, values in zip(column, (rows[0], np.sqrt(rows[1]), np.sqrt(rows[2])), strict=False):
