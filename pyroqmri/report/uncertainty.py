@@ -70,8 +70,8 @@ def certainty_picture(atlas: Atlas, name: str) -> Picture:
 
 def faded(atlas: Atlas, name: str, scale: Scale, spread: float) -> Block:
     """The mean on its scale, each voxel as opaque as :func:`certainty` says."""
-    # matplotlib lays RGBA over the panel's background; nilearn's `transparency` does the same in figures of its own
-    # layout, and would be one more thing to install
+    # nilearn's `transparency` does the same, but resamples to the axes of the scanner, where two tilted slices become
+    # a strip (0.14.1), and lays figures out its own way
     plain = atlas.block(atlas.images(name, "mean"), scale)
     images = []
     for image, mean, sd in zip(plain.images, atlas.images(name, "mean"), atlas.images(name, "sd"), strict=True):
