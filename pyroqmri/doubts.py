@@ -56,7 +56,9 @@ def set_free(guide: Structured, voxels: Voxels, population: Population, k: int) 
         modes, logits = guide.laplace(voxels, free, FIRST_STEPS if round_ == 0 else 3)
         evidence.append(float(logits.logsumexp(0).sum()))
         weights = logits.softmax(0)
-        mine = weights[k].unsqueeze(-1) / weights[k].sum().clamp_min(1e-3)
+        if weights[k].sum() < n + 1:  # fewer voxels than a class has numbers: it has gone
+            break
+        mine = weights[k].unsqueeze(-1) / weights[k].sum()
         loc = (mine * modes.z[k, :, :n]).sum(0)
         spread = (modes.z[k, :, :n] - loc).square() + modes.scale_tril[k, :, :n].square().sum(-1)
         free = Population(

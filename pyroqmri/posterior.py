@@ -293,8 +293,8 @@ class Posterior(Estimates):
 
         return posterior_to_arviz(self, voxels, n_draws, seed, ijk=ijk)
 
-    def region(self, mask: Any, n_draws: int = 1000, seed: int = 0) -> Any:
+    def region(self, mask: Any, n_draws: int = 1000, seed: int = 0, own_population: bool = False) -> Any:
         """Mean and spread over some voxels with their uncertainty, see :func:`pyroqmri.diagnostics.region`."""
         from pyroqmri.diagnostics import region
 
-        return region(self, mask, n_draws, seed)
+        return region(self, mask, n_draws, seed, own_population)
