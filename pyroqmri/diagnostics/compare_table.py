@@ -1,7 +1,7 @@
 """Rankings of recipes by voxels' scores, with standard errors and in words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,14 +82,17 @@ def rank_errors(squares: Mapping[str, np.ndarray]) -> list[ErrorRow]:
     return sorted(rows, key=lambda row: row.rms)
 
 
-def lead(rows: Sequence[Row]) -> str:
-    """Who leads, in words."""
+def lead(rows: Sequence[Row], doubtful: Collection[str] = ()) -> str:
+    """Who leads, in words; nobody is best by or over a doubtful score."""
     if len(rows) < 2:
         return f"{rows[0].name} stands alone"
     first = rows[0]
     tied = [row.name for row in rows[1:] if not is_clear(row)]
     second = rows[1]
     by = f"{second.behind:.1f} ± {second.behind_se:.1f} nats over {second.n} voxels"
+    unsure = [row.name for row in rows if row.name in doubtful]
+    if not tied and {first.name, second.name} & set(unsure):
+        return f"{first.name} is ahead of {second.name} by {by}, but {' and '.join(unsure)} cannot be scored so"
     if not tied:
         return f"{first.name} is best, ahead of {second.name} by {by}"
     return f"{first.name} leads, but {' and '.join(tied)} cannot be told from it ({second.name} is behind by {by})"
@@ -149,15 +152,17 @@ class Comparison:
         order = [c for c in CRITERIA if self.scores.get(c)]
         return self.ranking(order[0])[0][0].name
 
+    def _doubtful(self, criterion: str) -> list[str]:
+        return [name for name, share in self.khat_bad.get(criterion, {}).items() if share > SHARE_BAD]
+
     @property
     def unreliable(self) -> list[str]:
         """Sentences on scores whose importance weights fail in too many voxels."""
         return [
-            f"{CRITERIA[criterion]} of {name}: the Pareto shape is above {KHAT_BAD} in {100 * share:.0f} % of "
-            f"{_OF[criterion]}, so this score is not to be relied on"
-            for criterion, shares in self.khat_bad.items()
-            for name, share in shares.items()
-            if share > SHARE_BAD
+            f"{CRITERIA[criterion]} of {name}: the Pareto shape is above {KHAT_BAD} in "
+            f"{100 * self.khat_bad[criterion][name]:.0f} % of {_OF[criterion]}, so this score is not to be relied on"
+            for criterion in self.khat_bad
+            for name in self._doubtful(criterion)
         ]
 
     @property
@@ -171,7 +176,8 @@ class Comparison:
         """One sentence a criterion."""
         said = []
         for criterion, title in CRITERIA.items():
-            said += [f"{title}: {lead(rows)}" for rows in self.ranking(criterion)]
+            doubtful = self._doubtful(criterion)
+            said += [f"{title}: {lead(rows, doubtful)}" for rows in self.ranking(criterion)]
         for criterion, title in ERRORS.items():
             rows = self.ranking_of_errors(criterion)
             if rows:
