@@ -4,16 +4,7 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import Setting, debug_option, number_or_word, options, say_loading, toml_value
-
-protocol_options = options(
-    click.option("--bval", metavar="FILE", help="b-values of the protocol."),
-    click.option("--bvec", metavar="FILE", help="Its gradient directions."),
-    click.option("--te", metavar="FILE", help="Its echo times."),
-    click.option("--ti", metavar="FILE", help="Its inversion times."),
-    click.option("--tr", metavar="FILE", help="Its repetition times."),
-    click.option("--flip", metavar="FILE", help="Its flip angles."),
-)
+from pyroqmri.cli.common import Setting, debug_option, number_or_word, protocol_options, say_loading, toml_value
 
 
 @click.command()

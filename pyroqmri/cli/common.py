@@ -70,6 +70,14 @@ scan_options = options(
     click.option("--json", metavar="FILE", help="BIDS sidecar of the image."),
     click.option("--mask", metavar="FILE", help="Voxels to fit; without one a mask is made."),
 )
+protocol_options = options(
+    click.option("--bval", metavar="FILE", help="b-values of the protocol."),
+    click.option("--bvec", metavar="FILE", help="Its gradient directions."),
+    click.option("--te", metavar="FILE", help="Its echo times."),
+    click.option("--ti", metavar="FILE", help="Its inversion times."),
+    click.option("--tr", metavar="FILE", help="Its repetition times."),
+    click.option("--flip", metavar="FILE", help="Its flip angles."),
+)
 input_options = options(
     click.option("--offset", metavar="FILE", help="Saturation offsets in ppm, one a volume."),
     click.option("--input", "inputs", type=Setting(str), multiple=True, metavar="NAME=FILE",

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pyroqmri import __version__
-from pyroqmri.acquisition import Acquisition
 from pyroqmri.checking import Check, check, fit_protocol, recalibrate
 from pyroqmri.diagnostics.calibration import LEVELS, SHIFT, WIDTH
 from pyroqmri.diagnostics.calibration_plots import coverage_figure, rank_figure
 from pyroqmri.errors import InputError
-from pyroqmri.io import read_gradients, read_settings
 from pyroqmri.maps import write_bytes, write_json
 from pyroqmri.pipeline.inputs import PathLike
 from pyroqmri.pipeline.output import output_folder
+from pyroqmri.pipeline.protocol_files import read_protocol
 from pyroqmri.saved import save_fit
 from pyroqmri.trained import Fit, load_fit
 
@@ -115,25 +114,6 @@ def check_recipe(
         save_fit(found, folder / "fit")
         _write(folder, checks, before)
     return CheckResult(place, checks, before)
-
-
-def read_protocol(files: Mapping[str, PathLike | None]) -> Acquisition:
-    """The acquisition of files that belong to no image.
-
-    Raises
-    ------
-    InputError
-        When no file is given, or one is wrong.
-    """
-    given = {name: path for name, path in files.items() if path is not None}
-    if not given:
-        raise InputError("no protocol: give --bval, or --te, --ti, --flip for relaxometry, or the folder of a fit")
-    settings: dict[str, Any] = {}
-    if "bval" in given:
-        settings |= read_gradients(given["bval"], given.get("bvec")).acquisition.settings()
-    te, ti, tr, flip = (given.get(name) for name in ("te", "ti", "tr", "flip"))
-    settings |= read_settings("no image", te=te, ti=ti, tr=tr, flip=flip).values
-    return Acquisition(**settings)
 
 
 def _run(

@@ -12,7 +12,8 @@ from pyroqmri.errors import InputError, TrainingError
 
 CHECKPOINT = "checkpoint.safetensors"
 CALL = "call.json"
-_MARKS = ("dataset_description.json", "demo.json", "check.json")  # one of them lies in every folder that we wrote
+# one of them lies in every folder that we wrote
+_MARKS = ("dataset_description.json", "demo.json", "check.json", "simulate.json")
 
 
 @contextmanager

@@ -1,0 +1,45 @@
+"""`pyroqmri simulate`."""
+
+from typing import Any
+
+import click
+
+from pyroqmri.cli.common import Setting, debug_option, protocol_options, say_loading, toml_value
+
+
+@click.command()
+@click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
+@click.option("--phantom", metavar="brain|clusters|uniform", required=True, help="What is measured.")
+@click.option("--snr", type=float, metavar="X", help="S0 over sigma; needed unless --noise is none.")
+@protocol_options
+@click.option("--offset", metavar="FILE", help="Its saturation offsets in ppm.")
+@click.option("--shape", type=int, nargs=3, default=(32, 32, 8), show_default=True, metavar="X Y Z", help="Voxels.")
+@click.option("--noise", metavar="rician|gaussian|none",
+              help="[default: rician; gaussian for a signal that keeps its sign]")  # fmt: skip
+@click.option("--range", "ranges", type=Setting(toml_value), multiple=True, metavar="NAME=[LOW,HIGH]",
+              help="Narrow a parameter of phantom uniform; may be repeated.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
+@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
+@click.option("--quiet", is_flag=True, help="Nothing but the image's name.")
+@debug_option
+def simulate(
+    signal: str, phantom: str, snr: float | None, bval: str | None, bvec: str | None, te: str | None, ti: str | None,
+    tr: str | None, flip: str | None, offset: str | None, shape: Any, noise: str | None, ranges: Any, seed: int,
+    out: str, overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Write a scan whose truth is known: image, protocol, mask and true maps, ready for `pyroqmri fit`.
+
+    Without files of a protocol it is a common one for the signal.
+    """
+    say_loading(quiet)
+    from pyroqmri.pipeline.simulating import IMAGE, simulate_files
+
+    protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip, "offset": offset}
+    folder = simulate_files(
+        signal, phantom, out=out, snr=snr, shape=shape, noise=noise, seed=seed, protocol=protocol,
+        ranges=dict(ranges), overwrite=overwrite,
+    )  # fmt: skip
+    if not quiet and not any(protocol.values()):
+        click.echo(f"note: no protocol was given, so it is the default one of {signal}", err=True)
+    click.echo(folder / IMAGE)
