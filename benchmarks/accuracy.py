@@ -90,14 +90,14 @@ def run(args: argparse.Namespace, recipe: str, seed: int, made: tuple[Any, ...],
     return rows
 
 
-def keep(rows: list[dict[str, Any]]) -> None:
+def keep(rows: list[dict[str, Any]], path: Path) -> None:
     """Add rows to the results."""
-    kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
     key = ("protocol", "snr", "tissues", "given", "recipe", "seed", "parameter", "tissue")
     new = {tuple(r[k] for k in key): r for r in kept + rows}
     made = {"machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"made": made, "rows": list(new.values())}, indent=0) + "\n")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"made": made, "rows": list(new.values())}, indent=0) + "\n")
 
 
 def main() -> None:
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=2_000)
     parser.add_argument("--infer-s0", action="store_true", help="S0 is not known; dipy's fits ask for it")
     parser.add_argument("--settings", help="recipe entries to change, as JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file of results")
     parser.add_argument("--label", help="name to keep the rows under")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -124,7 +125,7 @@ def main() -> None:
         exact = oracle.msdki(y[args.train :].numpy(), acq.bval.numpy(), 1 / args.snr, population)
         for recipe in args.recipes:
             rows = run(args, recipe, seed, made, exact)
-            keep(rows)
+            keep(rows, args.out)
             for r in rows:
                 cover = f"90% {r['cover90']:.3f} 50% {r['cover50']:.3f} KS {r['ks']:.3f}" if "ks" in r else ""
                 print(
