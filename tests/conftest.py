@@ -71,3 +71,19 @@ def shared_data() -> Path:
         where = "$PYROQMRI_SHARED_DATA" if given else "../shared/data"
         pytest.skip(f"no real scans: {where} is no folder; set PYROQMRI_SHARED_DATA to one")
     return folder
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run the command line in this process; its exit code and what it printed."""
+    from pyroqmri.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return call

@@ -6,23 +6,8 @@ import numpy as np
 import pytest
 
 import pyroqmri as pq
-from pyroqmri.cli import main
 from pyroqmri.signals import SIGNALS, BoundSignal
 from tests.helpers import rician, shells, tissue
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command line in this process; its exit code and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pyroqmri.cli import main
 from pyroqmri.cli.common import number_or_word, toml_value
 from tests.small_scan import gradients, sticks, write_scan
 
@@ -24,20 +23,6 @@ QUICK = ("--set", "training.steps=20", "--set", "training.batch_size=64", "--qui
 @pytest.fixture
 def scan(tmp_path):
     return write_scan(tmp_path / "in")
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command line in this process; its exit code and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
 
 
 def fit_arguments(scan, signal="msdki", recipe="least_squares", out="out"):

@@ -7,26 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pyroqmri.cli import main
+from pyroqmri.cli.simulate import simulate
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_scan
-from pyroqmri.pipeline.simulating import S0, simulate_files
+from pyroqmri.pipeline.simulating import S0, SHAPE, simulate_files
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
 from pyroqmri.simulate.protocols import default_protocol
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run the command line in this process; its exit code and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
 
 
 def volume(folder, pattern):
@@ -248,3 +234,8 @@ def test_a_noise_level_is_asked_for(run):
     assert code == 2
     assert "give --snr" in error
     assert "simulate" in run("--help")[1]
+
+
+def test_the_shape_that_help_tells_is_the_one_that_is_taken():
+    (option,) = [p for p in simulate.params if p.name == "shape"]
+    assert option.default == SHAPE
