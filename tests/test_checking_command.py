@@ -70,3 +70,11 @@ def test_a_wrong_call_is_told_in_a_line(run, protocol, arguments, words):
     assert code == 2
     assert words in error
     assert not (protocol.parent / "out").exists()
+
+
+def test_a_protocol_of_saturation_offsets_is_checked(run, tmp_path):
+    (tmp_path / "offset.txt").write_text(" ".join(map(str, [300, 300, *np.arange(-8, 8.25, 0.25)])))
+    code, said, _ = run("check", "--signal", "cest_lorentz", "--recipe", "least_squares", "--offset", "offset.txt",
+                        "--snr", 100, "--voxels", 200, "--out", "c", "--quiet")  # fmt: skip
+    assert code in (0, 1)
+    assert "w_mt" in (tmp_path / "c" / "check.md").read_text(), said

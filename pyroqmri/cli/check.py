@@ -30,16 +30,16 @@ from pyroqmri.cli.common import Setting, debug_option, number_or_word, protocol_
 @debug_option
 def check(
     fit_dir: str | None, signal: str | None, recipe: str | None, bval: str | None, bvec: str | None, te: str | None,
-    ti: str | None, tr: str | None, flip: str | None, snr: float | None, truth: str | None, likelihood: str | None,
-    s0: str, settings: Any, fix: Any, tie: Any, voxels: int, seed: int, recalibrate: bool, out: str | None,
-    overwrite: bool, quiet: bool,
+    ti: str | None, tr: str | None, flip: str | None, offset: str | None, snr: float | None, truth: str | None,
+    likelihood: str | None, s0: str, settings: Any, fix: Any, tie: Any, voxels: int, seed: int, recalibrate: bool,
+    out: str | None, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Are the intervals right? Simulate voxels on this protocol and noise, and count; exit 1 when they are not.
 
     Give the folder of a fit, or --signal, --recipe, --snr and the files of a protocol.
     """
     common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
-    protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip}
+    protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip, "offset": offset}
     _refuse(
         fit_dir, signal, recipe, snr, {**protocol, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
     )

@@ -77,6 +77,7 @@ protocol_options = options(
     click.option("--ti", metavar="FILE", help="Its inversion times."),
     click.option("--tr", metavar="FILE", help="Its repetition times."),
     click.option("--flip", metavar="FILE", help="Its flip angles."),
+    click.option("--offset", metavar="FILE", help="Its saturation offsets in ppm."),
 )
 input_options = options(
     click.option("--offset", metavar="FILE", help="Saturation offsets in ppm, one a volume."),

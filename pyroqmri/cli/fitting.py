@@ -44,7 +44,11 @@ def _dropped(volumes: str | None, outliers: bool) -> str | None:
 @click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
 @click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Make a parameter equal another.")
 @drop_options
-@click.option("--khat", is_flag=True, help="Map the PSIS diagnostic of every voxel; doubles the time of the maps.")
+@click.option(
+    "--khat",
+    is_flag=True,
+    help="Map the PSIS diagnostic of every voxel; takes as long as all other maps, or several times that.",
+)
 @click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
 @run_options
 @debug_option

@@ -12,7 +12,6 @@ from pyroqmri.cli.common import Setting, debug_option, protocol_options, say_loa
 @click.option("--phantom", metavar="brain|clusters|uniform", required=True, help="What is measured.")
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; needed unless --noise is none.")
 @protocol_options
-@click.option("--offset", metavar="FILE", help="Its saturation offsets in ppm.")
 @click.option("--shape", type=int, nargs=3, default=(32, 32, 8), show_default=True, metavar="X Y Z", help="Voxels.")
 @click.option("--noise", metavar="rician|gaussian|none",
               help="[default: rician; gaussian for a signal that keeps its sign]")  # fmt: skip

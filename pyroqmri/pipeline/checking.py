@@ -97,7 +97,7 @@ def check_recipe(
     Parameters
     ----------
     protocol
-        Files by setting: bval, bvec, te, ti, tr, flip; None where there is none.
+        Files by setting: bval, bvec, te, ti, tr, flip, offset; None where there is none.
     signal, recipe, snr, likelihood, s0, settings, fixed, tied
         As in :func:`pyroqmri.checking.fit_protocol`.
     out, n, truth, seed, recalibrated, overwrite
