@@ -20,7 +20,7 @@ _SIGMA_FROM = {
     "learn": "learned with the model",
 }
 _S0 = {
-    "measured": "each voxel is divided by its own level without encoding (b0)",
+    "measured": "each voxel is divided by its own level without encoding (b0), whose error the sds carry",
     "inferred": "a free parameter of every voxel",
 }
 _PAPERS = {
