@@ -1,6 +1,7 @@
 """Parameters as coordinates of the unit box, and how a signal changes with them."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,10 @@ from pyroqmri.parameter import Parameter, frame_around
 from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
 
-_H = 1e-5  # of a box's width: in float64 forward differences then hold 5 digits, and second ones as many
+# steps of differences, of a box's width: slopes then hold 5 digits in float64 and 3 in float32, what bends 4 and 1
+_STEP = {torch.float64: 1e-5, torch.float32: 1e-3}
+_MANY = 32  # measurements from which a product of matrices is the faster sum
+_BEND = {torch.float64: 1e-5, torch.float32: 4e-3}
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,18 @@ class Point:
     def __len__(self) -> int:
         return self.tissue.shape[-1]
 
+    def to(self, dtype: torch.dtype) -> "Point":
+        """The same place in another precision."""
+        return Point(self.tissue.to(dtype), None if self.axis is None else self.axis.to(dtype))
+
     def __getitem__(self, index: Tensor) -> "Point":
         return Point(self.tissue[:, index], None if self.axis is None else self.axis[index])
+
+    def put(self, index: Tensor, other: "Point") -> None:
+        """Set the places of some voxels."""
+        self.tissue[:, index] = other.tissue
+        if self.axis is not None and other.axis is not None:
+            self.axis[index] = other.axis
 
     def where(self, pick: Tensor, other: "Point") -> "Point":
         """The point itself in the voxels of ``pick`` ``(N,)``, the other elsewhere."""
@@ -44,6 +58,10 @@ class UnitBox:
         self.signal = signal
         self.tissue = signal.tissue
         self.n_tissue, self.n_latents = signal.n_tissue, signal.n_latents
+
+    def to(self, dtype: torch.dtype) -> "UnitBox":
+        """The same box in another precision."""
+        return UnitBox(copy.deepcopy(self.signal).to(dtype))
 
     def theta(self, point: Point) -> dict[str, Tensor]:
         """Physical parameters, each ``(..., N)``, of tissue coordinates ``(..., P, N)``."""
@@ -97,22 +115,56 @@ class UnitBox:
         signal is asked for parameters it does not know. In torch 2.13 they cost half as much
         as reverse passes and a quarter of forward mode, and their error, 1e-5, is far below the noise.
         """
-        steps = torch.eye(self.n_latents, dtype=point.tissue.dtype, device=point.tissue.device) * _H
+        h = _STEP[point.tissue.dtype]
+        steps = torch.eye(self.n_latents, dtype=point.tissue.dtype, device=point.tissue.device) * h
         values = function(self.theta(self.around(point, torch.cat([torch.zeros_like(steps[:1]), steps]))))
-        slope = (values[1:] - values[0]).div_(_H)
+        slope = (values[1:] - values[0]).div_(h)
         slope *= self.inward(point).reshape(slope.shape[:2] + (1,) * (values.dim() - 2))
         return values[0], slope
 
-    def bends(
-        self, function: Callable[[dict[str, Tensor]], Tensor], point: Point, values: Tensor, slopes: Tensor
-    ) -> Tensor:
-        """Second derivatives ``(K, N, ...)`` of each pair of coordinates of the lower triangle, row by row."""
-        i, j = torch.tril_indices(self.n_latents, self.n_latents, device=point.tissue.device)
-        steps = torch.eye(self.n_latents, dtype=point.tissue.dtype, device=point.tissue.device) * _H
-        inward = self.inward(point).reshape(slopes.shape[:2] + (1,) * (values.dim() - 1))
-        rise = slopes * (_H * inward)
-        both = function(self.theta(self.around(point, steps[i] + steps[j])))
-        return (both - values - rise[i] - rise[j]) / (_H**2 * inward[i] * inward[j])
+    def signal_slopes(self, point: Point, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Signals ``(N, M)`` and their slopes ``(L, N, M)``: by the signal's own formula where it has one."""
+        if self.signal.has_slopes:
+            return self._by_formula(point, inputs, None if point.axis is None else frame_around(point.axis)[:, 1:])
+        return self.slopes(lambda theta: self.signal(theta, inputs), point)
+
+    def _by_formula(self, point: Point, inputs: Mapping[str, Tensor], turn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Signals ``(..., N, M)`` and slopes; ``turn`` ``(..., 2, 3)`` is how the axis moves with its coordinates."""
+        signal, by = self.signal.slopes(self.theta(point), inputs)
+        rows = [by[p.name] * (p.upper - p.lower) for p in self.tissue]
+        bvec = self.signal.acquisition.bvec
+        if turn is not None and bvec is not None and self.signal.direction is not None:
+            rows += [by[self.signal.direction.name] * t for t in (turn @ bvec.mT).unbind(-2)]
+        return signal, torch.stack(rows)
+
+    def bends(self, point: Point, inputs: Mapping[str, Tensor], weights: Tensor, gradient: Tensor) -> Tensor:
+        """Second derivatives ``(L, L, N)``, by differences, of signals summed with ``weights`` ``(N, M)``.
+
+        The first ones, ``gradient`` ``(L, N)``, are known.
+        """
+        n, inward = self.n_latents, self.inward(point)
+        if self.signal.has_slopes:
+            h = _STEP[weights.dtype]
+            there = summed(self._slopes_around(point, inputs, torch.eye(n).to(weights) * h), weights)
+            found = (there - gradient.unsqueeze(1)) / (h * inward)
+            return (found + found.transpose(0, 1)) / 2
+        h = _BEND[weights.dtype]
+        i, j = torch.tril_indices(n, n, device=weights.device)
+        one = torch.eye(n).to(weights) * h
+        steps = torch.cat([torch.zeros_like(one[:1]), one, one[i] + one[j]])
+        sums = summed(self.signal(self.theta(self.around(point, steps)), inputs), weights)
+        here, one, two = sums.split([1, n, len(i)])
+        found = weights.new_empty(n, n, len(weights))
+        found[i, j] = found[j, i] = (two - one[i] - one[j] + here) / (h**2 * inward[i] * inward[j])
+        return found
+
+    def _slopes_around(self, point: Point, inputs: Mapping[str, Tensor], steps: Tensor) -> Tensor:
+        """Slopes ``(L, K, N, M)`` small ``steps`` ``(K, L)`` away, in the point's own coordinates."""
+        turn = None
+        if point.axis is not None:
+            frame = frame_around(point.axis)
+            turn = frame[:, 1:] - steps[:, None, self.n_tissue :, None] * frame[:, :1]  # it turns with the axis
+        return self._by_formula(self.around(point, steps), inputs, turn)[1]
 
     def around(self, point: Point, steps: Tensor) -> Point:
         """Points small ``steps`` ``(K, L)`` away, inwards from the nearer bounds, with a leading axis ``K``."""
@@ -136,9 +188,26 @@ class UnitBox:
         if free:
             sobol = torch.quasirandom.SobolEngine(len(free), scramble=True, seed=0)
             points[:, free] = 0.02 + 0.96 * sobol.draw(n, dtype=torch.float64)
-        return points.to(device)
+        return points.to(device, next(self.signal.buffers()).dtype)
 
     @property
     def s0(self) -> tuple[int, Parameter] | None:
         """The row of S0, where it is free."""
         return next(((i, p) for i, p in enumerate(self.tissue) if p == S0), None)
+
+
+def summed(values: Tensor, weights: Tensor) -> Tensor:
+    """Sums ``(..., N)`` of values ``(..., N, M)`` over measurements with ``weights`` ``(N, M)``."""
+    return torch.einsum("...nm,nm->...n", values, weights)
+
+
+def products(values: Tensor, others: Tensor) -> Tensor:
+    """Symmetric matrices ``(L, L, N)`` of sums over measurements of products of ``(L, N, M)`` and ``(L, N, M)``."""
+    if values.shape[-1] > _MANY:
+        return torch.bmm(values.transpose(0, 1), others.permute(1, 2, 0)).permute(1, 2, 0).contiguous()
+    found, ones = values.new_empty(len(values), *values.shape[:2]), values.new_ones(values.shape[-1])
+    for i in range(len(values)):
+        entries = (values[: i + 1] * others[i]) @ ones  # sums short rows faster than a sum
+        found[i, : i + 1] = entries
+        found[:i, i] = entries[:i]
+    return found

@@ -1,21 +1,27 @@
 """Levenberg-Marquardt and Fisher scoring inside bounds, many voxels at once."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
 
-from pyroqmri.estimators.box import Point, UnitBox
+from pyroqmri.estimators.box import Point, UnitBox, products, summed
 from pyroqmri.estimators.small import positive_definite, solve
-from pyroqmri.laplace import HasInformation
+from pyroqmri.likelihoods import Likelihood
 from pyroqmri.voxels import Voxels
 
-_TOLERANCE = 1e-6  # nats still to gain; an estimate is then a thousandth of its sd from the mode
-_ROUND = 4  # steps until voxels that are done leave
-_TRIAL = 5  # steps from each start until the best is chosen
-_ALONE = 9  # of Fisher scoring, which is cheaper than Newton's steps, where there is one start
-_ELEMENTS = 2**18  # simulated measurements at once, which fit a core's cache
+# nats still to gain: an estimate is then a thousandth of its sd from the mode; float32 only comes near
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+# rounds of so many steps: Fisher scoring's, or Newton's, which cost more and do not creep where residuals are large
+Rounds = Sequence[tuple[int, bool]]
+_TRIAL = ((5, False),)  # from each start, until the best is chosen
+_NEWTON = (4, True)
+_ROUGH = ((4, False), (4, False), _NEWTON, _NEWTON, _NEWTON)  # in float32
+_EXACT = ((1, False), (1, False), (2, False))  # then Newton's
+_BYTES = 2**21  # of simulated measurements at once, which fit a core's cache
 _LONGEST = 0.5  # step, in widths of the box and in radians
 
 
@@ -36,106 +42,115 @@ class Local:
         )
 
 
-def look(box: UnitBox, likelihood: HasInformation, voxels: Voxels, point: Point, bent: bool = False) -> Local:
-    """The log-likelihood to second order; the slopes of single measurements are the likelihood's own.
+@dataclass(frozen=True)
+class Problem:
+    """What is maximised: the log-likelihood of N voxels over the box of a signal."""
 
-    With ``bent`` the information counts how the signal bends, where it stays positive definite.
-    """
+    box: UnitBox
+    likelihood: Likelihood
+    voxels: Voxels
 
-    def simulate(theta: dict[str, Tensor]) -> Tensor:
-        return box.signal(theta, voxels.inputs)
+    def __len__(self) -> int:
+        return len(self.voxels)
 
-    signal, slope = box.slopes(simulate, point)
-    log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise)
-    if voxels.weights is not None:
-        log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
-    ones = signal.new_ones(signal.shape[-1])  # a product with ones sums short rows faster than a sum
-    information = signal.new_empty(len(slope), len(slope), len(signal))
-    weighted = slope * fisher
-    for i in range(len(slope)):
-        entries = (slope[: i + 1] * weighted[i]) @ ones
-        information[i, : i + 1] = entries
-        information[:i, i] = entries[:i]
-    if bent:
-        i, j = torch.tril_indices(len(slope), len(slope), device=signal.device)
-        bend = (box.bends(simulate, point, signal, slope).mul_(score)) @ ones
-        observed = information.clone()
-        observed[i, j] = observed[j, i] = information[i, j] - bend
-        information = torch.where(positive_definite(observed), observed, information)
-    return Local(log_prob @ ones, (slope * score) @ ones, information)
+    def __getitem__(self, index: Tensor) -> "Problem":
+        return Problem(self.box, self.likelihood, self.voxels[index])
+
+    def to(self, dtype: torch.dtype) -> "Problem":
+        """The same problem in another precision."""
+        likelihood = copy.deepcopy(self.likelihood).to(dtype)
+        return Problem(self.box.to(dtype), likelihood, self.voxels.map(lambda t: t.to(dtype)))
+
+    def look(self, point: Point, bent: bool = False) -> Local:
+        """The log-likelihood to second order; the slopes of single measurements are the likelihood's own.
+
+        With ``bent`` the information counts how the signal bends, where it stays positive definite.
+        """
+        voxels = self.voxels
+        signal, slope = self.box.signal_slopes(point, voxels.inputs)
+        found = self.likelihood.information(signal, voxels.y, voxels.noise)
+        log_prob, score, fisher = found.weighted(voxels.weights)
+        information = products(slope, slope * fisher)
+        gradient = summed(slope, score)
+        if bent:
+            observed = information - self.box.bends(point, voxels.inputs, score, gradient)
+            information = torch.where(positive_definite(observed), observed, information)
+        return Local(log_prob.sum(-1), gradient, information)
 
 
-def climb(
-    box: UnitBox, likelihood: HasInformation, voxels: Voxels, start: Point, rounds: Sequence[int], bent: bool
-) -> tuple[Point, Tensor, Tensor]:
+def climb(problem: Problem, start: Point, rounds: Rounds) -> tuple[Point, Tensor, Tensor]:
     """Modes inside the box, the log-likelihood there, and whether each voxel converged ``(N,)``.
 
-    Between rounds of so many steps voxels that are done leave: what is left is gathered and goes on together.
-    Steps are Fisher scoring's; with ``bent`` Newton's, which do not creep where residuals are large.
+    After each round voxels that are done leave: what is left is gathered and goes on together.
     """
     at = Point(start.tissue.clone(), None if start.axis is None else start.axis.clone())
     value, done = at.tissue.new_zeros(len(at)), torch.zeros(len(at), dtype=torch.bool, device=at.tissue.device)
     damping = torch.full_like(value, 1e-3)
-    size = max(256, chunk_size(box, voxels) // (1 + box.n_latents // 2 if bent else 1))
     left = torch.arange(len(at), device=value.device)
-    for steps in rounds:
+    for steps, bent in rounds:
+        size = max(256, chunk_size(problem.box, problem.voxels) // (1 + problem.box.n_latents // 2 if bent else 1))
         for index in left.split(size):
-            found = _steps(box, likelihood, voxels[index], at[index], damping[index], steps, bent)
+            found = _steps(problem[index], at[index], damping[index], steps, bent)
             point, value[index], damping[index], done[index] = found
-            at.tissue[:, index] = point.tissue
-            if at.axis is not None and point.axis is not None:
-                at.axis[index] = point.axis
+            at.put(index, point)
         left = left[~done[left]]
         if len(left) == 0:
             break
     return at, value, done
 
 
-def best_of(
-    box: UnitBox, likelihood: HasInformation, voxels: Voxels, starts: Sequence[Point], n_steps: int
-) -> tuple[Point, Tensor]:
-    """Modes from the start that leads highest in a few steps, and whether each voxel converged ``(N,)``."""
-    trial = (min(_TRIAL if len(starts) > 1 else _ALONE, n_steps),)
-    at, value, done = climb(box, likelihood, voxels, starts[0], trial, bent=False)
+def best_of(problem: Problem, starts: Sequence[Point], n_steps: int) -> tuple[Point, Tensor]:
+    """Modes from the start that leads highest in a few steps, and whether each voxel converged ``(N,)``.
+
+    The way there is walked in float32, which takes half the time; no more than half of the steps are.
+    """
+    rough, trial = problem.to(torch.float32), _at_most(n_steps // 2, _TRIAL)
+    at, value, done = climb(rough, starts[0], trial)
     for start in starts[1:]:
-        other, then, ended = climb(box, likelihood, voxels, start, trial, bent=False)
+        other, then, ended = climb(rough, start, trial)
         better = then > value
         at, value, done = other.where(better, at), torch.where(better, then, value), torch.where(better, ended, done)
     left = torch.nonzero(~done).squeeze(-1)
-    rest = n_steps - trial[0]
-    if rest < 1 or len(left) == 0:
-        return at, done
-    rounds = [min(_ROUND, rest - spent) for spent in range(0, rest, _ROUND)]
-    point, _, done[left] = climb(box, likelihood, voxels[left], at[left], rounds, bent=True)
-    at.tissue[:, left] = point.tissue
-    if at.axis is not None and point.axis is not None:
-        at.axis[left] = point.axis
+    at.put(left, climb(rough[left], at[left], _at_most(n_steps // 2 - trial[0][0], _ROUGH))[0])
+    at, _, done = climb(
+        problem, at.to(problem.voxels.y.dtype), _at_most(n_steps - n_steps // 2, chain(_EXACT, repeat(_NEWTON)))
+    )
     return at, done
+
+
+def _at_most(n_steps: int, rounds: Iterable[tuple[int, bool]]) -> Rounds:
+    """Rounds as far as so many steps go; none is a look without a step."""
+    found: list[tuple[int, bool]] = []
+    for steps, bent in rounds:
+        found.append((min(steps, n_steps), bent))
+        n_steps -= found[-1][0]
+        if n_steps == 0:
+            break
+    return found
 
 
 def chunk_size(box: UnitBox, voxels: Voxels) -> int:
     """How many voxels to simulate at once."""
-    return max(256, _ELEMENTS // ((box.n_latents + 1) * voxels.y.shape[1]))
+    return max(256, _BYTES // ((box.n_latents + 1) * voxels.y.shape[1] * voxels.y.element_size()))
 
 
 def _steps(
-    box: UnitBox, likelihood: HasInformation, voxels: Voxels, at: Point, damping: Tensor, n_steps: int, bent: bool
+    problem: Problem, at: Point, damping: Tensor, n_steps: int, bent: bool
 ) -> tuple[Point, Tensor, Tensor, Tensor]:
     """Up to ``n_steps`` damped steps; each is kept only where the likelihood rises."""
-    near = look(box, likelihood, voxels, at, bent)
+    box, near = problem.box, problem.look(at, bent)
     done = torch.zeros_like(damping, dtype=torch.bool)
-    for _ in range(n_steps):
+    for k in range(n_steps + 1):
         step, decrement = _step(box, near.gradient, near.information, at, damping)
-        settled = (decrement < _TOLERANCE) & (damping < 1)
-        proposal = box.move(at, step)
-        then = look(box, likelihood, voxels, proposal, bent)
-        better = then.value > near.value
-        # no better point at any length: rounding is all that is left
-        done |= settled | (~better & (damping > 1e4))
-        at, near = proposal.where(better, at), then.where(better, near)
-        damping = torch.where(better, damping * 0.1, damping * 5).clamp(1e-7, 1e7)
-        if bool(done.all()):
+        done |= (decrement < _TOLERANCE[damping.dtype]) & (damping < 1)
+        if k == n_steps or bool(done.all()):
             break
+        proposal = box.move(at, step)
+        then = problem.look(proposal, bent)
+        better = then.value > near.value
+        done |= ~better & (damping > 1e4)  # no better point at any length: rounding is all that is left
+        at, near = proposal.where(better, at), then.where(better, near)
+        damping = torch.where(better, damping * 0.1, damping * 10).clamp(1e-4, 1e7)
     return at, near.value, damping, done
 
 

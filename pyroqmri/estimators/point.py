@@ -10,7 +10,7 @@ from torch import Tensor
 from pyroqmri.data import NOT_CONVERGED, Batch
 from pyroqmri.estimates import Estimates, with_findings
 from pyroqmri.estimators.box import Point, UnitBox
-from pyroqmri.estimators.levenberg import chunk_size, look
+from pyroqmri.estimators.levenberg import Problem, chunk_size
 from pyroqmri.estimators.small import quadratic_form
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.signals import BoundSignal
@@ -90,7 +90,7 @@ class PointEstimates(Estimates):
     def _errors(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
         box = self._box
         point = box.point(theta)
-        information = look(box, self.likelihood, voxels, point).information
+        information = Problem(box, self.likelihood, voxels).look(point).information
         information = information + torch.eye(box.n_latents, dtype=information.dtype).to(information).unsqueeze(-1)
         slopes = box.slopes(self._scalars, point)[1].mT
         variance = quadratic_form(information, slopes)

@@ -10,7 +10,7 @@ from pyroqmri.data import Batch
 from pyroqmri.errors import InputError
 from pyroqmri.estimators.box import Point, UnitBox
 from pyroqmri.estimators.dipy_engine import dipy_fit
-from pyroqmri.estimators.levenberg import best_of
+from pyroqmri.estimators.levenberg import Problem, best_of
 from pyroqmri.estimators.log_linear import has_closed_form, weighted_fit
 from pyroqmri.estimators.point import PointEstimates
 from pyroqmri.estimators.starting import nearest
@@ -114,8 +114,10 @@ class _Block:
         if wanted == 0:
             wanted = 3 if self.signal.direction is None else 1
         if len(starts) < wanted:
-            starts += nearest(self.box, voxels, wanted - len(starts))
-        point, done = best_of(self.box, self.likelihood, voxels, starts, self.settings.steps)
+            starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
+        point, done = best_of(
+            Problem(self.box, self.likelihood, voxels), [s.to(torch.float32) for s in starts], self.settings.steps
+        )
         return self.box.theta(point), done
 
 

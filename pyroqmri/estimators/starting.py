@@ -6,11 +6,11 @@ from torch import Tensor
 from pyroqmri.estimators.box import Point, UnitBox
 from pyroqmri.voxels import Voxels
 
-_POINTS = 384
+_POINTS = 192
 _POOL = 4096
-_POINTS_ALONG_AXES = 24  # each costs a whole simulation where every voxel has an axis of its own
+_POINTS_ALONG_AXES = 12  # each costs a whole simulation where every voxel has an axis of its own
 _FAR = 0.3  # of the box's width in some parameter: another valley, if there is one
-_CHUNK = 1024
+_CHUNK = 256
 
 
 def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
@@ -20,7 +20,7 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
     """
     own = box.signal.direction is not None or bool(voxels.inputs)
     points = box.candidates(_POINTS_ALONG_AXES, voxels.y.device) if own else spread(box, _POINTS, voxels.y.device)
-    far = (points.unsqueeze(1) - points).abs().amax(-1) > _FAR
+    near = (points.unsqueeze(1) - points).abs().amax(-1) <= _FAR
     starts: list[list[Point]] = [[] for _ in range(n_starts)]
     for i in range(0, len(voxels), _CHUNK):
         part = voxels[i : i + _CHUNK]
@@ -28,13 +28,13 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
         if box.signal.direction is not None:
             axis = box.signal.signal.initial_axis(box.signal.acquisition, part.y)
         product, square = (_one_by_one if own else _by_table)(box, part, points, axis)
-        scale = product / square.clamp_min(1e-20) if box.s0 is not None else torch.ones_like(product)
-        score = 2 * scale * product - scale.square() * square
+        scale = product / square.clamp_min(1e-20) if box.s0 is not None else None
+        score = 2 * product - square if scale is None else scale * product
         for found in starts:
             best = score.argmax(-1)
             found.append(_point(box, points, best, scale, axis))
             if found is not starts[-1]:
-                score = torch.where(far[best], score, -torch.inf)
+                score = score.masked_fill_(near[best], -torch.inf)
     return [_joined(found) for found in starts]
 
 
@@ -54,9 +54,9 @@ def spread(box: UnitBox, n: int, device: torch.device) -> Tensor:
     return pool[torch.searchsorted(share, middle).clamp_max(_POOL - 1).unique()]
 
 
-def _point(box: UnitBox, points: Tensor, best: Tensor, scale: Tensor, axis: Tensor | None) -> Point:
+def _point(box: UnitBox, points: Tensor, best: Tensor, scale: Tensor | None, axis: Tensor | None) -> Point:
     tissue = points[best].mT.contiguous()
-    if box.s0 is not None:
+    if box.s0 is not None and scale is not None:
         row, s0 = box.s0
         tissue[row] = (scale.gather(-1, best.unsqueeze(-1)).squeeze(-1) - s0.lower) / (s0.upper - s0.lower)
     return Point(tissue.clamp(0.005, 0.995), axis)
@@ -69,10 +69,10 @@ def _joined(parts: list[Point]) -> Point:
 
 def _by_table(box: UnitBox, voxels: Voxels, points: Tensor, axis: Tensor | None) -> tuple[Tensor, Tensor]:
     """Products ``(N, C)`` of each voxel's measurements and each point's signals, and those signals squared."""
-    signals = box.signal(_unscaled(box, Point(points.mT, axis))).float()
-    y = voxels.y.float()
-    weights = torch.ones_like(y) if voxels.weights is None else voxels.weights.float()
-    return (weights * y) @ signals.mT, weights @ signals.square().mT
+    signals = box.signal(_unscaled(box, Point(points.mT, axis)))
+    if voxels.weights is None:
+        return voxels.y @ signals.mT, signals.square().sum(-1)
+    return (voxels.weights * voxels.y) @ signals.mT, voxels.weights @ signals.square().mT
 
 
 def _one_by_one(box: UnitBox, voxels: Voxels, points: Tensor, axis: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,15 @@ class BallStick(SignalModel):
         cosine = torch.matmul(n, acq.bvec.mT).squeeze(-2)
         return f * torch.exp(-acq.bval * D_par * cosine.square()) + (1 - f) * torch.exp(-acq.bval * D_iso)
 
+    @staticmethod
+    def slopes(acq, f, D_par, D_iso, n):
+        cosine = torch.matmul(n, acq.bvec.mT).squeeze(-2)
+        along = -acq.bval * cosine
+        stick, ball = torch.exp(along * cosine * D_par), torch.exp(-acq.bval * D_iso)
+        turning = f * along * stick
+        signal = f * stick + (1 - f) * ball
+        return signal, (stick - ball, turning * cosine, (f - 1) * acq.bval * ball, 2 * D_par * turning)
+
     @classmethod
     def derived(cls, theta):
         x, y, z = theta["n"].unbind(-1)

@@ -47,6 +47,14 @@ class SignalModel(ABC):
     def signal(acq: Acquisition, *args: Tensor, **theta: Tensor) -> Tensor:
         """Signal over S0, ``(..., M)``, of parameters that come as ``(..., 1)``, directions as ``(..., 1, 3)``."""
 
+    @staticmethod
+    def slopes(acq: Acquisition, *args: Tensor, **theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Signal and its derivatives by the parameters of the table, each ``(..., M)``; by a direction, by its cosine.
+
+        A formula makes fits fast; signals without one are left to differences.
+        """
+        raise NotImplementedError
+
     @classmethod
     def box(cls, name: str, theta: Mapping[str, Tensor]) -> Box | None:
         """Bounds of a parameter, each ``(...)``, given those before it in the table; None is the table's own.

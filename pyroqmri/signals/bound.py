@@ -166,7 +166,32 @@ class BoundSignal(nn.Module):
 
     def forward(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
         """Noise-free measurements ``(..., M)``."""
+        signal = self.signal.signal(self.acquisition, **self._arguments(theta, inputs))
+        return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal
+
+    @property
+    def has_slopes(self) -> bool:
+        """Whether the signal has a formula for its slopes, over bounds that do not depend on one another."""
+        here, base = self.signal, SignalModel
+        return here.slopes is not base.slopes and here.box.__func__ is base.box.__func__  # type: ignore[attr-defined]
+
+    def slopes(
+        self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Noise-free measurements and their derivatives by each parameter, each ``(..., M)``.
+
+        The derivative by a direction is that by its cosine with the gradient. For signals that have a formula.
+        """
+        signal, columns = self.signal.slopes(self.acquisition, **self._arguments(theta, inputs))
+        by = {p.name: d for p, d in zip(self.signal.parameters, columns, strict=True)}
+        for name, target in self.tied.items():
+            by[target] = by[target] + by[name]
+        if not self.infer_s0:
+            return signal, by
+        s0 = theta["S0"].unsqueeze(-1)
+        return signal * s0, {name: d * s0 for name, d in by.items()} | {"S0": signal}
+
+    def _arguments(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1) for p in self.signal.parameters}
         given = {name: inputs[name].unsqueeze(-1) for name in self.signal.inputs if name in inputs} if inputs else {}
-        signal = self.signal.signal(self.acquisition, **columns, **given)
-        return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal
+        return columns | given

@@ -25,3 +25,9 @@ class IVIM(SignalModel):
     @staticmethod
     def signal(acq, f, D_fast, D_slow):
         return f * torch.exp(-acq.bval * (D_fast + D_slow)) + (1 - f) * torch.exp(-acq.bval * D_slow)
+
+    @staticmethod
+    def slopes(acq, f, D_fast, D_slow):
+        fast, slow = torch.exp(-acq.bval * (D_fast + D_slow)), torch.exp(-acq.bval * D_slow)
+        signal = f * fast + (1 - f) * slow
+        return signal, (fast - slow, -acq.bval * f * fast, -acq.bval * signal)
