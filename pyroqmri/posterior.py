@@ -16,7 +16,7 @@ from pyroqmri.guides import Guide
 from pyroqmri.progress import progress_bar
 from pyroqmri.psis import pareto_khat
 from pyroqmri.recalibration import POINTS, Recalibration
-from pyroqmri.reweighting import MIN_DRAWS, Reweighted, Reweighting
+from pyroqmri.reweighting import MIN_DRAWS, Latents, Reweighted, Reweighting, guides_own, told
 from pyroqmri.start import CHUNK
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
@@ -24,7 +24,6 @@ from pyroqmri.voxels import Voxels
 CHUNK_VALUES = 4_000_000  # numbers that a chunk's largest array may hold
 LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
-Latents = GaussianMixture | Reweighted
 
 
 class Posterior(Estimates):
@@ -61,7 +60,9 @@ class Posterior(Estimates):
     ) -> None:
         super().__init__(model.signal, batch)
         self.recalibration = recalibration
-        self.reweighting = reweighting if reweighting is not None and reweighting.reweight else None
+        axes = model.is_identity and model.signal.direction is not None
+        self.reweighting = reweighting if reweighting is not None and reweighting.wanted(axes) else None
+        self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         # what a fit knows beside the pair, for whoever writes the posterior down
         self.elbo: Sequence[float] = ()
@@ -70,7 +71,7 @@ class Posterior(Estimates):
 
     def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, Latents]]:
         """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
-        pool = 0 if self.reweighting is None else 8 * self.reweighting.draws
+        pool = 0 if self.reweighting is None else 8 * max(self.reweighting.draws, MIN_DRAWS)
         n = max(1, CHUNK_VALUES // max(n_per_voxel, pool))
         device = self.model.sigma.device
         for i in range(0, len(self.batch.voxels), CHUNK):
@@ -86,14 +87,11 @@ class Posterior(Estimates):
     def _corrected(self, q: GaussianMixture, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
-        return Reweighted(q, lambda z, proposal: self._log_ratio(z, voxels, proposal), self.reweighting)
+        return Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
 
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
-        prior = GaussianMixture(*self.model.prior.classes())
-        parts = z.split(max(1, CHUNK_VALUES // max(1, voxels.y.numel())))
-        joint = torch.cat([self.model.y_dist(part, voxels).log_prob(voxels.y) for part in parts])
-        return joint + prior.log_prob(z) - q.log_prob(z)
+        return self.model.log_joint(z, voxels, CHUNK_VALUES) - q.log_prob(z)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
@@ -148,9 +146,9 @@ class Posterior(Estimates):
         classes = self.model.prior.classes()
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
-            if isinstance(q, GaussianMixture) and q.logits.shape[-1] == len(classes.log_weights):
-                out["responsibilities"] = q.probs
-        if isinstance(q, Reweighted):
+            if guides_own(q).logits.shape[-1] == len(classes.log_weights):
+                out["responsibilities"] = told(q, out["responsibilities"], guides_own(q).probs)
+        if self.has_khat and isinstance(q, Reweighted):
             out["khat"] = q.khat
         direction = self.signal.axis
         if direction is not None:
@@ -170,11 +168,11 @@ class Posterior(Estimates):
     def _quantile(self, level: float, theta: dict[str, Tensor], voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantile of each quantity ``(n,)``: of its draws, and exact where a latent of its own stands behind it."""
         found = {name: torch.quantile(theta[name], level, dim=0) for name in self.names}
-        if isinstance(q, Reweighted) or self.recalibration is not None or not self.model.is_identity:
+        if self.recalibration is not None or not self.model.is_identity:
             return found
-        exact = self.rescale(self.model.theta(q.marginal_quantile(level), voxels))
+        exact = self.rescale(self.model.theta(guides_own(q).marginal_quantile(level), voxels))
         free = [p.name for p in self.signal.tissue if self.signal.box(p, exact) is None]
-        return found | {name: exact[name] for name in free}
+        return found | {name: told(q, found[name], exact[name]) for name in free}
 
     def _ppc(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Posterior predictive p-value of the standardised residual sum of squares, ``(n,)``.
@@ -266,13 +264,13 @@ class Posterior(Estimates):
     @torch.no_grad()
     def khat(self) -> Tensor:
         """Pareto shape of the importance weights of 1,000 draws or more ``(N,)``: above 0.7 the fit is no good."""
-        if self.reweighting is not None and len(self.batch.voxels):
+        if self.has_khat and len(self.batch.voxels):
             return self.scatter(self._summary["khat"])
         parts = [torch.empty(0)]
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for voxels, q in self._chunks(8 * MIN_DRAWS):
-                assert isinstance(q, GaussianMixture)
+                q = guides_own(q)
                 parts.append(pareto_khat(self._log_ratio(q.sample(torch.Size([MIN_DRAWS])), voxels, q).T).cpu())
         return self.scatter(torch.cat(parts))
 

@@ -154,7 +154,10 @@ class Recipe:
             entries["draws"] = max(entries.get("draws", 0), 1024)
         if reweight is None and draws is not None and draws < MIN_DRAWS:
             entries["reweight"] = False
-        if entries.get("reweight") and "prior" in self.tables and self.kind("prior") == "relaxed_mixture":
+        relaxed = "prior" in self.tables and self.kind("prior") == "relaxed_mixture"
+        if reweight is False or relaxed:
+            entries["loose_axes"] = False
+        if entries.get("reweight") and relaxed:
             raise InputError("posterior.reweight needs a latent's density, which a relaxed component leaves unknown")
         return Reweighting(**entries)
 

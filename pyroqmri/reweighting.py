@@ -1,5 +1,6 @@
 """Draws of an approximate posterior put right by importance weights, where the weights can be trusted."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,11 @@ from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
 WIDER = 1.25  # a proposal with heavier tails than the posterior leaves no weight without a bound
+LOOSE = 0.1  # rad, sd of an axis from which its posterior is no normal in the tangent plane any more
+ANY_AXIS = 0.3  # share of a loose axis's proposal that is spread over the half sphere
 
 
-Ratio = Callable[[Tensor, GaussianMixture], Tensor]
+Ratio = Callable[[Tensor, GaussianMixture, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Reweighting:
         Points that stand for each voxel's posterior.
     reweight
         Correct them by Pareto-smoothed importance weights; takes 1,000 points or more.
+    loose_axes
+        Correct voxels in which the axis is open, where latents are the parameters: no normal in a tangent
+        plane describes it, nor what the stick in it may be.
     max_khat, min_efficiency
         Only voxels whose weights have a Pareto shape below, and an efficiency above, are corrected:
         elsewhere a few draws would stand for all.
@@ -35,6 +41,7 @@ class Reweighting:
 
     draws: int = 256
     reweight: bool = False
+    loose_axes: bool = True
     max_khat: float = 0.7
     min_efficiency: float = 0.1
 
@@ -43,6 +50,28 @@ class Reweighting:
             raise InputError(f"posterior.draws must be above zero, got {self.draws}")
         if self.reweight and self.draws < MIN_DRAWS:
             raise InputError(f"posterior.reweight needs {MIN_DRAWS} posterior.draws or more, got {self.draws}")
+
+    def wanted(self, axes: bool) -> bool:
+        """Whether anything is to be corrected; ``axes``: the last two latents are those of an axis."""
+        return self.reweight or (self.loose_axes and axes)
+
+
+def loose_axes(q: GaussianMixture) -> Tensor:
+    """Indices of voxels whose axis, the last two latents, a normal does not describe."""
+    sd = q.variance[..., -2:].amax(-1).sqrt()
+    return torch.nonzero(sd > LOOSE).squeeze(-1)
+
+
+def wide(q: GaussianMixture, any_axis: bool = False) -> GaussianMixture:
+    """The posterior a little widened, with ``any_axis`` a share of it with the axis anywhere: what draws are from."""
+    wider = WIDER * q.scale_tril
+    if not any_axis:
+        return GaussianMixture(q.logits, q.loc, wider)
+    loc, tril = q.loc.clone(), wider.clone()
+    loc[..., -2:], tril[..., -2:, :] = 0, 0
+    tril[..., [-2, -1], [-2, -1]] = 1
+    logits = torch.cat([q.logits + math.log(1 - ANY_AXIS), q.logits + math.log(ANY_AXIS)], -1)
+    return GaussianMixture(logits, torch.cat([q.loc, loc], -2), torch.cat([wider, tril], -3))
 
 
 class Reweighted:
@@ -57,49 +86,69 @@ class Reweighted:
     q
         The guide's posterior, batch ``(n,)``.
     log_ratio
-        Log of joint density over the density under a proposal ``(S, n)``, up to a constant a voxel; of draws
-        ``(S, n, L)`` and the proposal that they are from.
+        Log of joint density over the density under a proposal ``(S, k)``, up to a constant a voxel; of draws
+        ``(S, k, L)``, the proposal that they are from, and which voxels they are ``(k,)``.
     settings
         Number of points, and when to correct.
     """
 
     def __init__(self, q: GaussianMixture, log_ratio: Ratio, settings: Reweighting) -> None:
         self.q, self.log_ratio, self.settings = q, log_ratio, settings
+        self.loose = not settings.reweight
+        self.index = loose_axes(q) if self.loose else torch.arange(len(q.loc), device=q.loc.device)
 
     @cached_property
     def _pool(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points ``(S, n, L)``, weights ``(n, S)``, Pareto shapes ``(n,)`` and which voxels are corrected ``(n,)``."""
-        loc = self.q.loc
-        proposal = GaussianMixture(self.q.logits, loc, WIDER * self.q.scale_tril)
-        z = proposal.transport(normal_points(self.settings.draws, loc.shape[-1], seed=0).to(loc))
-        weights, khat = smoothed(self.log_ratio(z, proposal).T.contiguous().nan_to_num(nan=-1e30))
+        """Points ``(S, k, L)``, weights ``(k, S)``, Pareto shapes ``(k,)`` and which voxels are corrected ``(k,)``."""
+        proposal = wide(self.q[self.index], any_axis=self.loose)
+        points = normal_points(max(self.settings.draws, MIN_DRAWS), self.q.loc.shape[-1], seed=0)
+        z = proposal.transport(points.to(self.q.loc))
+        weights, khat = smoothed(self.log_ratio(z, proposal, self.index).T.contiguous().nan_to_num(nan=-1e30))
         trusted = (khat < self.settings.max_khat) & (efficiency(weights) > self.settings.min_efficiency)
         return z, weights, khat, trusted
 
     @property
     def khat(self) -> Tensor:
-        """Pareto shape of the weights ``(n,)``."""
+        """Pareto shape of the weights ``(k,)``."""
         return self._pool[2]
 
     @property
     def corrected(self) -> Tensor:
-        """Voxels whose weights are used ``(n,)``."""
-        return self._pool[3]
+        """Whether each voxel's weights are used ``(n,)``."""
+        found = torch.zeros(len(self.q.loc), dtype=torch.bool, device=self.q.loc.device)
+        found[self.index] = self._pool[3]
+        return found
 
     def transport(self, base: Tensor) -> Tensor:
         """Draws ``(S, n, L)`` that stand for the posterior, as evenly as the weights allow; of the guide elsewhere."""
         even = (torch.arange(len(base), dtype=base.dtype, device=base.device) + 0.5) / len(base)
-        return self._pick(even.expand(len(self.khat), -1), self.q.transport(base))
+        return self._put(even.expand(len(self.index), -1), self.q.transport(base))
 
     def sample(self, sample_shape: torch.Size) -> Tensor:
         """Independent draws ``(S, n, L)``: from the pool where it is corrected, else of the guide."""
-        uniform = torch.rand(len(self.khat), *sample_shape, dtype=self.q.loc.dtype, device=self.q.loc.device)
-        return self._pick(uniform, self.q.sample(sample_shape))
+        uniform = torch.rand(len(self.index), *sample_shape, dtype=self.q.loc.dtype, device=self.q.loc.device)
+        return self._put(uniform, self.q.sample(sample_shape))
 
-    def _pick(self, levels: Tensor, otherwise: Tensor) -> Tensor:
-        """Points of the pool at ``levels`` ``(n, S)`` of the cumulative weights."""
-        z, weights, _, corrected = self._pool
+    def _put(self, levels: Tensor, draws: Tensor) -> Tensor:
+        """The draws; where corrected, points of the pool at ``levels`` ``(k, S)`` of the cumulative weights."""
+        z, weights, _, trusted = self._pool
         cumulative = weights.cumsum(-1)
         index = torch.searchsorted(cumulative / cumulative[:, -1:], levels.contiguous()).clamp_max(len(z) - 1)
         picked = z.gather(0, index.T.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
-        return torch.where(corrected.unsqueeze(-1), picked, otherwise)
+        draws[:, self.index] = torch.where(trusted.unsqueeze(-1), picked, draws[:, self.index])
+        return draws
+
+
+Latents = GaussianMixture | Reweighted
+
+
+def guides_own(q: Latents) -> GaussianMixture:
+    """The guide's posterior before any correction."""
+    return q.q if isinstance(q, Reweighted) else q
+
+
+def told(q: Latents, corrected: Tensor, plain: Tensor) -> Tensor:
+    """Values ``(n, ...)`` of the corrected posterior where there is one, those of the guide's elsewhere."""
+    if not isinstance(q, Reweighted):
+        return plain
+    return torch.where(q.corrected.view(-1, *(1,) * (plain.dim() - 1)), corrected, plain)

@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
-from pyroqmri.distributions import Repeats, SharedScale
+from pyroqmri.distributions import GaussianMixture, Repeats, SharedScale
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Prior
@@ -107,6 +107,12 @@ class VoxelModel(nn.Module):
         if variance is not None:
             return self._shared_scale(z, signal, voxels, repeats, variance)
         return self.likelihood(signal, voxels.noise) if repeats is None else repeats
+
+    def log_joint(self, z: Tensor, voxels: Voxels, most: int = 4_000_000) -> Tensor:
+        """Log-density ``(S, N)`` of draws ``(S, N, L)`` together with the measurements, ``most`` of them at a time."""
+        prior = GaussianMixture(*self.prior.classes())
+        parts = z.split(max(1, most // max(1, voxels.y.numel())))
+        return torch.cat([self.y_dist(part, voxels).log_prob(voxels.y) for part in parts]) + prior.log_prob(z)
 
     def _shared_scale(
         self, z: Tensor, signal: Tensor, voxels: Voxels, repeats: Repeats | None, variance: Tensor

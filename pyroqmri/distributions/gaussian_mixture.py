@@ -49,7 +49,7 @@ class GaussianMixture(TorchDistribution):
         super(GaussianMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)  # type: ignore[arg-type]
         return new
 
-    def __getitem__(self, index: slice) -> "GaussianMixture":
+    def __getitem__(self, index: slice | Tensor) -> "GaussianMixture":
         """The mixtures at ``index`` of the first batch axis."""
         return GaussianMixture(self.logits[index], self.loc[index], self.scale_tril[index])
 

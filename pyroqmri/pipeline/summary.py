@@ -56,7 +56,7 @@ class Summary(Estimates):
         if part.direction is not None and hasattr(part, "cone"):
             arrays["cone"] = part.cone(_CONE)
         # where voxels are reweighted the weights are there, and so is their shape
-        if getattr(part, "reweighting", None) is not None or (self._wants_khat and hasattr(part, "khat")):
+        if getattr(part, "has_khat", False) or (self._wants_khat and hasattr(part, "khat")):
             arrays["khat"] = part.khat
         for key, values in arrays.items():
             if values is None:
