@@ -133,7 +133,7 @@ def ivim() -> dict[str, Any]:
     starts = [(0.1, 20.0, 1.0), (0.3, 60.0, 0.5), (0.5, 6.0, 0.3), (0.05, 150.0, 1.5)]
     signal = scipy_fits.ivim(IVIM_B)
     for snr in (15, 30):
-        y = magnitudes(BoundSignal(IVIM, acq)(truth("ivim", 20_000)), 1 / snr, 1)
+        y = magnitudes(BoundSignal(IVIM, acq)(truth("ivim", 100_000)), 1 / snr, 1)
         problem = Problem("ivim", acq, y, 1 / snr, "least_squares")
         v = y.double().numpy()
         row: dict[str, Any] = in_turns(

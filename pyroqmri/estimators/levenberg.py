@@ -104,18 +104,23 @@ def best_of(problem: Problem, starts: Sequence[Point], n_steps: int) -> tuple[Po
 
     The way there is walked in float32, which takes half the time; no more than half of the steps are.
     """
-    rough, trial = problem.to(torch.float32), _at_most(n_steps // 2, _TRIAL)
+    rough, most = problem.to(torch.float32), n_steps // 2
+    trial = _at_most(most, _TRIAL)
     at, value, done = climb(rough, starts[0], trial)
     for start in starts[1:]:
         other, then, ended = climb(rough, start, trial)
         better = then > value
         at, value, done = other.where(better, at), torch.where(better, then, value), torch.where(better, ended, done)
     left = torch.nonzero(~done).squeeze(-1)
-    at.put(left, climb(rough[left], at[left], _at_most(n_steps // 2 - trial[0][0], _ROUGH))[0])
-    at, _, done = climb(
-        problem, at.to(problem.voxels.y.dtype), _at_most(n_steps - n_steps // 2, chain(_EXACT, repeat(_NEWTON)))
-    )
+    more = _at_most(most - _length(trial), _ROUGH)
+    at.put(left, climb(rough[left], at[left], more)[0])
+    rest = _at_most(n_steps - _length(trial) - _length(more), chain(_EXACT, repeat(_NEWTON)))
+    at, _, done = climb(problem, at.to(problem.voxels.y.dtype), rest)
     return at, done
+
+
+def _length(rounds: Rounds) -> int:
+    return sum(steps for steps, _ in rounds)
 
 
 def _at_most(n_steps: int, rounds: Iterable[tuple[int, bool]]) -> Rounds:

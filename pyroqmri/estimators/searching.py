@@ -40,13 +40,13 @@ class Search:
     steps
         Of the search, at most.
     starts
-        Points that the search begins from; 0 is as many as surfaces of the kind need: one for a signal
+        Points that the search begins from; 0 is as many as surfaces of the kind need: two for a signal
         with a direction, whose axis a tensor fit gives, else three.
     """
 
     method: str = "auto"
     engine: str = "torch"
-    steps: int = 60
+    steps: int = 100
     starts: int = 0
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class _Block:
         voxels = self.short(voxels)
         wanted = self.settings.starts
         if wanted == 0:
-            wanted = 3 if self.signal.direction is None else 1
+            wanted = 3 if self.signal.direction is None else 2
         if len(starts) < wanted:
             starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
         point, done = best_of(

@@ -8,7 +8,8 @@ from pyroqmri.voxels import Voxels
 
 _POINTS = 192
 _POOL = 4096
-_POINTS_ALONG_AXES = 12  # each costs a whole simulation where every voxel has an axis of its own
+_POINTS_ALONG_AXES = 20  # each costs a simulation of its own where every voxel has an axis
+_ENOUGH = 48  # measurements tell such a point from another
 _FAR = 0.3  # of the box's width in some parameter: another valley, if there is one
 _CHUNK = 256
 
@@ -20,6 +21,8 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
     """
     own = box.signal.direction is not None or bool(voxels.inputs)
     points = box.candidates(_POINTS_ALONG_AXES, voxels.y.device) if own else spread(box, _POINTS, voxels.y.device)
+    every = torch.arange(0, voxels.y.shape[1], max(1, voxels.y.shape[1] // _ENOUGH), device=voxels.y.device)
+    thinned = UnitBox(box.signal.at(every)), every
     near = (points.unsqueeze(1) - points).abs().amax(-1) <= _FAR
     starts: list[list[Point]] = [[] for _ in range(n_starts)]
     for i in range(0, len(voxels), _CHUNK):
@@ -27,7 +30,7 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
         axis = None
         if box.signal.direction is not None:
             axis = box.signal.signal.initial_axis(box.signal.acquisition, part.y)
-        product, square = (_one_by_one if own else _by_table)(box, part, points, axis)
+        product, square = _one_by_one(*thinned, part, points, axis) if own else _by_table(box, part, points, axis)
         scale = product / square.clamp_min(1e-20) if box.s0 is not None else None
         score = 2 * product - square if scale is None else scale * product
         for found in starts:
@@ -75,14 +78,17 @@ def _by_table(box: UnitBox, voxels: Voxels, points: Tensor, axis: Tensor | None)
     return (voxels.weights * voxels.y) @ signals.mT, voxels.weights @ signals.square().mT
 
 
-def _one_by_one(box: UnitBox, voxels: Voxels, points: Tensor, axis: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same where each voxel's signals are its own."""
+def _one_by_one(
+    box: UnitBox, every: Tensor, voxels: Voxels, points: Tensor, axis: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The same where each voxel's signals are its own, of the measurements ``every`` that the box simulates."""
+    y = voxels.y[:, every]
+    weights = torch.ones_like(y) if voxels.weights is None else voxels.weights[:, every]
     products, squares = [], []
-    weights = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights
     for point in points:
         at = Point(point.unsqueeze(-1).expand(-1, len(voxels)), axis)
         signals = box.signal(_unscaled(box, at), voxels.inputs)
-        products.append((weights * signals * voxels.y).sum(-1))
+        products.append((weights * signals * y).sum(-1))
         squares.append((weights * signals.square()).sum(-1))
     return torch.stack(products, -1), torch.stack(squares, -1)
 
