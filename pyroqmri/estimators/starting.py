@@ -11,7 +11,8 @@ _POOL = 4096
 _POINTS_ALONG_AXES = 20  # each costs a simulation of its own where every voxel has an axis
 _ENOUGH = 48  # measurements tell such a point from another
 _FAR = 0.3  # of the box's width in some parameter: another valley, if there is one
-_CHUNK = 256
+_CHUNK = 256  # voxels, whose distances to all points fit a core's cache
+_CHUNK_ALONG_AXES = 1024
 
 
 def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
@@ -25,8 +26,9 @@ def nearest(box: UnitBox, voxels: Voxels, n_starts: int) -> list[Point]:
     thinned = UnitBox(box.signal.at(every)), every
     near = (points.unsqueeze(1) - points).abs().amax(-1) <= _FAR
     starts: list[list[Point]] = [[] for _ in range(n_starts)]
-    for i in range(0, len(voxels), _CHUNK):
-        part = voxels[i : i + _CHUNK]
+    size = _CHUNK_ALONG_AXES if own else _CHUNK
+    for i in range(0, len(voxels), size):
+        part = voxels[i : i + size]
         axis = None
         if box.signal.direction is not None:
             axis = box.signal.signal.initial_axis(box.signal.acquisition, part.y)
