@@ -98,7 +98,7 @@ def linear() -> dict[str, Any]:
         ("msdki", MSDKI, shells(18, 90, 1.0, 2.0, 3.0), 1000),
         ("dti", DTI, shells(6, 64, 1.0), 20_000),
     ):
-        y = magnitudes(BoundSignal(model, acq)(truth(name, 40_000)), 0.04, 1)
+        y = magnitudes(BoundSignal(model, acq)(truth(name, 100_000)), 0.04, 1)
         problem = Problem(name, acq, y, 0.04, "least_squares", "inferred")
         row: dict[str, Any] = in_turns(problem, len(y), lambda p=problem, n=n_dipy: p(n, engine="dipy"), n_dipy)
         a, b = problem(n_dipy, method="closed_form").theta, problem(n_dipy, engine="dipy").theta

@@ -69,8 +69,9 @@ def run(signal: str, recipe: str, snr: float, args: argparse.Namespace) -> dict[
     row: dict[str, Any] = {"signal": signal, "recipe": recipe, "snr": snr, "n_voxels": args.voxels,
                            "draws": 2 * args.draws, "ess": ess, "rhat": rhat,
                            "seconds": time.perf_counter() - begin}  # fmt: skip
+    shipped = fit.posterior(ground.y, sigma=ground.sigma, n_draws=4096)
     reweighted = fit.posterior(ground.y, sigma=ground.sigma, n_draws=4096, reweight=True)
-    for name, ours in (("parameters", post), ("reweighted", reweighted)):
+    for name, ours in (("guide", post), ("parameters", shipped), ("reweighted", reweighted)):
         row[name] = {k: apart(ours, k, v) for k, v in theirs.items()}
     return row
 

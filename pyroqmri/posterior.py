@@ -60,7 +60,7 @@ class Posterior(Estimates):
     ) -> None:
         super().__init__(model.signal, batch)
         self.recalibration = recalibration
-        axes = model.is_identity and model.signal.direction is not None
+        axes = model.signal.direction is not None
         self.reweighting = reweighting if reweighting is not None and reweighting.wanted(axes) else None
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
@@ -71,7 +71,7 @@ class Posterior(Estimates):
 
     def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, Latents]]:
         """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
-        pool = 0 if self.reweighting is None else 8 * max(self.reweighting.draws, MIN_DRAWS)
+        pool = 0 if self.reweighting is None else 8 * self.reweighting.pool
         n = max(1, CHUNK_VALUES // max(n_per_voxel, pool))
         device = self.model.sigma.device
         for i in range(0, len(self.batch.voxels), CHUNK):

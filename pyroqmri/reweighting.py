@@ -14,7 +14,8 @@ from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
 WIDER = 1.25  # a proposal with heavier tails than the posterior leaves no weight without a bound
-LOOSE = 0.1  # rad, sd of an axis from which its posterior is no normal in the tangent plane any more
+LOOSE = 0.15  # rad, sd of an axis from which its posterior is no normal in the tangent plane any more
+LOOSE_DRAWS = 512  # they serve such a voxel as well as twice as many
 ANY_AXIS = 0.3  # share of a loose axis's proposal that is spread over the half sphere
 
 
@@ -32,8 +33,7 @@ class Reweighting:
     reweight
         Correct them by Pareto-smoothed importance weights; takes 1,000 points or more.
     loose_axes
-        Correct voxels in which the axis is open, where latents are the parameters: no normal in a tangent
-        plane describes it, nor what the stick in it may be.
+        Correct voxels in which the axis of a signal is open: no normal in a tangent plane describes it.
     max_khat, min_efficiency
         Only voxels whose weights have a Pareto shape below, and an efficiency above, are corrected:
         elsewhere a few draws would stand for all.
@@ -50,6 +50,11 @@ class Reweighting:
             raise InputError(f"posterior.draws must be above zero, got {self.draws}")
         if self.reweight and self.draws < MIN_DRAWS:
             raise InputError(f"posterior.reweight needs {MIN_DRAWS} posterior.draws or more, got {self.draws}")
+
+    @property
+    def pool(self) -> int:
+        """Points that carry the weights of a voxel."""
+        return self.draws if self.reweight else max(self.draws, LOOSE_DRAWS)
 
     def wanted(self, axes: bool) -> bool:
         """Whether anything is to be corrected; ``axes``: the last two latents are those of an axis."""
@@ -101,7 +106,7 @@ class Reweighted:
     def _pool(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Points ``(S, k, L)``, weights ``(k, S)``, Pareto shapes ``(k,)`` and which voxels are corrected ``(k,)``."""
         proposal = wide(self.q[self.index], any_axis=self.loose)
-        points = normal_points(max(self.settings.draws, MIN_DRAWS), self.q.loc.shape[-1], seed=0)
+        points = normal_points(self.settings.pool, self.q.loc.shape[-1], seed=0)
         z = proposal.transport(points.to(self.q.loc))
         weights, khat = smoothed(self.log_ratio(z, proposal, self.index).T.contiguous().nan_to_num(nan=-1e30))
         trusted = (khat < self.settings.max_khat) & (efficiency(weights) > self.settings.min_efficiency)
