@@ -180,8 +180,7 @@ class Posterior(Estimates):
         For given parameters replicated residuals are close to chi-squared, so only
         the draws of the parameters are averaged over.
         """
-        mean, variance = self.model.likelihood.moments(self.model.expected(z, voxels), voxels.noise)
-        discrepancy = ((voxels.y - mean).square() / variance).sum(-1)
+        discrepancy = self.model.discrepancy(z, voxels)
         half = discrepancy.new_tensor(voxels.y.shape[1] / 2)
         return torch.special.gammaincc(half, discrepancy / 2).mean(0)
 

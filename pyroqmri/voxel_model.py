@@ -90,13 +90,21 @@ class VoxelModel(nn.Module):
         """Noise-free measurements ``(..., N, M)`` of latents ``(..., N, L)``."""
         return self.signal(self.theta(z, voxels), voxels.inputs)
 
-    def expected(self, z: Tensor, voxels: Voxels) -> Tensor:
-        """As :meth:`simulate`, and a measured S0 is moved to where the voxel's own measurements put it."""
-        signal, variance = self.simulate(z, voxels), self.likelihood.s0_variance(voxels.noise)
-        if variance is None:
-            return signal
-        told = self.likelihood.information(signal, voxels.y, voxels.noise)
-        return signal * (1 + s0_error(signal, told.score, told.fisher, variance).shift).unsqueeze(-1)
+    def discrepancy(self, z: Tensor, voxels: Voxels) -> Tensor:
+        """Standardised residual sum of squares ``(..., N)`` of latents; a measured S0 moves to where the voxel puts it.
+
+        A sum of squares is a polynomial, which the nodes of compressed voxels carry exactly.
+        """
+        active = voxels.short is not None and self.short.active
+        few = voxels.short if voxels.short is not None and active else voxels
+        signal = self.simulate_short(z, few) if active else self.simulate(z, few)
+        variance = self.likelihood.s0_variance(voxels.noise)
+        if variance is not None:
+            found = self.likelihood.information(signal, few.y, voxels.noise).weighted(few.weights)
+            signal = signal * (1 + s0_error(signal, found.score, found.fisher, variance).shift).unsqueeze(-1)
+        mean, spread = self.likelihood.moments(signal, voxels.noise)
+        terms = (few.y - mean).square() / spread
+        return (terms if few.weights is None else terms * few.weights).sum(-1)
 
     def y_dist(self, z: Tensor, voxels: Voxels) -> TorchDistribution:
         """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""

@@ -5,9 +5,12 @@ import torch
 
 from pyroqmri import Acquisition
 from pyroqmri.compress import columns, compress, gauss_nodes, repeats, worth_it
+from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
+from pyroqmri.priors import StandardNormal
 from pyroqmri.signals import MSDKI, BoundSignal
 from pyroqmri.start import Shortening, mode_under_prior
+from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
 from tests.helpers import rician, shells, tissue
 
@@ -99,3 +102,15 @@ def test_means_are_not_compressed_again(bvec):
     signal = BoundSignal(MSDKI, shells(0, 60, 1.0, bvec=bvec))
     assert not Shortening(signal, averaged=True).active
     assert Shortening(signal, averaged=False).active
+
+
+@pytest.mark.parametrize(("n_s0", "error"), [(None, 1e-4), (4, 2e-2)])
+def test_a_residual_sum_of_squares_is_that_of_all_measurements(n_s0, error):
+    voxels, signal = some_voxels()
+    model = VoxelModel(signal, StandardNormal(2), IdentityDecoder(2), RicianLikelihood(n_s0=n_s0))
+    z = torch.randn(5, 30, 2, generator=torch.Generator().manual_seed(1))
+    few = model.prepare(voxels)
+    assert few.short is not None
+    assert few.short.y.shape[1] < voxels.y.shape[1] / 4
+    # the error of S0 is found from the nodes too, whose score is no polynomial: so close it has to come
+    torch.testing.assert_close(model.discrepancy(z, few), model.discrepancy(z, voxels), rtol=error, atol=0)
