@@ -14,9 +14,10 @@ from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
 WIDER = 1.25  # a proposal with heavier tails than the posterior leaves no weight without a bound
-LOOSE = 0.15  # rad, sd of an axis from which its posterior is no normal in the tangent plane any more
+LOOSE = 0.1  # rad, sd of an axis from which its posterior may be no normal in the tangent plane any more
 LOOSE_DRAWS = 512  # they serve such a voxel as well as twice as many
-ANY_AXIS = 0.3  # share of a loose axis's proposal that is spread over the half sphere
+LOOSE_KHAT, LOOSE_EFFICIENCY = 1.0, 0.03  # poor weights are better there than none: cones of the guide hold a third
+ANY_AXIS = 0.5  # share of a loose axis's proposal that is spread over the half sphere
 
 
 Ratio = Callable[[Tensor, GaussianMixture, Tensor], Tensor]
@@ -109,7 +110,9 @@ class Reweighted:
         points = normal_points(self.settings.pool, self.q.loc.shape[-1], seed=0)
         z = proposal.transport(points.to(self.q.loc))
         weights, khat = smoothed(self.log_ratio(z, proposal, self.index).T.contiguous().nan_to_num(nan=-1e30))
-        trusted = (khat < self.settings.max_khat) & (efficiency(weights) > self.settings.min_efficiency)
+        settings = self.settings
+        most, least = (LOOSE_KHAT, LOOSE_EFFICIENCY) if self.loose else (settings.max_khat, settings.min_efficiency)
+        trusted = (khat < most) & (efficiency(weights) > least)
         return z, weights, khat, trusted
 
     @property

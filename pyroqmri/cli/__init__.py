@@ -12,6 +12,7 @@ from pyroqmri import __version__
 from pyroqmri.cli import denoise, fitting, showing
 from pyroqmri.cli.check import check
 from pyroqmri.cli.compare import compare
+from pyroqmri.cli.join import join
 from pyroqmri.cli.simulate import simulate
 from pyroqmri.errors import InputError, TrainingError
 
@@ -68,6 +69,6 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, denoise.denoise)
+working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, join, denoise.denoise)
 for command in (*working, showing.report, showing.list_group):
     cli.add_command(command)

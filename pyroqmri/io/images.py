@@ -166,7 +166,7 @@ def _read_acquisition(
         notes += ([f"{' and '.join(found)} found beside the image"] if found else []) + gradients.notes
     used = (*need, *optional)
     if any(name in used or given[name] is not None for name in BIDS_KEYS):
-        times = read_settings(header.path, **given, json=json, n_volumes=header.n_volumes, names=used)
+        times = read_settings(header.path, json=json, n_volumes=header.n_volumes, names=used, **given)  # type: ignore[arg-type]
         settings |= {name: torch.as_tensor(v, dtype=torch.float32) for name, v in times.values.items()}
         notes += times.notes
     for name in need:

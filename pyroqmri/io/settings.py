@@ -47,10 +47,11 @@ def read_settings(
     json: str | Path | None = None,
     n_volumes: int | None = None,
     names: Collection[str] = tuple(BIDS_KEYS),
+    texts: bool = True,
 ) -> Settings:
     """Read the times, angles and offsets of a scan, from the files given or found beside the image.
 
-    Files that are given are read; only those of ``names`` are looked for.
+    Files that are given are read; only those of ``names`` are looked for, and without ``texts`` in the sidecar alone.
 
     Text files (``X.te``, ``X_te.txt``, ``TE_ms.txt``, ``te.txt``) hold one number a volume; times
     in ms or s and angles in degrees or rad are recognised, and offsets are in ppm. A BIDS sidecar (``X.json``) holds
@@ -69,7 +70,7 @@ def read_settings(
     for name, given in {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}.items():
         if given is None and name not in names:
             continue
-        path = Path(given) if given is not None else _beside(image_path, name)
+        path = Path(given) if given is not None else _beside(image_path, name) if texts else None
         if path is not None:
             raw, source, unit, longest = read_vector(path, name), path, _text_unit(name, path), LONGEST_IN_SECONDS
         elif BIDS_KEYS[name] in sidecar:
