@@ -87,7 +87,8 @@ class Posterior(Estimates):
     def _corrected(self, q: GaussianMixture, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
-        return Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
+        found = Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
+        return found if len(found.index) else q
 
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""

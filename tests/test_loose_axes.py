@@ -76,6 +76,14 @@ def test_other_voxels_are_left_as_they_were():
     assert (told.mean["f"][loose] != plain.mean["f"][loose]).float().mean() > 0.8
 
 
+def test_a_batch_without_any_is_the_guides_own():
+    truth, _, plain, loose = asked()
+    tight = torch.ones(len(truth), dtype=torch.bool)
+    tight[loose] = False
+    some = fitted().posterior(own_ground(fitted(), 2000, seed=3).y[tight][:20], n_draws=DRAWS)
+    torch.testing.assert_close(some.mean["f"], plain.mean["f"][tight][:20], rtol=1e-4, atol=1e-4)
+
+
 def test_it_can_be_left_out():
     fit = fitted()
     off = fit.recipe.with_settings({"posterior.loose_axes": False}).reweighting()
