@@ -13,7 +13,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
-WIDER = 1.25  # a proposal with heavier tails than the posterior leaves no weight without a bound
+# a proposal with heavier tails than the posterior leaves no weight without a bound: a share of it is twice as wide
+WIDER, WIDE, WIDE_SHARE = 1.25, 2.0, 0.3
 LOOSE = 0.1  # rad, sd of an axis from which its posterior may be no normal in the tangent plane any more
 LOOSE_DRAWS = 512  # they serve such a voxel as well as twice as many
 LOOSE_KHAT, LOOSE_EFFICIENCY = 1.0, 0.03  # poor weights are better there than none: cones of the guide hold a third
@@ -69,15 +70,15 @@ def loose_axes(q: GaussianMixture) -> Tensor:
 
 
 def wide(q: GaussianMixture, any_axis: bool = False) -> GaussianMixture:
-    """The posterior a little widened, with ``any_axis`` a share of it with the axis anywhere: what draws are from."""
-    wider = WIDER * q.scale_tril
-    if not any_axis:
-        return GaussianMixture(q.logits, q.loc, wider)
-    loc, tril = q.loc.clone(), wider.clone()
-    loc[..., -2:], tril[..., -2:, :] = 0, 0
-    tril[..., [-2, -1], [-2, -1]] = 1
-    logits = torch.cat([q.logits + math.log(1 - ANY_AXIS), q.logits + math.log(ANY_AXIS)], -1)
-    return GaussianMixture(logits, torch.cat([q.loc, loc], -2), torch.cat([wider, tril], -3))
+    """What draws are from: the posterior widened, a share of it more so, or with the axis anywhere for ``any_axis``."""
+    near, far, loc = WIDER * q.scale_tril, WIDE * q.scale_tril, q.loc
+    if any_axis:
+        loc, far = q.loc.clone(), near.clone()
+        loc[..., -2:], far[..., -2:, :] = 0, 0
+        far[..., [-2, -1], [-2, -1]] = 1
+    share = ANY_AXIS if any_axis else WIDE_SHARE
+    logits = torch.cat([q.logits + math.log(1 - share), q.logits + math.log(share)], -1)
+    return GaussianMixture(logits, torch.cat([q.loc, loc], -2), torch.cat([near, far], -3))
 
 
 class Reweighted:
