@@ -13,8 +13,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.psis import efficiency, smoothed
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
-# a proposal with heavier tails than the posterior leaves no weight without a bound: a share of it is twice as wide
-WIDER, WIDE, WIDE_SHARE = 1.25, 2.0, 0.3
+# a proposal with heavier tails than the posterior leaves no weight without a bound: half of it is twice as wide again
+WIDER, WIDE, WIDE_SHARE = 1.25, 2.5, 0.5
 LOOSE = 0.1  # rad, sd of an axis from which its posterior may be no normal in the tangent plane any more
 LOOSE_DRAWS = 512  # they serve such a voxel as well as twice as many
 LOOSE_KHAT, LOOSE_EFFICIENCY = 1.0, 0.03  # poor weights are better there than none: cones of the guide hold a third
