@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import pyroqmri as pq
 from benchmarks.protocols import protocol
-from pyroqmri.comparison import Candidate, Plan, compare_recipes
-from pyroqmri.recipe import load_recipe
+from pyroqmri.recipe import Recipe, load_recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.simulate import simulate
 
@@ -43,15 +43,14 @@ TRUTHS = {
 }
 
 
-def candidates(steps: int) -> dict[str, Candidate]:
+def candidates(steps: int) -> dict[str, Recipe]:
     """The three families on one likelihood."""
     settings = {"training.steps": steps}
-    recipes = {
+    return {
         "uniform": load_recipe("uniform", settings),
         "hierarchical": load_recipe("hierarchical", settings),
         "mixture": load_recipe("hierarchical_mixture", settings | {"prior.classes": 3}),
     }
-    return {name: Candidate("ivim", recipe, 1.0, device="cpu") for name, recipe in recipes.items()}
 
 
 def draw(classes: Any, n: int, seed: int) -> Tensor:
@@ -70,15 +69,14 @@ def draw(classes: Any, n: int, seed: int) -> Tensor:
 def main() -> None:
     """Compare on every truth; write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--voxels", type=int, default=2000)
+    parser.add_argument("--train", type=int, default=1000, help="voxels that the families learn from")
+    parser.add_argument("--voxels", type=int, default=5000, help="others, which they are scored on")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--truths", nargs="+", choices=TRUTHS, default=list(TRUTHS))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    plan = Plan(given.folds, None, scored=given.voxels, seed=given.seed)
-    told = {"voxels": given.voxels, "steps": given.steps, "folds": given.folds, "seed": given.seed}
+    acq, told = protocol("epstein"), {k: getattr(given, k) for k in ("train", "voxels", "steps", "seed")}
     found: dict[str, Any] = {"signal": "ivim", "snr": SNR, **told, "machine": platform.machine(), "truths": {}}
     if RESULTS.exists():  # of the same settings; others are replaced
         kept = json.loads(RESULTS.read_text())
@@ -86,8 +84,12 @@ def main() -> None:
     for truth in given.truths:
         classes, right = TRUTHS[truth]
         begin = time.monotonic()
-        y = draw(classes, given.voxels, given.seed)
-        result = compare_recipes(candidates(given.steps), y, protocol("epstein"), 1 / SNR, plan)
+        y = draw(classes, given.train + given.voxels, given.seed)
+        fits = {
+            name: pq.fit(y[: given.train], acq, signal="ivim", recipe=recipe, sigma=1 / SNR, s0=1.0, seed=given.seed)
+            for name, recipe in candidates(given.steps).items()
+        }
+        result = pq.compare(fits, y[given.train :], seed=given.seed)
         found["truths"][truth] = {"right": right, "seconds": time.monotonic() - begin, **result.record()}
         print(f"\n{truth}: {right} is right\n{result}", flush=True)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")

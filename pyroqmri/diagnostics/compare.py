@@ -16,7 +16,7 @@ from pyroqmri.voxels import Voxels
 
 N_DRAWS = 500
 KHAT_BAD = 0.7
-WIDE_SHARE, WIDTH, PRIOR_SHARE = 0.2, 2.0, 0.2
+WIDE_SHARE, WIDTH, PRIOR_SHARE = 0.4, 2.5, 0.2
 _CHUNK_VALUES = 2_000_000
 
 
@@ -118,7 +118,7 @@ def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tenso
 
 
 def proposal(q: GaussianMixture, prior: GaussianMixture) -> GaussianMixture:
-    """The guide's posterior with a share of its draws from twice its width, and a share from the prior.
+    """The guide's posterior with a share of its draws from 2.5 times its width, and a share from the prior.
 
     Variational posteriors are light in the tails, where importance weights then explode, and one without a
     measurement that told much is as wide as the prior. What is compared are models, not how
