@@ -116,7 +116,7 @@ class VoxelModel(nn.Module):
             return self._shared_scale(z, signal, voxels, repeats, variance)
         return self.likelihood(signal, voxels.noise) if repeats is None else repeats
 
-    def log_joint(self, z: Tensor, voxels: Voxels, most: int = 4_000_000) -> Tensor:
+    def log_joint(self, z: Tensor, voxels: Voxels, most: int) -> Tensor:
         """Log-density ``(S, N)`` of draws ``(S, N, L)`` together with the measurements, ``most`` of them at a time."""
         prior = GaussianMixture(*self.prior.classes())
         parts = z.split(max(1, most // max(1, voxels.y.numel())))

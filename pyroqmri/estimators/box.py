@@ -13,8 +13,8 @@ from pyroqmri.signals.bound import S0
 
 # steps of differences, of a box's width: slopes then hold 5 digits in float64 and 3 in float32, what bends 4 and 1
 _STEP = {torch.float64: 1e-5, torch.float32: 1e-3}
-_MANY = 32  # measurements from which a product of matrices is the faster sum
 _BEND = {torch.float64: 1e-5, torch.float32: 4e-3}
+_MANY = 32  # measurements from which a product of matrices is the faster sum
 
 
 @dataclass(frozen=True)
