@@ -119,6 +119,17 @@ def test_what_does_not_go_together_is_refused_and_nothing_written(tmp_path, spoi
     assert everything(tmp_path) == before
 
 
+def test_times_that_would_be_read_back_as_others_lose_nothing(tmp_path):
+    images = series(tmp_path)
+    for image, te in zip(images, (1600, 1700, 1800, 1900), strict=True):  # ms, and 1.9 s would be read as ms
+        image.with_name(image.name.replace(".nii.gz", ".json")).write_text(json.dumps({"EchoTime": te}))
+    (tmp_path / "out.json").write_text("{}")
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match="would be read back"):
+        join_images(images, out=tmp_path / "out.nii.gz", overwrite=True)
+    assert everything(tmp_path) == before
+
+
 def test_calls_that_make_no_sense(tmp_path):
     images = series(tmp_path)
     for wrong, out, message in (

@@ -1,5 +1,7 @@
 """The command join: a series of images, one a setting, as one image with its protocol."""
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,11 +65,19 @@ def join_images(images: Sequence[PathLike], *, out: PathLike, overwrite: bool = 
     acquisition = _joined([_settings(header) for header in headers], headers)
     values = _values(headers)
     out.parent.mkdir(parents=True, exist_ok=True)
-    for path in written[1:]:
-        path.unlink(missing_ok=True)
     sources = [header.path.name for header in headers]
-    write_protocol(out, acquisition, {"GeneratedBy": f"pyroqmri {__version__} join", "Sources": sources})
-    return write_volume(out, values, headers[0].affine), acquisition
+    with tempfile.TemporaryDirectory(prefix=".join-", dir=out.parent) as folder:
+        made = Path(folder)
+        # a protocol that would be read back as another one is found out here, where nothing is lost
+        write_protocol(
+            made / out.name, acquisition, {"GeneratedBy": f"pyroqmri {__version__} join", "Sources": sources}
+        )
+        write_volume(made / out.name, values, headers[0].affine)
+        for path in written[1:]:
+            path.unlink(missing_ok=True)
+        for path in made.iterdir():
+            os.replace(path, out.parent / path.name)
+    return out, acquisition
 
 
 def _check_grids(headers: Sequence[Header]) -> None:
