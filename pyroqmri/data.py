@@ -20,9 +20,10 @@ STATUS: dict[int, str] = {
     4: "negative values, set to zero",
     5: "did not converge",
     6: "a parameter at its bound",
-    7: "the signal does not fit (posterior predictive p < 0.001)",
+    7: "the signal does not fit (posterior predictive p < 0.001): partial volume, motion or another tissue",
+    8: "few measurements do not fit, and the others do: an outlier volume or a dropout",
 }
-OUTSIDE, FINE, NOT_FINITE, NO_SIGNAL, NEGATIVE, NOT_CONVERGED, AT_BOUND, MISFIT = range(8)
+OUTSIDE, FINE, NOT_FINITE, NO_SIGNAL, NEGATIVE, NOT_CONVERGED, AT_BOUND, MISFIT, FEW_MISFIT = range(9)
 
 SHELL_TOLERANCE = 0.05  # ms/um2; b-values closer than this are one shell
 _FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyroqmri.data import AT_BOUND, FINE, MISFIT, Batch
+from pyroqmri.criticism import P_MISFIT, Criticism
+from pyroqmri.data import AT_BOUND, FEW_MISFIT, FINE, MISFIT, Batch
 from pyroqmri.errors import InputError
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals import BoundSignal
@@ -43,6 +44,21 @@ class Estimates(ABC):
     @abstractmethod
     def quantile(self, q: float) -> dict[str, Tensor]:
         """Quantile of each quantity ``(N,)``."""
+
+    @property
+    @abstractmethod
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the fit."""
+
+    @property
+    def ppc(self) -> Tensor:
+        """p-value ``(N,)``, posterior predictive where there is a posterior: near 0 where the signal does not fit."""
+        return self.criticism.ppc
+
+    @property
+    def residual(self) -> Tensor:
+        """Root-mean-square residual ``(N,)`` in units of the noise: 1 where noise is all there is."""
+        return self.criticism.residual
 
     def interval(self, p: float) -> dict[str, Tensor]:
         """Central intervals that hold probability ``p``, each ``(N, 2)``."""
@@ -91,11 +107,13 @@ def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
     return found
 
 
-def with_findings(estimates: Any) -> Tensor:
+def with_findings(estimates: Estimates) -> Tensor:
     """Status of the data, with what the fit found added to voxels that were fine."""
     status = estimates.batch.status.clone()
     fine = status == FINE
     bound = torch.stack(list(at_bound(estimates).values())).any(0)
     status[fine & bound] = AT_BOUND
-    status[fine & (estimates.ppc < 0.001)] = MISFIT
+    found = estimates.criticism
+    status[fine & (found.ppc < P_MISFIT)] = MISFIT
+    status[fine & (found.few > 0)] = FEW_MISFIT
     return status

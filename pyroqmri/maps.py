@@ -5,7 +5,7 @@ The names are part of the contract with scripts outside this repository::
     P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json)
     P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
     P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
-    P_model-S_desc-{ppc,khat}_dwimap.nii.gz
+    P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz
     P_model-S_desc-status_mask.nii.gz
 """
 
@@ -44,6 +44,8 @@ _ASYMPTOTIC = {
 _POINT = {"mean": "estimate of a network, which has no standard deviation"}
 _PPC = "posterior predictive p-value: near 0 where the signal does not describe the measurements"
 _RESIDUAL_P = "p-value of the residual sum of squares: near 0 where the signal does not describe the measurements"
+
+_RESIDUAL = "root-mean-square residual in units of the noise: 1 where noise is all there is"
 
 
 class Grid(Protocol):
@@ -252,6 +254,7 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
     if ppc is not None:
         doc = _RESIDUAL_P if isinstance(posterior, PointEstimates) else _PPC
         writer.add(ppc, ("desc-ppc", "dwimap"), {"Units": "1", "Description": doc})
+        writer.add(posterior.residual, ("desc-residual", "dwimap"), {"Units": "1", "Description": _RESIDUAL})
     if khat:
         doc = "Pareto k of the importance weights: above 0.7 the approximate posterior is not to be trusted"
         writer.add(posterior.khat, ("desc-khat", "dwimap"), {"Units": "1", "Description": doc})

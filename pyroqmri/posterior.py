@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.axes import LEVELS, axis_summary, cone_angle, mean_axis
+from pyroqmri.criticism import Criticism, criticise
 from pyroqmri.data import Batch
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.estimates import Estimates, with_findings
@@ -137,13 +138,14 @@ class Posterior(Estimates):
                 report(done)
         if not parts:
             nothing = {f"{what} {name}": torch.empty(0) for what in ("mean", "sd", *QUANTILES) for name in self.names}
-            return nothing | {"ppc": torch.empty(0), "axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
+            nothing |= dict.fromkeys(Criticism._fields, torch.empty(0))
+            return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
-        out = {"ppc": self._ppc(z[:: max(1, self.n_draws // 16)], voxels)}
+        out = self._criticise(z[:: max(1, self.n_draws // 16)], voxels)._asdict()
         classes = self.model.prior.classes()
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
@@ -175,15 +177,11 @@ class Posterior(Estimates):
         free = [p.name for p in self.signal.tissue if self.signal.box(p, exact) is None]
         return found | {name: told(q, found[name], exact[name]) for name in free}
 
-    def _ppc(self, z: Tensor, voxels: Voxels) -> Tensor:
-        """Posterior predictive p-value of the standardised residual sum of squares, ``(n,)``.
-
-        For given parameters replicated residuals are close to chi-squared, so only
-        the draws of the parameters are averaged over.
-        """
-        discrepancy = self.model.discrepancy(z, voxels)
-        half = discrepancy.new_tensor(voxels.y.shape[1] / 2)
-        return torch.special.gammaincc(half, discrepancy / 2).mean(0)
+    def _criticise(self, z: Tensor, voxels: Voxels) -> Criticism:
+        """What the measurements say against draws: for given parameters residuals are close to chi-squared."""
+        discrepancy, n = self.model.discrepancy(z, voxels), voxels.y.shape[1]
+        best = z[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
+        return criticise(discrepancy, n, n, lambda index: self.model.residuals(best[index], voxels[index]))
 
     def _get(self, what: str) -> dict[str, Tensor]:
         return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}
@@ -256,9 +254,9 @@ class Posterior(Estimates):
         return self.scatter(cone_angle(self._summary["angles"], p))
 
     @property
-    def ppc(self) -> Tensor:
-        """Posterior predictive p-value ``(N,)``: near zero where the signal does not fit."""
-        return self.scatter(self._summary["ppc"])
+    def criticism(self):
+        """What each voxel's measurements say against the posterior ``(N,)``."""
+        return Criticism(*(self.scatter(self._summary[what]) for what in Criticism._fields))
 
     @cached_property
     @torch.no_grad()

@@ -91,20 +91,28 @@ class VoxelModel(nn.Module):
         return self.signal(self.theta(z, voxels), voxels.inputs)
 
     def discrepancy(self, z: Tensor, voxels: Voxels) -> Tensor:
-        """Standardised residual sum of squares ``(..., N)`` of latents; a measured S0 moves to where the voxel puts it.
+        """Standardised residual sum of squares ``(..., N)`` of latents.
 
         A sum of squares is a polynomial, which the nodes of compressed voxels carry exactly.
         """
-        active = voxels.short is not None and self.short.active
-        few = voxels.short if voxels.short is not None and active else voxels
-        signal = self.simulate_short(z, few) if active else self.simulate(z, few)
+        short = voxels.short if self.short.active else None
+        if short is None:
+            return self.residuals(z, voxels).square().sum(-1)
+        terms = self._residuals(self.simulate_short(z, short), voxels, short).square()
+        return (terms if short.weights is None else terms * short.weights).sum(-1)
+
+    def residuals(self, z: Tensor, voxels: Voxels) -> Tensor:
+        """Standardised residuals ``(..., N, M)`` of latents."""
+        return self._residuals(self.simulate(z, voxels), voxels, voxels)
+
+    def _residuals(self, signal: Tensor, voxels: Voxels, few: Voxels) -> Tensor:
+        """Residuals of ``few``, in units of the noise; a measured S0 moves to where the voxel puts it."""
         variance = self.likelihood.s0_variance(voxels.noise)
         if variance is not None:
             found = self.likelihood.information(signal, few.y, voxels.noise).weighted(few.weights)
             signal = signal * (1 + s0_error(signal, found.score, found.fisher, variance).shift).unsqueeze(-1)
-        mean, spread = self.likelihood.moments(signal, voxels.noise)
-        terms = (few.y - mean).square() / spread
-        return (terms if few.weights is None else terms * few.weights).sum(-1)
+        mean, variance = self.likelihood.moments(signal, voxels.noise)
+        return (few.y - mean) / variance.sqrt()
 
     def y_dist(self, z: Tensor, voxels: Voxels) -> TorchDistribution:
         """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""

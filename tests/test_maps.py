@@ -35,6 +35,7 @@ class FakePosterior:
         axes = torch.randn(n, 3, generator=torch.Generator().manual_seed(0))
         self.direction = axes / axes.norm(dim=-1, keepdim=True) if signal == "ball_stick" else None
         self.ppc = base / n
+        self.residual = 1 + base / n
         self.responsibilities = None
         self.khat = base / 100
 
@@ -71,7 +72,7 @@ def test_every_map_has_its_contract_name(tmp_path, ref, mask):
         for s in ("mean", "sd", "q05", "q95")
     }
     maps |= {f"{start}_param-n_stat-mean_dwimap", f"{start}_param-n_stat-cone90_dwimap"}
-    maps |= {f"{start}_desc-ppc_dwimap", f"{start}_desc-status_mask"}
+    maps |= {f"{start}_desc-ppc_dwimap", f"{start}_desc-residual_dwimap", f"{start}_desc-status_mask"}
     names = {m + e for m in maps for e in (".nii.gz", ".json")} | {"dataset_description.json", ".bidsignore"}
     assert {p.name for p in tmp_path.iterdir()} == names
     assert {p.name for p in paths} == names
@@ -116,7 +117,7 @@ def test_status_map_has_a_table_and_voxels_without_numbers(tmp_path, ref, mask):
     status = torch.ones(n, dtype=torch.uint8)
     status[2], status[3], status[4] = 2, 3, 7
     posterior = FakePosterior(n, status=status)
-    for values in (*posterior.mean.values(), *posterior.sd.values(), posterior.ppc):
+    for values in (*posterior.mean.values(), *posterior.sd.values(), posterior.ppc, posterior.residual):
         values[2:4] = torch.nan
     posterior.direction[2:4] = torch.nan
     write(tmp_path, posterior, ref, mask)
@@ -131,10 +132,11 @@ def test_status_map_has_a_table_and_voxels_without_numbers(tmp_path, ref, mask):
     np.testing.assert_array_equal(np.isnan(mean), np.isin(codes, (2, 3)))
 
 
-@pytest.mark.parametrize("lost", ["mean", "sd", "ppc"])
+@pytest.mark.parametrize("lost", ["mean", "sd", "ppc", "residual"])
 def test_a_lost_number_never_passes_for_a_fine_voxel(tmp_path, ref, mask, lost):
     posterior = FakePosterior(int(mask.sum()))
-    values = posterior.ppc if lost == "ppc" else getattr(posterior, lost)["D_iso"]
+    values = getattr(posterior, lost)
+    values = values["D_iso"] if isinstance(values, dict) else values
     values[5] = torch.inf
     write(tmp_path, posterior, ref, mask)
     codes = np.asarray(nib.load(tmp_path / "sub-01_ses-2_model-ball_stick_desc-status_mask.nii.gz").dataobj)[mask]

@@ -146,6 +146,7 @@ def test_blocks_add_up_to_the_posterior(read, monkeypatch, recipe):
         ):
             np.testing.assert_allclose(one[name], other[name], rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(parts.ppc, whole.ppc, atol=1e-3)
+    np.testing.assert_allclose(parts.residual, whole.residual, rtol=1e-3)
     assert isinstance(parts, PointSummary) == (recipe == "least_squares")
     assert hasattr(parts, "cone") == (recipe == "hierarchical")
     assert parts.n_fitted == len(y) - 50
@@ -169,7 +170,8 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
         f"param-{p}_stat-{s}" for p in ("f", "D_par", "D_iso", "theta", "phi") for s in ("mean", "sd", "q05", "q95")
     }
     maps = {
-        f"sub-01_model-ball_stick_{s}_dwimap" for s in (*stats, "param-n_stat-mean", "param-n_stat-cone90", "desc-ppc")
+        f"sub-01_model-ball_stick_{s}_dwimap"
+        for s in (*stats, "param-n_stat-mean", "param-n_stat-cone90", "desc-ppc", "desc-residual")
     }
     maps |= {"sub-01_model-ball_stick_desc-status_mask"}
     assert {n + e for n in maps for e in (".nii.gz", ".json")} <= names

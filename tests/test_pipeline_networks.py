@@ -24,7 +24,11 @@ def test_a_network_fits_applies_and_reports(scan, tmp_path, recipe):
     again = apply_image(out, scan.image, out=tmp_path / "again", **call)
     for folder in (out, again):
         names = {p.name.split("_model-ball_stick_")[-1] for p in folder.glob("*.nii.gz")}
-        assert {"param-f_stat-mean_dwimap.nii.gz", "param-n_stat-mean_dwimap.nii.gz", "desc-ppc_dwimap.nii.gz"} <= names
+        assert {
+            "param-f_stat-mean_dwimap.nii.gz",
+            "param-n_stat-mean_dwimap.nii.gz",
+            "desc-residual_dwimap.nii.gz",
+        } <= names
         assert not [name for name in names if "stat-sd" in name or "q05" in name or "cone" in name]
         assert not (folder / "posterior.nc").exists()
         said = json.loads((folder / "fit" / "fit.json").read_text())["warnings"]

@@ -1,8 +1,10 @@
 """Weighted least squares in closed form, for signals whose logarithm is linear in some coefficients."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,8 @@ from pyroqmri.signals.tensor import tensor_design
 from pyroqmri.voxels import Voxels
 
 _SMALLEST = 1e-4  # of S0: the logarithm of less says nothing
-_CHUNK = 8192
+_FEW, _MANY = 4096, 32768  # voxels whose measurements stay in a core's cache; voxels whose equations do in all cores'
+_LN2 = math.log(2)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def weighted_fit(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> 
     if signal.infer_s0:
         design = torch.cat([design, torch.ones_like(design[:, :1])], -1)
     regress = _Regression(design, form.predicted, counts, voxels.y.dtype)
-    coefficients = torch.cat([regress(y) for y in voxels.y.split(_CHUNK)], -1)
+    coefficients = torch.cat([regress(y) for y in voxels.y.split(_MANY)], -1)
     if not signal.infer_s0:
         return form.theta(coefficients)
     return form.theta(coefficients[:-1]) | {"S0": coefficients[-1].exp()}
@@ -95,19 +98,35 @@ class _Regression:
         self.squares = (counted[:, i] * design[:, j]).mT.to(dtype).contiguous()
         self.counted = counted.mT.to(dtype).contiguous()
         self.inverse = torch.linalg.pinv(design).to(dtype)
-        self.design, self.predicted = design.mT.to(dtype).contiguous(), predicted
+        # of twice the logarithm to base 2: torch raises 2 to a power in a third of the time of e
+        self.design, self.predicted = (design.mT * (2 / _LN2)).to(dtype).contiguous(), predicted
 
     def __call__(self, y: Tensor) -> Tensor:
         """Coefficients ``(C, N)`` of measurements ``(N, M)``."""
-        log_y = y.clamp_min(_SMALLEST).log_()
-        first = self.inverse @ log_y.mT
-        predicted = first.mT @ self.design
-        residual = log_y.sub_(predicted)
-        weights = predicted.mul_(2).exp_() if self.predicted else y.square()
-        entries = self.squares @ weights.mT
-        right = self.counted @ residual.mul_(weights).mT
         n = len(self.design)
-        matrix: list[list[Tensor]] = [[] for _ in range(n)]
+        found = y.new_empty(len(self.squares) + 2 * n, len(y))
+        for few, place in zip(y.split(_FEW), found.split(_FEW, -1), strict=True):
+            self._equations(few, *place.split((n, len(self.squares), n)))
+        first, entries, right = found.split((n, len(self.squares), n))
+        matrix: list[list[Tensor]] = [[] for _ in self.design]
         for i, entry in zip(self.rows[0].tolist(), entries, strict=True):
             matrix[i].append(entry)
-        return first + solve(matrix, right)
+        return first.add_(solve(matrix, right))
+
+    def _equations(self, y: Tensor, first: Tensor, entries: Tensor, right: Tensor) -> None:
+        """Fill in unweighted coefficients ``(C, N)``, and matrix and right-hand side of those of their correction."""
+        log_y = _log_(y.clamp_min(_SMALLEST))
+        torch.mm(self.inverse, log_y.mT, out=first)
+        predicted = first.mT @ self.design
+        residual = log_y.sub_(predicted, alpha=_LN2 / 2)
+        weights = predicted.exp2_() if self.predicted else y.square()
+        torch.mm(self.squares, weights.mT, out=entries)
+        torch.mm(self.counted, residual.mul_(weights).mT, out=right)
+
+
+def _log_(x: Tensor) -> Tensor:
+    """Logarithm in place; on the CPU numpy's, which takes 40 % of the time of torch's."""
+    if x.device.type != "cpu":
+        return x.log_()
+    np.log(x.numpy(), out=x.numpy())
+    return x

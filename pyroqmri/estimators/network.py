@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from pyroqmri.criticism import Criticism, criticise
 from pyroqmri.data import Batch
 from pyroqmri.errors import InputError
 from pyroqmri.estimates import Estimates, with_findings
@@ -170,14 +171,14 @@ class NetworkEstimates(Estimates):
 
     @cached_property
     @torch.no_grad()
-    def ppc(self) -> Tensor:
-        """p-value of the residual sum of squares at the estimate ``(N,)``: near zero where the answer does not fit."""
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the answer ``(N,)``."""
         voxels = self.batch.voxels
         signal = self.signal(self._theta, voxels.inputs)
         mean, variance = self.likelihood.moments(signal, voxels.noise)
-        discrepancy = ((voxels.y - mean).square() / variance).sum(-1)
-        half = torch.full_like(discrepancy, voxels.y.shape[1] / 2)
-        return self.scatter(torch.special.gammaincc(half, discrepancy / 2))
+        residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
+        found = criticise(residuals.square().sum(-1).unsqueeze(0), n, n, lambda index: residuals[index])
+        return Criticism(*map(self.scatter, found))
 
     @property
     def status(self) -> Tensor:

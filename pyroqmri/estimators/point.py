@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from pyroqmri.criticism import Criticism, criticise
 from pyroqmri.data import NOT_CONVERGED, Batch
 from pyroqmri.estimates import Estimates, with_findings
 from pyroqmri.estimators.box import Point, UnitBox
@@ -42,8 +43,16 @@ class PointEstimates(Estimates):
     ) -> None:
         super().__init__(signal, batch)
         self.theta, self.converged = theta, converged
-        self.likelihood = copy.deepcopy(likelihood).double()
-        self._box = UnitBox(copy.deepcopy(signal).double())
+        self._likelihood = likelihood
+
+    @cached_property
+    def likelihood(self) -> Likelihood:
+        """What was fitted, in float64."""
+        return copy.deepcopy(self._likelihood).double()
+
+    @cached_property
+    def _box(self) -> UnitBox:
+        return UnitBox(copy.deepcopy(self.signal).double())
 
     def _chunked(self, function: Callable[[Voxels, dict[str, Tensor]], Tensor]) -> Tensor:
         """Values ``(n, ...)`` of a function of voxels and parameters, in float64, a chunk at a time."""
@@ -124,15 +133,16 @@ class PointEstimates(Estimates):
         return self.scatter(self._chunked(lambda voxels, theta: self._quantities(theta)[axis.name]))
 
     @cached_property
-    def ppc(self) -> Tensor:
-        """p-value of the residual sum of squares ``(N,)``, degrees of freedom counted."""
-        return self.scatter(self._chunked(self._p_value))
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the estimate ``(N,)``, degrees of freedom counted."""
+        return Criticism(*self.scatter(self._chunked(self._criticise)).T)
 
-    def _p_value(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
+    def _criticise(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
         mean, variance = self.likelihood.moments(self._box.signal(theta, voxels.inputs), voxels.noise)
-        discrepancy = ((voxels.y - mean).square() / variance).sum(-1)
-        freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
-        return torch.special.gammaincc(torch.full_like(discrepancy, freedom / 2), discrepancy / 2)
+        residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
+        freedom = max(1, n - self.signal.n_latents)
+        found = criticise(residuals.square().sum(-1).unsqueeze(0), freedom, freedom, lambda index: residuals[index])
+        return torch.stack(found, -1)
 
     @property
     def responsibilities(self) -> None:

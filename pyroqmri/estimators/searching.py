@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,11 +64,8 @@ class _Block:
     """How a block of voxels is fitted: to parameters, and whether the search of each voxel ended."""
 
     def __init__(self, signal: BoundSignal, likelihood: Likelihood, settings: Search) -> None:
-        self.settings, self.single = settings, signal
-        self.signal, self.likelihood = copy.deepcopy(signal).double(), copy.deepcopy(likelihood).double()
+        self.settings, self.single, self._likelihood = settings, signal, likelihood
         self.counts = likelihood.n_average
-        self.short = Shortening(self.signal, self.counts is not None)
-        self.box = UnitBox(self.short.signal)
         gaussian = isinstance(likelihood, GaussianLikelihood)
         self.linear = has_closed_form(signal)
         self.closed = self.linear and gaussian and settings.method != "levenberg_marquardt"
@@ -76,6 +74,23 @@ class _Block:
                 f"search.method 'closed_form' needs gaussian noise and a signal whose logarithm is linear in free "
                 f"parameters, which {signal.signal.__name__} here is not: use 'auto'"
             )
+
+    # what only a search needs
+    @cached_property
+    def signal(self) -> BoundSignal:
+        return copy.deepcopy(self.single).double()
+
+    @cached_property
+    def likelihood(self) -> Likelihood:
+        return copy.deepcopy(self._likelihood).double()
+
+    @cached_property
+    def short(self) -> Shortening:
+        return Shortening(self.signal, self.counts is not None)
+
+    @cached_property
+    def box(self) -> UnitBox:
+        return UnitBox(self.short.signal)
 
     def __call__(self, voxels: Voxels) -> tuple[dict[str, Tensor], Tensor]:
         if self.settings.engine == "dipy":
@@ -95,8 +110,8 @@ class _Block:
         return theta, converged
 
     def _fits(self, theta: dict[str, Tensor]) -> Tensor:
-        point = self.box.raw({name: value.double() for name, value in theta.items()})
-        return ((point >= 0) & (point <= 1)).all(0)
+        point = UnitBox(self.single).raw(theta)
+        return (point.amin(0) >= 0) & (point.amax(0) <= 1)
 
     def _inside(self, theta: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Parameters moved to their bounds where they lie outside."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 _STUCK = 1e18
 
@@ -19,11 +20,9 @@ def factorise(matrix: Tensor | Sequence[Sequence[Tensor]]) -> list[list[Tensor]]
     for i in range(len(matrix)):
         row: list[Tensor] = []
         for j in range(i + 1):
-            entry = matrix[i][j]
-            for k in range(j):
-                entry = entry - row[k] * (row[k] if i == j else rows[j][k])
+            entry = _minus(matrix[i][j], row[:j], row[:j] if i == j else rows[j][:j])
             if i == j:
-                row.append(torch.where(entry > 0, entry, torch.inf).sqrt().clamp_max(_STUCK))
+                row.append(threshold(entry, 0.0, _STUCK**2).sqrt_())
             else:
                 row.append(entry / rows[j][j])
         rows.append(row)
@@ -35,23 +34,24 @@ def solve(matrix: Tensor | Sequence[Sequence[Tensor]], right: Tensor) -> Tensor:
     factor, n = factorise(matrix), len(matrix)
     forward: list[Tensor] = []
     for i in range(n):
-        entry = right[i]
-        for k in range(i):
-            entry = entry - factor[i][k] * forward[k]
-        forward.append(entry / factor[i][i])
+        forward.append(_minus(right[i], factor[i][:i], forward) / factor[i][i])
     back: list[Tensor] = [right[0]] * n
     for i in reversed(range(n)):
-        entry = forward[i]
-        for k in range(i + 1, n):
-            entry = entry - factor[k][i] * back[k]
-        back[i] = entry / factor[i][i]
+        back[i] = _minus(forward[i], [factor[k][i] for k in range(i + 1, n)], back[i + 1 :]) / factor[i][i]
     return torch.stack(back)
+
+
+def _minus(entry: Tensor, one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """The entry less the products of two rows, a fused operation each."""
+    for k, (a, b) in enumerate(zip(one, other, strict=True)):
+        entry = entry.addcmul_(a, b, value=-1) if k else torch.addcmul(entry, a, b, value=-1)
+    return entry
 
 
 def positive_definite(matrix: Tensor) -> Tensor:
     """Whether each matrix ``(L, L, N)`` is positive definite, ``(N,)``."""
     factor = factorise(matrix)
-    return torch.stack([row[-1] < _STUCK for row in factor]).all(0)
+    return torch.stack([row[-1] < _STUCK / 2 for row in factor]).all(0)
 
 
 def quadratic_form(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -59,9 +59,6 @@ def quadratic_form(matrix: Tensor, vector: Tensor) -> Tensor:
     factor, total = factorise(matrix), torch.zeros_like(vector[0])
     forward: list[Tensor] = []
     for i in range(len(matrix)):
-        entry = vector[i]
-        for k in range(i):
-            entry = entry - factor[i][k] * forward[k]
-        forward.append(entry / factor[i][i])
+        forward.append(_minus(vector[i], factor[i][:i], forward) / factor[i][i])
         total = total + forward[i].square()
     return total

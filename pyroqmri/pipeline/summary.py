@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyroqmri.criticism import Criticism
 from pyroqmri.estimates import Estimates, at_bound
 from pyroqmri.estimators import NetworkEstimates, PointEstimates
 from pyroqmri.posterior import QUANTILES
@@ -52,7 +53,7 @@ class Summary(Estimates):
         if self.has_sd:
             found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
         arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
-        arrays |= {"ppc": part.ppc, "direction": part.direction, "responsibilities": part.responsibilities}
+        arrays |= {**part.criticism._asdict(), "direction": part.direction, "responsibilities": part.responsibilities}
         if part.direction is not None and hasattr(part, "cone"):
             arrays["cone"] = part.cone(_CONE)
         # where voxels are reweighted the weights are there, and so is their shape
@@ -87,9 +88,9 @@ class Summary(Estimates):
         return self._get(str(q))
 
     @property
-    def ppc(self) -> Tensor:
-        """Posterior predictive p-value ``(N,)``."""
-        return self._kept["ppc"]
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the fit ``(N,)``."""
+        return Criticism(*(self._kept[what] for what in Criticism._fields))
 
     @property
     def khat(self) -> Tensor | None:

@@ -183,10 +183,23 @@ def predictive_pictures(atlas: Atlas) -> list[Picture]:
         "because the same data were fitted, a mild excess away from 0 is expected. A pile at 0 is misfit; a pile at 1 "
         "says that the fit has more freedom, or the noise level is higher, than those voxels need."
     )
-    return [
+    pictures = [
         Picture(atlas.panel([[atlas.block(atlas.images("", "ppc"), scale)]], 5.0), words_map, f"map of the {name}"),
         Picture(png(histogram(atlas.values("", "ppc"), name)), words_bars, f"histogram of the {name}"),
     ]
+    return [*pictures, *([_residual_picture(atlas)] if atlas.results.has("", "residual") else [])]
+
+
+def _residual_picture(atlas: Atlas) -> Picture:
+    """How large the misfit is, which a p-value of many measurements does not say."""
+    scale = Scale("rms residual / noise", "1", 0.5, 2.0, "RdBu_r", "both", log=True)
+    low, middle, high = (words.number(x) for x in percentiles(atlas.values("", "residual"), 5, 50, 95))
+    text = (
+        "<b>How far.</b> Root-mean-square residual over the noise level: white is noise alone, red is more; median {}, "
+        "90 % of voxels between {} and {}. With many measurements a residual little above 1 is a misfit too."
+    )
+    figure = atlas.panel([[atlas.block(atlas.images("", "residual"), scale)]], 5.0)
+    return Picture(figure, Markup(text).format(middle, low, high), "map of the root-mean-square residual")
 
 
 def khat_picture(atlas: Atlas) -> Picture:

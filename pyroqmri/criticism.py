@@ -1,0 +1,71 @@
+"""How well the signal that was found describes a voxel's measurements."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+P_MISFIT = 0.001  # p-values below are a misfit
+
+
+class Criticism(NamedTuple):
+    """What measurements say against a fit, each ``(N,)``.
+
+    Attributes
+    ----------
+    ppc
+        p-value of the standardised residual sum of squares.
+    residual
+        Root-mean-square residual in units of the noise: 1 where noise is all there is.
+    few
+        1.0 where the p-value is below .001 because of few measurements: without them the others fit.
+    """
+
+    ppc: Tensor
+    residual: Tensor
+    few: Tensor
+
+
+def criticise(
+    discrepancy: Tensor, n_measurements: int, freedom: float, residuals: Callable[[Tensor], Tensor]
+) -> Criticism:
+    """Judge S answers to n voxels.
+
+    Parameters
+    ----------
+    discrepancy
+        Standardised residual sums of squares ``(S, n)``.
+    n_measurements
+        Terms of each sum.
+    freedom
+        Degrees of freedom of each sum.
+    residuals
+        Standardised residuals ``(k, M)`` at the best answer to voxels ``index`` ``(k,)``; asked of misfits only.
+    """
+    p = torch.special.gammaincc(torch.full_like(discrepancy, freedom / 2), discrepancy / 2).mean(0)
+    few = torch.zeros_like(p)
+    misfit = (p < P_MISFIT).nonzero().squeeze(-1)
+    if len(misfit):
+        few[misfit] = few_stand_out(residuals(misfit), freedom).to(p)
+    return Criticism(p, (discrepancy.mean(0) / n_measurements).sqrt(), few)
+
+
+def few_stand_out(residuals: Tensor, freedom: float) -> Tensor:
+    """Whether few of the M measurements are all that does not fit ``(n,)``.
+
+    A measurement stands out where noise would put any of the M in one voxel of 1,000; without those that do the
+    rest must fit.
+
+    Parameters
+    ----------
+    residuals
+        Standardised residuals ``(n, M)``.
+    freedom
+        Degrees of freedom of their sum of squares.
+    """
+    limit = -torch.special.ndtri(torch.tensor(P_MISFIT / (2 * residuals.shape[-1]), dtype=torch.float64))
+    out = residuals.abs() > limit
+    left = (freedom - out.sum(-1)).clamp_min(1).to(residuals)
+    rest = residuals.masked_fill(out, 0.0).square().sum(-1)
+    return out.any(-1) & (torch.special.gammaincc(left / 2, rest / 2) >= P_MISFIT)
