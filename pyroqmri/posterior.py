@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyroqmri.axes import LEVELS, axis_summary, cone_angle, mean_axis
+from pyroqmri.axes import LEVELS, axis_summary, cone_angle, mean_axis, quantiles
 from pyroqmri.criticism import Criticism, criticise
 from pyroqmri.data import Batch
 from pyroqmri.distributions import GaussianMixture, normal_points
@@ -99,10 +99,10 @@ class Posterior(Estimates):
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
         theta = self.rescale(self.model.theta(z, voxels))
         direction, derived = self.signal.axis, self.signal.signal.derived
-        if direction is None:
-            return theta | derived(theta)
         if self.signal.direction is None:
             theta = theta | derived(theta)
+        if direction is None:
+            return theta
         n = theta[direction.name]
         axis = mean_axis(n)
         theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
@@ -128,17 +128,15 @@ class Posterior(Estimates):
     def _summary(self) -> dict[str, Tensor]:
         """Everything that the maps need, in one pass over the voxels."""
         points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
-        parts: list[dict[str, Tensor]] = []
-        done = 0
-        n_measurements = self.batch.voxels.y.shape[1]
+        parts, done, n_measurements = list[dict[str, Tensor]](), 0, self.batch.voxels.y.shape[1]
         with progress_bar("posterior", len(self.batch.voxels), self.progress) as report:
             for voxels, q in self._chunks(16 * n_measurements + 8 * self.n_draws):
                 parts.append(self._summarise(voxels, q, points))
                 done += len(voxels)
                 report(done)
         if not parts:
-            nothing = {f"{what} {name}": torch.empty(0) for what in ("mean", "sd", *QUANTILES) for name in self.names}
-            nothing |= dict.fromkeys(Criticism._fields, torch.empty(0))
+            each = [f"{what} {name}" for what in ("mean", "sd", *QUANTILES) for name in self.names]
+            nothing = dict.fromkeys([*each, *Criticism._fields], torch.empty(0))
             return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
@@ -164,18 +162,23 @@ class Posterior(Estimates):
                 out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
             else:
                 out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
-        for level in QUANTILES:
-            out |= {f"{level} {name}": value for name, value in self._quantile(level, theta, voxels, q).items()}
+        out |= self._quantiles(QUANTILES, theta, voxels, q)
         return {k: v.cpu() for k, v in out.items()}
 
-    def _quantile(self, level: float, theta: dict[str, Tensor], voxels: Voxels, q: Latents) -> dict[str, Tensor]:
-        """Quantile of each quantity ``(n,)``: of its draws, and exact where a latent of its own stands behind it."""
-        found = {name: torch.quantile(theta[name], level, dim=0) for name in self.names}
-        if self.recalibration is not None or not self.model.is_identity:
-            return found
-        exact = self.rescale(self.model.theta(guides_own(q).marginal_quantile(level), voxels))
-        free = [p.name for p in self.signal.tissue if self.signal.box(p, exact) is None]
-        return found | {name: told(q, found[name], exact[name]) for name in free}
+    def _quantiles(
+        self, levels: Sequence[float], theta: dict[str, Tensor], voxels: Voxels, q: Latents
+    ) -> dict[str, Tensor]:
+        """Each level's quantile of each quantity ``(n,)``: of its draws; exact where a latent of its own is behind."""
+        exact, found = dict[str, Tensor](), dict[str, Tensor]()
+        if self.recalibration is None and self.model.is_identity:
+            for level in levels:
+                at = self.rescale(self.model.theta(guides_own(q).marginal_quantile(level), voxels))
+                exact |= {f"{level} {p.name}": at[p.name] for p in self.signal.tissue if self.signal.box(p, at) is None}
+        for name in self.names:
+            keys = [f"{level} {name}" for level in levels]
+            if isinstance(q, Reweighted) or keys[0] not in exact:
+                found |= dict(zip(keys, quantiles(theta[name], levels), strict=True))
+        return found | {key: told(q, found.get(key, value), value) for key, value in exact.items()}
 
     def _criticise(self, z: Tensor, voxels: Voxels) -> Criticism:
         """What the measurements say against draws: for given parameters residuals are close to chi-squared."""
@@ -204,10 +207,10 @@ class Posterior(Estimates):
         points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
         parts: list[dict[str, Tensor]] = []
         with torch.no_grad():
-            for voxels, z_dist in self._chunks(8 * self.n_draws):
-                theta = self._draws(z_dist.transport(points), voxels, z_dist)
-                parts.append({k: v.cpu() for k, v in self._quantile(q, theta, voxels, z_dist).items()})
-        return {name: self.scatter(torch.cat([torch.empty(0), *(p[name] for p in parts)])) for name in self.names}
+            for voxels, latents in self._chunks(8 * self.n_draws):
+                theta = self._draws(latents.transport(points), voxels, latents)
+                parts.append({k: v.cpu() for k, v in self._quantiles([q], theta, voxels, latents).items()})
+        return {n: self.scatter(torch.cat([torch.empty(0), *(p[f"{q} {n}"] for p in parts)])) for n in self.names}
 
     def draws(self, n: int, seed: int = 0) -> dict[str, Tensor]:
         """Independent posterior draws of each quantity ``(n, N)``; a direction is ``(n, N, 3)``."""

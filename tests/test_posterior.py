@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 
 import pyroqmri.posterior
+from pyroqmri.axes import quantiles
 from pyroqmri.data import Batch
 from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.errors import InputError
@@ -311,3 +312,12 @@ def test_arviz_gets_the_same_draws(monkeypatch):
     D = data.posterior["D"].to_numpy()
     assert D.size == 50 * 5
     assert D.mean() == pytest.approx(float(posterior.mean["D"][2:7].mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 256])
+def test_quantiles_are_those_of_torch(n):
+    draws, levels = torch.randn(n, 40, generator=torch.Generator().manual_seed(0)), [0.0, 0.05, 0.3, 0.95, 1.0]
+    draws[-1, 3] = torch.nan
+    torch.testing.assert_close(
+        quantiles(draws, levels), torch.quantile(draws, torch.tensor(levels), dim=0), equal_nan=True
+    )

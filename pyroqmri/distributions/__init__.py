@@ -4,7 +4,7 @@ from pyroqmri.distributions.exp_relaxed import ExpRelaxed
 from pyroqmri.distributions.gaussian_mixture import GaussianMixture, normal_points
 from pyroqmri.distributions.measured_normal import MeasuredNormal
 from pyroqmri.distributions.repeats import Repeats
-from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, log_i0e, rice_fisher, rice_mean, rice_variance
+from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, log_i0e, rice_fisher, rice_moments
 from pyroqmri.distributions.rician import Rician
 from pyroqmri.distributions.shared_scale import SharedScale
 
@@ -19,6 +19,5 @@ __all__ = [
     "log_i0e",
     "normal_points",
     "rice_fisher",
-    "rice_mean",
-    "rice_variance",
+    "rice_moments",
 ]

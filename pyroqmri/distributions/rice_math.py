@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,25 +38,35 @@ def bessel_ratio_minus_one(z: Tensor) -> Tensor:
     return torch.where(z > 50, series, direct)
 
 
-def rice_mean(nu: Tensor, sigma: Tensor) -> Tensor:
-    r"""Mean of Rice(nu, sigma), :math:`\sigma\sqrt{\pi/2}\,L_{1/2}(-\nu^2/2\sigma^2)`; a series above SNR 20."""
+class RiceMoments(NamedTuple):
+    """Mean and variance of a Rice distribution, and the slope of the mean over nu, each ``(...)``."""
+
+    mean: Tensor
+    variance: Tensor
+    slope: Tensor
+
+
+def rice_moments(nu: Tensor, sigma: Tensor) -> RiceMoments:
+    r"""Moments of Rice(nu, sigma) that keep their digits.
+
+    The mean is :math:`\sigma\sqrt{\pi/2}\,L_{1/2}(-\nu^2/2\sigma^2)`, the variance
+    :math:`2\sigma^2 + \nu^2 - \mathrm{mean}^2`.
+    Series take over where digits would cancel: in the mean's slope above SNR 20, in the variance above SNR 6.
+    """
     a = nu / sigma
-    h = a.clamp_max(20).square() / 4
-    near = math.sqrt(math.pi / 2) * ((1 + 2 * h) * torch.special.i0e(h) + 2 * h * torch.special.i1e(h))
-    # the slopes of the Bessel functions cancel: at SNR 1000 two percent of the slope of the mean would be rounding
+    near = a.clamp_max(20)
+    h = near.square() / 4
+    i0, i1 = torch.special.i0e(h), torch.special.i1e(h)
     v = 1 / a.clamp_min(20).square()
-    far = a * (1 + v * (1 / 2 + v * (1 / 8 + v * 3 / 16)))
-    return sigma * torch.where(a > 20, far, near)
-
-
-def rice_variance(nu: Tensor, sigma: Tensor) -> Tensor:
-    r"""Variance of Rice(nu, sigma), :math:`2\sigma^2 + \nu^2 - \mathrm{mean}^2`; a series where that cancels."""
-    a2 = (nu / sigma).square()
-    v = 1 / a2.clamp_min(36)
+    far = a > 20
+    mean = torch.where(
+        far, a * (1 + v * (1 / 2 + v * (1 / 8 + v * 3 / 16))), math.sqrt(math.pi / 2) * (i0 + 2 * h * (i0 + i1))
+    )
+    slope = torch.where(far, 1 - v * (1 / 2 + v * (3 / 8 + v * 15 / 16)), math.sqrt(math.pi / 8) * near * (i0 + i1))
+    v = 1 / a.clamp_min(6).square()
     series = 1 - v * (1 / 2 + v * (1 / 2 + v * (11 / 8 + v * 23 / 4)))
-    small = (nu / sigma).clamp_max(6)
-    direct = 2 + small.square() - rice_mean(small, torch.ones_like(small)).square()
-    return sigma.square() * torch.where(a2 > 36, series, direct)
+    variance = torch.where(a > 6, series, 2 + a.square() - mean.square())
+    return RiceMoments(sigma * mean, sigma.square() * variance, slope)
 
 
 @functools.cache

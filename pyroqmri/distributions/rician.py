@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
-from pyroqmri.distributions.rice_math import log_i0e, rice_mean, rice_variance
+from pyroqmri.distributions.rice_math import log_i0e, rice_moments
 
 
 class Rician(TorchDistribution):
@@ -42,11 +42,11 @@ class Rician(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return rice_mean(self.nu, self.sigma)
+        return rice_moments(self.nu, self.sigma).mean
 
     @property
     def variance(self) -> Tensor:
-        return rice_variance(self.nu, self.sigma)
+        return rice_moments(self.nu, self.sigma).variance
 
     def rsample(self, sample_shape=torch.Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyroqmri.distributions import MeasuredNormal, Rician, rice_fisher, rice_mean, rice_variance
+from pyroqmri.distributions import MeasuredNormal, Rician, rice_fisher, rice_moments
 from pyroqmri.likelihoods.base import Information, Likelihood
 
 
@@ -28,7 +28,8 @@ class RicianLikelihood(Likelihood):
         return 1.0 if self.n_average is None else self.n_average
 
     def _average(self, signal, sigma):
-        return rice_mean(signal, sigma), rice_variance(signal, sigma) / self._n
+        found = rice_moments(signal, sigma)
+        return found.mean, found.variance / self._n
 
     def moments(self, signal, sigma):
         sigma = sigma * self.factor
@@ -49,10 +50,8 @@ class RicianLikelihood(Likelihood):
         return Information(log_prob, score / sigma, rice_fisher(signal, sigma))
 
     def _average_information(self, signal, y, sigma):
-        mean, variance = self._average(signal, sigma)
-        a = signal / sigma
-        h = a.square() / 4
-        slope = math.sqrt(math.pi / 8) * a * (torch.special.i0e(h) + torch.special.i1e(h))
+        mean, variance, slope = rice_moments(signal, sigma)
+        variance, a = variance / self._n, signal / sigma
         # 2 nu - 2 mean slope cancels at high SNR, where the variance has a simple slope of its own
         variance_slope = (2 * signal - 2 * mean * slope) / self._n
         variance_slope = torch.where(a > 6, sigma / a.clamp_min(6) ** 3 / self._n, variance_slope)

@@ -4,7 +4,7 @@ import torch
 
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals.base import SignalModel
-from pyroqmri.signals.tensor import tensor_of
+from pyroqmri.signals.tensor import fastest_axis, tensor_design
 
 
 def _off_diagonal(name: str) -> Parameter:
@@ -43,9 +43,8 @@ class DTI(SignalModel):
 
     @staticmethod
     def signal(acq, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz):
-        x, y, z = acq.bvec.unbind(-1)
-        along = x * x * Dxx + y * y * Dyy + z * z * Dzz + 2 * (x * y * Dxy + x * z * Dxz + y * z * Dyz)
-        return torch.exp(-acq.bval * along)
+        elements = torch.cat(torch.broadcast_tensors(Dxx, Dyy, Dzz, Dxy, Dxz, Dyz), -1)
+        return torch.exp(elements @ tensor_design(acq)[:, :6].mT)
 
     @classmethod
     def box(cls, name, theta):
@@ -71,7 +70,7 @@ class DTI(SignalModel):
         square = xx.square() + yy.square() + zz.square() + 2 * (xy.square() + xz.square() + yz.square())
         anisotropic = (square - trace.square() / 3).clamp_min(0)
         with torch.no_grad():
-            axis = torch.linalg.eigh(tensor_of(xx, yy, zz, xy, xz, yz).detach()).eigenvectors[..., -1]
+            axis = fastest_axis(xx, yy, zz, xy, xz, yz)
         x, y, z = axis.unbind(-1)
         # the slope of an eigenvalue is that of n' D n with n held
         along = x * x * xx + y * y * yy + z * z * zz + 2 * (x * y * xy + x * z * xz + y * z * yz)

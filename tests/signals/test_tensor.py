@@ -5,7 +5,7 @@ import torch
 
 from pyroqmri import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.signals.tensor import log_linear_tensor, principal_axis, tensor_design
+from pyroqmri.signals.tensor import elements_of, fastest_axis, log_linear_tensor, principal_axis, tensor_design
 from tests.helpers import shells
 
 
@@ -23,6 +23,43 @@ def test_a_tensor_without_noise_is_found():
     assert log_linear_tensor(acq, y).dtype == torch.float32
     axis = torch.linalg.eigh(tensor).eigenvectors[..., -1]
     assert ((principal_axis(acq, y) * axis).sum(-1).abs() > 0.999).all()
+
+
+EIGENVALUES = {
+    "three": (2.0, 1.0, 0.3),
+    "a stick": (2.0, 0.3, 0.3),
+    "a pancake": (1.0, 1.0, 0.3),
+    "nearly a pancake": (1.0, 0.9999, 0.3),
+    "nearly a ball": (1.0 + 1e-6, 1.0, 1.0),
+    "a ball": (1.0, 1.0, 1.0),
+    "negative ones": (-1.0, -2.0, -2.5),
+    "none": (0.0, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("kind", EIGENVALUES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_fastest_axis_has_the_largest_eigenvalue(kind, dtype):
+    turn = torch.linalg.qr(torch.randn(2000, 3, 3, generator=torch.Generator().manual_seed(0)).double()).Q
+    turn[:2] = torch.eye(3)
+    turn[1, [0, 2]] = turn[1, [2, 0]]
+    values = torch.tensor(EIGENVALUES[kind]).double()
+    tensor = ((turn * values) @ turn.mT).to(dtype)
+    axis = fastest_axis(*elements_of(tensor))
+    assert axis.dtype == dtype
+    torch.testing.assert_close(axis.norm(dim=-1), torch.ones(2000, dtype=dtype))
+    found = torch.einsum("ni,nij,nj->n", axis.double(), tensor.double(), axis.double())
+    assert float((torch.linalg.eigvalsh(tensor.double())[:, -1] - found).max()) < 20 * torch.finfo(dtype).eps
+    if values[0] - values[1] > 0.1:
+        assert ((axis.double() * turn[..., 0]).sum(-1).abs() > 1 - 1e-6).all()
+
+
+def test_the_fastest_axis_of_a_voxel_without_numbers_is_none():
+    tensor = torch.eye(3).repeat(2, 1, 1)
+    tensor[0, 0, 1] = tensor[0, 1, 0] = torch.nan
+    axis = fastest_axis(*elements_of(tensor))
+    assert axis[0].isnan().any()
+    assert axis[1].isfinite().all()
 
 
 def test_zeros_and_too_few_measurements_give_numbers():
