@@ -88,12 +88,20 @@ def jacobian(simulate: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, T
     return values.detach(), torch.stack(columns, -1)
 
 
-def expand(simulate: Callable[[Tensor], Tensor], likelihood: HasInformation, voxels: Voxels, z: Tensor) -> Expansion:
+def expand(
+    simulate: Callable[[Tensor], Tensor],
+    likelihood: HasInformation,
+    voxels: Voxels,
+    z: Tensor,
+    slopes: Callable[[Tensor], tuple[Tensor, Tensor] | None] | None = None,
+) -> Expansion:
     """Value, gradient and Fisher information at latents ``z`` ``(..., N, L)`` of the log-likelihood of ``simulate(z)``.
 
-    The score and the information of single measurements are closed forms.
+    The score and the information of single measurements are closed forms; ``slopes`` answers values and derivatives
+    of ``simulate`` where there is a formula for them, and None where there is none.
     """
-    signal, slope = jacobian(simulate, z)
+    known = None if slopes is None else slopes(z.detach())
+    signal, slope = jacobian(simulate, z) if known is None else known
     log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise)
     if voxels.weights is not None:
         log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights

@@ -87,6 +87,17 @@ class Direction:
         coordinates = torch.cat([torch.exp(-r2 / 2), ratio.sqrt() * s], -1)
         return (coordinates.unsqueeze(-1) * frame).sum(-2)
 
+    def slopes(self, s: Tensor, frame: Tensor) -> Tensor:
+        """Derivatives ``(..., 2, 3)`` of :meth:`constrain` by each coordinate."""
+        r2 = s.square().sum(-1, keepdim=True).unsqueeze(-1)
+        small = r2 < 1e-4
+        safe = torch.where(small, torch.ones_like(r2), r2)
+        ratio = torch.where(small, 1 - r2 / 2, -torch.expm1(-safe) / safe)
+        bend = torch.where(small, -0.5 + r2 / 3, (torch.exp(-safe) - ratio) / safe) / ratio.sqrt()  # of 2 sqrt(ratio)
+        n0, across = frame[..., :1, :], frame[..., 1:, :]
+        along = (s.unsqueeze(-1) * across).sum(-2, keepdim=True)
+        return ratio.sqrt() * across + s.unsqueeze(-1) * (bend * along - torch.exp(-r2 / 2) * n0)
+
 
 def frame_around(axis: Tensor) -> Tensor:
     """Right-handed orthonormal frames (..., 3, 3) whose first row is ``axis`` (..., 3)."""

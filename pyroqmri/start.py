@@ -96,7 +96,10 @@ def _climb(
         def simulate(u: Tensor) -> Tensor:
             return signal(signal.constrain(u, turned), part.inputs)
 
-        return find_mode(lambda u: expand(simulate, likelihood, part, u), start, loc, precision, n)
+        def slopes(u: Tensor) -> tuple[Tensor, Tensor] | None:
+            return signal.unconstrained_slopes(u, turned, part.inputs)
+
+        return find_mode(lambda u: expand(simulate, likelihood, part, u, slopes), start, loc, precision, n)
 
     every = torch.arange(len(z), device=z.device)
     mode = steps(every, z, min(n_steps, FIRST_STEPS))

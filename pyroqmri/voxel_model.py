@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
 from pyroqmri.distributions import GaussianMixture, Repeats, SharedScale
+from pyroqmri.laplace import Expansion, expand
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Prior
@@ -85,6 +86,14 @@ class VoxelModel(nn.Module):
     def simulate_short(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Noise-free measurements of latents as the compressed ``voxels`` have them."""
         return self.short.signal(self.theta(z, voxels), voxels.inputs)
+
+    def expand_short(self, z: Tensor, voxels: Voxels) -> Expansion:
+        """Log-likelihood to second order of latents ``(..., N, L)`` under the compressed ``voxels``."""
+
+        def slopes(u: Tensor) -> tuple[Tensor, Tensor] | None:
+            return self.short.signal.unconstrained_slopes(u, voxels.frame, voxels.inputs) if self.is_identity else None
+
+        return expand(lambda u: self.simulate_short(u, voxels), self.likelihood, voxels, z, slopes)
 
     def simulate(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Noise-free measurements ``(..., N, M)`` of latents ``(..., N, L)``."""

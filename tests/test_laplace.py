@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy import optimize, stats
 
-from pyroqmri.laplace import expand, find_mode, inverse_tril, safe_cholesky
+from pyroqmri.laplace import expand, find_mode, inverse_tril, jacobian, safe_cholesky
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
-from pyroqmri.signals import MSDKI, BallStick, BoundSignal
+from pyroqmri.parameter import frame_around
+from pyroqmri.signals import IVIM, MSDKI, BallStick, BoundSignal
 from pyroqmri.start import find_start, mode_under_prior
 from pyroqmri.voxels import Voxels
 from tests.helpers import (
@@ -69,6 +70,34 @@ def test_an_expansion_is_autograds(likelihood):
     jacobian = torch.func.vmap(torch.func.jacfwd(lambda u: simulate(u)))(z.detach())
     fisher = likelihood().information(simulate(z.detach()), voxels.y, voxels.sigma).fisher
     torch.testing.assert_close(found.information, jacobian.mT @ (fisher.unsqueeze(-1) * jacobian))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (BallStick, {}),
+        (BallStick, {"fixed": {"D_par": 1.7}}),
+        (BallStick, {"tied": {"D_iso": "D_par"}, "infer_s0": True}),
+        (IVIM, {"infer_s0": True}),
+    ],
+)
+def test_slopes_by_formula_are_autograds(model, changes):
+    signal = BoundSignal(model, shells(3, 12, 0.7, 2.0), **changes).double()
+    z = 0.7 * torch.randn(15, signal.n_latents, generator=torch.Generator().manual_seed(0)).double()
+    frame = None
+    if signal.direction is not None:
+        frame = frame_around(torch.randn(15, 3, generator=torch.Generator().manual_seed(1)).double())
+        z[:3, -2:] = 0
+    found = signal.unconstrained_slopes(z, frame)
+    assert found is not None
+    expected = jacobian(lambda u: signal(signal.constrain(u, frame)), z)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_a_signal_without_a_formula_has_no_slopes_of_its_own():
+    y, acq = msdki_data(3)
+    assert BoundSignal(MSDKI, acq).unconstrained_slopes(torch.zeros(3, 2)) is None
 
 
 def test_weights_count_measurements():

@@ -81,6 +81,7 @@ def test_the_slope_is_finite_and_right(radius):
     step = 1e-6
     columns = [(AXIS.constrain(s + step * e, frame) - AXIS.constrain(s - step * e, frame))[0] for e in torch.eye(2)]
     torch.testing.assert_close(jacobian, torch.stack(columns, -1) / (2 * step), atol=2e-6, rtol=0)
+    torch.testing.assert_close(AXIS.slopes(s.detach(), frame)[0].mT, jacobian, atol=1e-4, rtol=1e-6)
     if radius == 0:  # the tangent plane
         torch.testing.assert_close(jacobian, frame[0, 1:].mT)
 

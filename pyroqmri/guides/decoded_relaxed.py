@@ -9,7 +9,7 @@ from pyroqmri.distributions import ExpRelaxed
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import PairedModel, tril_from
 from pyroqmri.guides.decoded import StructuredDecoded
-from pyroqmri.laplace import Mode, expand, find_mode, inverse_tril
+from pyroqmri.laplace import Mode, find_mode, inverse_tril
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Population
 from pyroqmri.voxels import Voxels
@@ -83,7 +83,7 @@ class RelaxedDecoded(StructuredDecoded):
         with torch.no_grad():
             start = torch.einsum("nc,cnl->nl", c, corners)
             mode = find_mode(
-                lambda u: expand(lambda v: self.model.simulate_short(v, short), self.model.likelihood, short, u),
+                lambda u: self.model.expand_short(u, short),
                 start,
                 m,
                 precision,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
-from pyroqmri.laplace import Mode, expand, find_mode
+from pyroqmri.laplace import Mode, find_mode
 from pyroqmri.plates import voxel_plate
 from pyroqmri.priors import Population
 from pyroqmri.start import CHUNK
@@ -123,7 +123,7 @@ class Structured(Guide):
         start = self._best_start(voxels, loc, precision)
 
         def evaluate(z: Tensor):
-            return expand(lambda u: self.model.simulate_short(u, short), self.model.likelihood, short, z)
+            return self.model.expand_short(z, short)
 
         modes = find_mode(evaluate, start, loc, precision, steps)
         log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(population.scale_tril).unsqueeze(-1)

@@ -191,6 +191,25 @@ class BoundSignal(nn.Module):
         s0 = theta["S0"].unsqueeze(-1)
         return signal * s0, {name: d * s0 for name, d in by.items()} | {"S0": signal}
 
+    @torch.no_grad()
+    def unconstrained_slopes(
+        self, z: Tensor, frame: Tensor | None = None, inputs: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Measurements ``(..., M)`` of latents ``(..., L)`` and their derivatives by these ``(..., M, L)``.
+
+        None for signals without a formula.
+        """
+        if not self.has_slopes:
+            return None
+        signal, by = self.slopes(self.constrain(z, frame), inputs)
+        columns = [by[p.name] * p.slope(z[..., i]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
+        if self.direction is not None:
+            assert frame is not None
+            assert self.acquisition.bvec is not None
+            turns = self.direction.slopes(z[..., self.n_tissue :], frame) @ self.acquisition.bvec.mT
+            columns += [by[self.direction.name] * turn for turn in turns.unbind(-2)]
+        return signal, torch.stack(columns, -1)
+
     def _arguments(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1) for p in self.signal.parameters}
         given = {name: inputs[name].unsqueeze(-1) for name in self.signal.inputs if name in inputs} if inputs else {}
