@@ -96,7 +96,7 @@ def test_slopes_by_formula_are_autograds(model, changes):
 
 
 def test_a_signal_without_a_formula_has_no_slopes_of_its_own():
-    y, acq = msdki_data(3)
+    acq = msdki_data(3)[1]
     assert BoundSignal(MSDKI, acq).unconstrained_slopes(torch.zeros(3, 2)) is None
 
 
