@@ -22,7 +22,7 @@ from pyroqmri.start import CHUNK
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxels import Voxels
 
-CHUNK_VALUES = 4_000_000  # numbers that a chunk's largest array may hold
+CHUNK_VALUES = 1_000_000  # numbers that a chunk's largest array may hold: few enough for a cache
 LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
 

@@ -4,8 +4,69 @@ import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.polynomial import Chebyshev, Polynomial
+from numpy.typing import NDArray
 from torch import Tensor
+
+_TURN = 4.0  # where a series in z hands over to one in 1/z
+_PIECE = 32_768  # numbers that stay in a core's cache
+
+
+@functools.cache
+def _i0e_series() -> tuple[list[Tensor], list[Tensor]]:
+    """Coefficients of I_0(4 sqrt(t)) and of sqrt(z) exp(-z) I_0(z) at z = 4 / t, interpolated in t = 0 .. 1."""
+
+    def near(t: NDArray) -> NDArray:
+        z = torch.from_numpy(_TURN * np.sqrt(t))
+        return (torch.special.i0e(z) * z.exp()).numpy()
+
+    def far(t: NDArray) -> NDArray:
+        z = torch.from_numpy(_TURN / t)
+        return (torch.special.i0e(z) * z.sqrt()).numpy()
+
+    found = (Chebyshev.interpolate(f, degree, domain=[0, 1]) for f, degree in ((near, 7), (far, 9)))
+    near_series, far_series = ([torch.tensor(c).float() for c in s.convert(kind=Polynomial).coef] for s in found)
+    return near_series, far_series
+
+
+def _polynomial(t: Tensor, coefficients: list[Tensor]) -> Tensor:
+    total = torch.addcmul(coefficients[-2], t, coefficients[-1])
+    for c in coefficients[-3::-1]:
+        total = torch.addcmul(c, total, t, out=total)
+    return total
+
+
+class _I0e(torch.autograd.Function):
+    """exp(-z) I_0(z); torch's own takes three times as long in float32 on the CPU."""
+
+    @staticmethod
+    def forward(z: Tensor) -> Tensor:
+        if z.device.type != "cpu" or z.dtype != torch.float32 or z.numel() < _PIECE:
+            return torch.special.i0e(z)
+        near, far = _i0e_series()
+        found = torch.empty(z.shape)
+        for one, place in zip(z.reshape(-1).split(_PIECE), found.view(-1).split(_PIECE), strict=True):
+            low, high = one.clamp_max(_TURN), one.clamp_min(_TURN)
+            small = _polynomial((low / _TURN).square_(), near).mul_(low.neg_().exp_())
+            large = _polynomial(_TURN / high, far).mul_(high.rsqrt_())
+            torch.where(one < _TURN, small, large, out=place)
+        return found
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> Tensor:
+        z, value = ctx.saved_tensors
+        return grad_output * (torch.special.i1e(z) - value)
+
+
+def i0e(z: Tensor) -> Tensor:
+    r"""Exponentially scaled Bessel function :math:`e^{-z} I_0(z)` for z >= 0."""
+    return _I0e.apply(z)  # type: ignore[no-any-return]
 
 
 class _LogI0e(torch.autograd.Function):
@@ -13,7 +74,7 @@ class _LogI0e(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor) -> Tensor:
-        return torch.special.i0e(z).log()
+        return i0e(z).log()
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -34,7 +95,7 @@ def bessel_ratio_minus_one(z: Tensor) -> Tensor:
     r""":math:`I_1(z)/I_0(z) - 1` for z >= 0; an asymptotic series above 50, where the difference loses digits."""
     w = 1 / z.clamp_min(50)
     series = -w * (1 / 2 + w * (1 / 8 + w * (1 / 8 + w * 25 / 128)))
-    direct = torch.special.i1e(z) / torch.special.i0e(z) - 1
+    direct = torch.special.i1e(z) / i0e(z) - 1
     return torch.where(z > 50, series, direct)
 
 
@@ -56,7 +117,7 @@ def rice_moments(nu: Tensor, sigma: Tensor) -> RiceMoments:
     a = nu / sigma
     near = a.clamp_max(20)
     h = near.square() / 4
-    i0, i1 = torch.special.i0e(h), torch.special.i1e(h)
+    i0, i1 = i0e(h), torch.special.i1e(h)
     v = 1 / a.clamp_min(20).square()
     far = a > 20
     mean = torch.where(
@@ -70,9 +131,10 @@ def rice_moments(nu: Tensor, sigma: Tensor) -> RiceMoments:
 
 
 @functools.cache
-def _fisher_table(n: int = 512, top: float = 12.0) -> Tensor:
-    """Fisher information about nu of one Rice(nu, 1) measurement at nu = 0 .. top, by quadrature in float64."""
-    nu = torch.linspace(0, top, n, dtype=torch.float64)[:, None]
+def _fisher_table(n: int = 1024) -> Tensor:
+    """Fisher information about nu of one Rice(nu, 1) measurement at nu / (nu + 4) = 0 .. 1, the last one twice."""
+    place = torch.linspace(0, 1, n, dtype=torch.float64)
+    nu = (4 * place / (1 - place)).clamp_max(12)[:, None]  # by quadrature to here, then by its series
     t = torch.linspace(0, 1, 2001, dtype=torch.float64)[None]
     lower = (nu - 9).clamp_min(0)
     x = lower + (nu + 9 - lower) * t
@@ -81,15 +143,15 @@ def _fisher_table(n: int = 512, top: float = 12.0) -> Tensor:
     ratio = torch.special.i1e(z) / torch.special.i0e(z)
     step = (nu + 9 - lower).squeeze(-1) / 2000
     second = torch.trapezoid(density * (x * ratio) ** 2, dx=1.0) * step
-    return second - nu.squeeze(-1).square()
+    v = ((1 - place) / (4 * place.clamp_min(0.1))).square()
+    found = torch.where(place < 0.75, second - nu.squeeze(-1).square(), 1 - v / 2)
+    return torch.cat([found, found[-1:]])
 
 
 def rice_fisher(nu: Tensor, sigma: Tensor) -> Tensor:
     r"""Fisher information about :math:`\nu` of one Rice measurement, ``(...)``, between 0 and :math:`1/\sigma^2`."""
     table = _fisher_table().to(nu.device, nu.dtype)
-    position = (nu / sigma).clamp(0, 11.999) * ((len(table) - 1) / 12.0)
-    index = position.floor().long()
-    fraction = position - index
-    inside = table[index] * (1 - fraction) + table[index + 1] * fraction
-    v = (sigma / nu.clamp_min(11.999 * sigma)).square()
-    return torch.where(nu < 11.999 * sigma, inside, 1 - v / 2) / sigma.square()
+    a = (nu / sigma).clamp_min(0)
+    place = a / (a + 4) * (len(table) - 2)
+    index = place.long()
+    return torch.lerp(table[index], table[index + 1], place - index) / sigma.square()

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyroqmri.distributions import MeasuredNormal, Rician, rice_fisher, rice_moments
+from pyroqmri.distributions import MeasuredNormal, Rician, i0e, rice_fisher, rice_moments
 from pyroqmri.likelihoods.base import Information, Likelihood
 
 
@@ -44,7 +44,7 @@ class RicianLikelihood(Likelihood):
             return self._average_information(signal, y, sigma)
         x, a = y / sigma, signal / sigma
         z = x * a
-        i0 = torch.special.i0e(z)
+        i0 = i0e(z)
         log_prob = x.log() - sigma.log() - (x - a).square() / 2 + i0.log()
         score = x * (torch.special.i1e(z) / i0) - a
         return Information(log_prob, score / sigma, rice_fisher(signal, sigma))

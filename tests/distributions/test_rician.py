@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from pyroqmri.distributions import Rician, bessel_ratio_minus_one, log_i0e, rice_fisher, rice_moments
+from pyroqmri.distributions import Rician, bessel_ratio_minus_one, i0e, log_i0e, rice_fisher, rice_moments
 
 SNRS = (0.0, 1e-3, 0.1, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4)
 
@@ -109,6 +109,21 @@ def exact_moments(snr: float) -> tuple[float, float, float, float]:
         slope = (mean(a + step) - mean(a - step)) / (2 * step)
         variance = 2 + a**2 - mean(a) ** 2
         return float(mean(a)), float(variance), float(slope), float(2 * a - 2 * mean(a) * slope)
+
+
+def test_the_scaled_bessel_function_of_many_numbers_is_that_of_each():
+    z = torch.cat([torch.linspace(0, 8, 40_001), torch.logspace(1, 8, 40_001), torch.tensor([0.0, 4.0, torch.inf])])
+    found, exact = i0e(z.view(1, -1)).double(), torch.special.i0e(z.double())
+    assert found.shape == (1, len(z))
+    torch.testing.assert_close(found[0], exact, rtol=4e-7, atol=0)
+    torch.testing.assert_close(i0e(z[:500]).double(), exact[:500], rtol=4e-7, atol=0)
+    assert i0e(torch.full((40_000,), torch.nan)).isnan().all()
+
+
+def test_the_scaled_bessel_function_has_its_slopes():
+    z = torch.linspace(0.01, 9, 40).double().requires_grad_()
+    assert torch.autograd.gradcheck(i0e, (z,))
+    assert torch.autograd.gradgradcheck(i0e, (z,))
 
 
 @pytest.mark.parametrize("sigma", [1.0, 0.05])
