@@ -36,11 +36,12 @@ def test_a_protocol_is_checked_and_its_fit_recalibrated(run, protocol, tmp_path)
 
 
 def test_a_fit_too_narrow_ends_with_one_and_is_mended_in_its_folder(run, tmp_path):
-    # a normal without covariances cannot be as wide as D and K are together
+    # a normal without covariances cannot be as wide as D and K are together: 77 % in intervals of 90 % under seeds 1
+    # and 2; under seed 0, 84 %, rounding decides what the check says
     acq = shells(2, 40, 1.0, 2.0, bvec=False)
     y = rician(BoundSignal(SIGNALS["msdki"], acq)(tissue(600)), 0.05)
     blind = {"guide.kind": "encoder", "guide.diagonal": True, "training.steps": 600}
-    fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, settings=blind)
+    fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, settings=blind, seed=1)
     fit.save(tmp_path / "f" / "fit")
     before = json.loads((tmp_path / "f" / "fit" / "fit.json").read_text())
     code, said, _ = run("check", "f", "--voxels", 1000, "--quiet")
