@@ -46,7 +46,7 @@ class _I0e(torch.autograd.Function):
         if z.device.type != "cpu" or z.dtype != torch.float32 or z.numel() < _PIECE:
             return torch.special.i0e(z)
         near, far = _i0e_series()
-        found = torch.empty(z.shape)
+        found = torch.empty_like(z, memory_format=torch.contiguous_format)
         for one, place in zip(z.reshape(-1).split(_PIECE), found.view(-1).split(_PIECE), strict=True):
             low, high = one.clamp_max(_TURN), one.clamp_min(_TURN)
             small = _polynomial((low / _TURN).square_(), near).mul_(low.neg_().exp_())
