@@ -27,19 +27,15 @@ class Criticism(NamedTuple):
     few: Tensor
 
 
-def criticise(
-    discrepancy: Tensor, n_measurements: int, freedom: float, residuals: Callable[[Tensor], Tensor]
-) -> Criticism:
+def criticise(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor], Tensor]) -> Criticism:
     """Judge S answers to n voxels.
 
     Parameters
     ----------
     discrepancy
         Standardised residual sums of squares ``(S, n)``.
-    n_measurements
-        Terms of each sum.
     freedom
-        Degrees of freedom of each sum.
+        Degrees of freedom of each sum: measurements, less the parameters that were fitted to them.
     residuals
         Standardised residuals ``(k, M)`` at the best answer to voxels ``index`` ``(k,)``; asked of misfits only.
     """
@@ -48,7 +44,7 @@ def criticise(
     misfit = (p < P_MISFIT).nonzero().squeeze(-1)
     if len(misfit):
         few[misfit] = few_stand_out(residuals(misfit), freedom).to(p)
-    return Criticism(p, (discrepancy.mean(0) / n_measurements).sqrt(), few)
+    return Criticism(p, (discrepancy.mean(0) / freedom).sqrt(), few)
 
 
 def few_stand_out(residuals: Tensor, freedom: float) -> Tensor:

@@ -184,7 +184,7 @@ class Posterior(Estimates):
         """What the measurements say against draws: for given parameters residuals are close to chi-squared."""
         discrepancy, n = self.model.discrepancy(z, voxels), voxels.y.shape[1]
         best = z[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
-        return criticise(discrepancy, n, n, lambda index: self.model.residuals(best[index], voxels[index]))
+        return criticise(discrepancy, n, lambda index: self.model.residuals(best[index], voxels[index]))
 
     def _get(self, what: str) -> dict[str, Tensor]:
         return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}

@@ -34,7 +34,7 @@ def test_a_single_measurement_far_off_is_told_from_a_signal_that_does_not_fit():
 def test_noise_that_is_larger_everywhere_is_seldom_blamed_on_few(scale):
     residuals = scale * noise(5000, 100)
     discrepancy = residuals.square().sum(-1, keepdim=True).T
-    found = criticise(discrepancy, 100, 100, lambda index: residuals[index])
+    found = criticise(discrepancy, 100, lambda index: residuals[index])
     misfit = found.ppc < 0.001
     assert float(misfit.float().mean()) == pytest.approx({1.0: 0.001, 1.3: 0.79, 1.6: 1.0}[scale], abs=0.03)
     assert float(found.few.sum()) <= 0.1 * float(misfit.sum()) + 5
@@ -50,7 +50,7 @@ def test_residuals_are_asked_of_misfits_only():
         asked.extend(index.tolist())
         return residuals[index]
 
-    criticise(residuals.square().sum(-1).unsqueeze(0), 20, 20, answer)
+    criticise(residuals.square().sum(-1).unsqueeze(0), 20, answer)
     assert asked == [3, 40]
 
 

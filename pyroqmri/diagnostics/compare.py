@@ -118,7 +118,7 @@ def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tenso
 
 
 def proposal(q: GaussianMixture, prior: GaussianMixture) -> GaussianMixture:
-    """The guide's posterior with a share of its draws from 2.5 times its width, and a share from the prior.
+    """The guide's posterior with a share of its draws from ``WIDTH`` times its width, and a share from the prior.
 
     Variational posteriors are light in the tails, where importance weights then explode, and one without a
     measurement that told much is as wide as the prior. What is compared are models, not how

@@ -177,7 +177,7 @@ class NetworkEstimates(Estimates):
         signal = self.signal(self._theta, voxels.inputs)
         mean, variance = self.likelihood.moments(signal, voxels.noise)
         residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
-        found = criticise(residuals.square().sum(-1).unsqueeze(0), n, n, lambda index: residuals[index])
+        found = criticise(residuals.square().sum(-1).unsqueeze(0), n, lambda index: residuals[index])
         return Criticism(*map(self.scatter, found))
 
     @property

@@ -139,9 +139,9 @@ class PointEstimates(Estimates):
 
     def _criticise(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
         mean, variance = self.likelihood.moments(self._box.signal(theta, voxels.inputs), voxels.noise)
-        residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
-        freedom = max(1, n - self.signal.n_latents)
-        found = criticise(residuals.square().sum(-1).unsqueeze(0), freedom, freedom, lambda index: residuals[index])
+        residuals = (voxels.y - mean) / variance.sqrt()
+        freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
+        found = criticise(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
         return torch.stack(found, -1)
 
     @property

@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from pyroqmri.criticism import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import (
@@ -19,7 +20,7 @@ from pyroqmri.report.figures import (
     robust_scale,
 )
 from pyroqmri.report.results import Results
-from pyroqmri.report.verdict import KHAT_BAD, PPC_MISFIT, p_name
+from pyroqmri.report.verdict import KHAT_BAD, p_name
 
 _MISFIT = "#d1495b"
 
@@ -174,10 +175,8 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
 def predictive_pictures(atlas: Atlas) -> list[Picture]:
     """Where the signal does not describe the measurements, and how often."""
     name = p_name(atlas.results)
-    scale = Scale(name, "1", PPC_MISFIT, 1.0, "cividis", "min", _MISFIT)
-    words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(
-        name[0].upper() + name[1:], f"{PPC_MISFIT:g}"
-    )
+    scale = Scale(name, "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
+    words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(name[0].upper() + name[1:], f"{P_MISFIT:g}")
     words_bars = Markup(
         "<b>How often.</b> The dashed line is what p-values look like when the signal and the noise level are right; "
         "because the same data were fitted, a mild excess away from 0 is expected. A pile at 0 is misfit; a pile at 1 "

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.criticism import P_MISFIT
 from pyroqmri.data import NOT_CONVERGED, Preparation
 from pyroqmri.parameter import Parameter
 from pyroqmri.report import words
@@ -18,7 +19,6 @@ from pyroqmri.signals import SIGNALS
 
 NOISE_HIGH, NOISE_LOW = 1.15, 0.87  # learned over measured sigma
 SHARE = 0.05  # of voxels: at a bound, misfitting, without a trusted posterior
-PPC_MISFIT = 0.001
 KHAT_BAD = 0.7
 _SHARE_LIMIT = f"above {100 * SHARE:g} % of voxels"
 BOUND_MARGIN = 0.01  # of the range; what lies closer to a bound is at it
@@ -188,15 +188,15 @@ def _at_bound(parameter: Parameter, values: NDArray) -> float:
 
 def _predictive(results: Results, noun: str) -> Check:
     name = p_name(results)
-    title = Markup("Voxels with {} below {}").format(name, f"{PPC_MISFIT:g}")
-    share = share_of(results, "ppc", lambda p: p < PPC_MISFIT)
+    title = Markup("Voxels with {} below {}").format(name, f"{P_MISFIT:g}")
+    share = share_of(results, "ppc", lambda p: p < P_MISFIT)
     if share is None:
         return Check(title, "unknown", "no map", _SHARE_LIMIT, Markup(), "misfit")
     text = Markup(
         "In {} of voxels the measurements lie further from the fitted {} signal than noise would put them in 999 of "
         "1000 repeats; by chance this would be {}."
     )
-    return _share_check(title, share, text.format(words.percent(share), noun, words.percent(PPC_MISFIT)), "misfit")
+    return _share_check(title, share, text.format(words.percent(share), noun, words.percent(P_MISFIT)), "misfit")
 
 
 def _share_check(title: Markup, share: float, text: Markup, kind: str) -> Check:

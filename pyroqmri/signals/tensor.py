@@ -46,7 +46,7 @@ def elements_of(tensor: Tensor) -> tuple[Tensor, ...]:
 def fastest_axis(xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz: Tensor) -> Tensor:
     """Eigenvectors ``(..., 3)`` of the largest eigenvalues of symmetric tensors; their sign means nothing.
 
-    In closed form, since LAPACK takes a hundred times as long for very many small matrices. The eigenvalue that lies
+    In closed form, since LAPACK takes five times as long for very many small matrices. The eigenvalue that lies
     furthest from the others comes first, whose eigenvector rounding cannot turn (Eberly, A robust eigensolver for
     3 x 3 symmetric matrices, 2014); where it is the smallest, the plane across has the one that is wanted.
     """
