@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 P_MISFIT = 0.001  # p-values below are a misfit
+FEW = 0.1  # share of the measurements that are few at most: one of ten, none of two shell means
 
 
 class Criticism(NamedTuple):
@@ -50,8 +51,8 @@ def criticise(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor],
 def few_stand_out(residuals: Tensor, freedom: float) -> Tensor:
     """Whether few of the M measurements are all that does not fit ``(n,)``.
 
-    A measurement stands out where noise would put any of the M in one voxel of 1,000; without those that do the
-    rest must fit.
+    A measurement stands out where noise would put any of the M in one voxel of 1,000; without those that do, a tenth
+    of all at most, the rest must fit.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ def few_stand_out(residuals: Tensor, freedom: float) -> Tensor:
     """
     limit = -torch.special.ndtri(torch.tensor(P_MISFIT / (2 * residuals.shape[-1]), dtype=torch.float64))
     out = residuals.abs() > limit
-    left = (freedom - out.sum(-1)).clamp_min(1).to(residuals)
+    n_out = out.sum(-1)
+    left = (freedom - n_out).clamp_min(1).to(residuals)
     rest = residuals.masked_fill(out, 0.0).square().sum(-1)
-    return out.any(-1) & (torch.special.gammaincc(left / 2, rest / 2) >= P_MISFIT)
+    few = (n_out > 0) & (n_out <= FEW * residuals.shape[-1])
+    return few & (torch.special.gammaincc(left / 2, rest / 2) >= P_MISFIT)

@@ -30,6 +30,11 @@ def test_a_single_measurement_far_off_is_told_from_a_signal_that_does_not_fit():
     assert few_stand_out(residuals, 60).tolist() == [False, True, True, False]
 
 
+def test_one_of_two_measurements_is_not_few():
+    assert few_stand_out(torch.tensor([[12.0, 0.1]]), 2).tolist() == [False]
+    assert few_stand_out(torch.cat([torch.tensor([12.0]), torch.full((9,), 0.1)]).unsqueeze(0), 10).tolist() == [True]
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.3, 1.6])
 def test_noise_that_is_larger_everywhere_is_seldom_blamed_on_few(scale):
     residuals = scale * noise(5000, 100)
