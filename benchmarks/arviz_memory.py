@@ -16,17 +16,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.protocols import protocol
-from pyroqmri.data import Batch
+from pyroqmri.comparison.scores import voxel_scores
 from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.diagnostics.arviz_adapter import import_arviz
-from pyroqmri.diagnostics.compare import voxel_scores
 from pyroqmri.guides import MapStarted
 from pyroqmri.likelihoods import RicianLikelihood
+from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior import Posterior
 from pyroqmri.priors import StandardNormal
 from pyroqmri.signals import MSDKI, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
-from pyroqmri.voxels import Voxels
 
 RESULTS = Path(__file__).parent / "results" / "arviz_memory.json"
 SIGMA = 0.05

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.protocols import protocol
-from pyroqmri.checking import Check, check, fit_protocol, recalibrate
-from pyroqmri.recipe import list_recipes
+from pyroqmri.calibration.check import Check, check, fit_protocol, recalibrate
+from pyroqmri.fitting.schema import list_recipes
 
 RESULTS = Path(__file__).parent / "results" / "check_table.json"
 PAGE = Path(__file__).parents[1] / "docs" / "calibration.md"

@@ -21,7 +21,8 @@ from torch import Tensor
 
 import pyroqmri as pq
 from benchmarks.protocols import protocol
-from pyroqmri.recipe import Recipe, load_recipe
+from pyroqmri.fitting.schema import load_recipe
+from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.simulate import simulate
 

@@ -22,9 +22,9 @@ from torch import Tensor
 
 import pyroqmri as pq
 from benchmarks import scipy_fits
-from pyroqmri.data import Batch
-from pyroqmri.estimators import Search, search
+from pyroqmri.measurements.preparation import Batch
 from pyroqmri.signals import DTI, IVIM, MSDKI, BallStick, BoundSignal
+from pyroqmri.voxelwise.search import Search, search
 
 IVIM_B = np.array([0, 10, 20, 30, 50, 80, 100, 200, 400, 800]) / 1000
 REPEATS = 5

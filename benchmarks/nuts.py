@@ -17,10 +17,10 @@ from pyro.infer import MCMC, NUTS
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 
 from benchmarks.protocols import protocol
-from pyroqmri.checking import fit_protocol
+from pyroqmri.calibration.check import fit_protocol
+from pyroqmri.calibration.simulated_voxels import own_ground
 from pyroqmri.distributions import GaussianMixture
-from pyroqmri.grounds import own_ground
-from pyroqmri.trained import Fit
+from pyroqmri.fitting.fit import Fit
 
 RESULTS = Path(__file__).parent / "results" / "nuts.json"
 CASES = {"msdki": "A288", "ball_stick": "demo", "ivim": "epstein"}

@@ -24,10 +24,10 @@ import torch
 
 import pyroqmri as pq
 from benchmarks.protocols import protocol
-from pyroqmri.recipe import list_recipes
+from pyroqmri.fitting.schema import list_recipes
+from pyroqmri.measurements.arguments import pick_device
 from pyroqmri.signals import MSDKI
 from pyroqmri.simulate import clusters, simulate
-from pyroqmri.trained import pick_device
 
 RESULTS = Path(__file__).parent / "results" / "recipes_time.json"
 SNR = 20.0

@@ -14,9 +14,9 @@ from sbi.diagnostics.sbc import _run_sbc, check_uniformity_c2st, check_uniformit
 from sbi.diagnostics.tarp import _run_tarp, check_tarp, get_tarp_references  # pyright: ignore
 
 from benchmarks.protocols import protocol
-from pyroqmri.checking import check, fit_protocol, recalibrate
-from pyroqmri.grounds import Ground, own_ground
-from pyroqmri.trained import Fit
+from pyroqmri.calibration.check import check, fit_protocol, recalibrate
+from pyroqmri.calibration.simulated_voxels import Ground, own_ground
+from pyroqmri.fitting.fit import Fit
 
 RESULTS = Path(__file__).parent / "results" / "second_opinion.json"
 SNR, VOXELS, DRAWS = 10.0, 2000, 499

@@ -19,11 +19,11 @@ from pyroqmri.decoders import NetworkDecoder
 from pyroqmri.distributions import Rician, log_i0e
 from pyroqmri.guides import Encoder
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import StandardNormal
 from pyroqmri.signals import MSDKI, BoundSignal
 from pyroqmri.svi import SVILoop, Training
 from pyroqmri.voxel_model import VoxelModel
-from pyroqmri.voxels import Voxels
 
 SIGMA = 0.05
 

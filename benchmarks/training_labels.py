@@ -19,7 +19,7 @@ from torch import Tensor
 import pyroqmri as pq
 from benchmarks.protocols import EPSTEIN, protocol
 from pyroqmri.diagnostics.bias_variance import STATISTICS, BiasVariance, bias_variance, grid_of
-from pyroqmri.diagnostics.exact import prior_mean
+from pyroqmri.diagnostics.prior_mean import prior_mean
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate
 

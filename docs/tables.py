@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from docs.headline import caption
+from pyroqmri.fitting.schema import list_recipes
 from pyroqmri.parameter import Direction, Parameter
-from pyroqmri.recipe import list_recipes
 from pyroqmri.signals import SIGNALS, SignalModel
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,7 +22,8 @@ from scipy.stats import ttest_ind
 from torch import Tensor
 
 import pyroqmri as pq
-from pyroqmri.diagnostics import from_pyro_svi, region
+from pyroqmri.diagnostics import from_pyro_svi
+from pyroqmri.posterior import region
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import pyroqmri as pq
-from pyroqmri.trained import MIN_VOXELS
+from pyroqmri.fitting.train import MIN_VOXELS
 
 GROUPS = {
     "normal PZ": ("normal_pz_s2", None),

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 import pyroqmri as pq
+from pyroqmri.commands.demo.quarter import tissues
+from pyroqmri.commands.inputs import given_noise
 from pyroqmri.io import Scan, read_scan
-from pyroqmri.pipeline.inputs import given_noise
-from pyroqmri.pipeline.quarter import tissues
 from pyroqmri.signals import SIGNALS
 
 RECIPES = ("least_squares", "hierarchical")

@@ -24,8 +24,8 @@ import torch
 import pyroqmri as pq
 from inference import gmm_vae_figures as figures
 from pyroqmri.datasets import fetch
+from pyroqmri.fitting.schema import load_recipe
 from pyroqmri.io import read_scan
-from pyroqmri.recipe import load_recipe
 from pyroqmri.signals import MSDKI
 from pyroqmri.simulate import CLASSES, clusters, simulate
 

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 
 import pyroqmri as pq
 from pyroqmri.diagnostics.bias_variance import STATISTICS, BiasVariance, bias_variance, grid_of
-from pyroqmri.diagnostics.exact import prior_mean
+from pyroqmri.diagnostics.prior_mean import prior_mean
 from pyroqmri.signals import IVIM
 from pyroqmri.simulate import simulate
 

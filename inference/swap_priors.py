@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import pyroqmri as pq
+from pyroqmri.fitting.schema import load_recipe
 from pyroqmri.io import read_scan
-from pyroqmri.recipe import load_recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import CLASSES, clusters, simulate
 

@@ -15,10 +15,10 @@ from pyro.infer import SVI, Predictive
 from pyro.nn.module import to_pyro_module_
 
 import pyroqmri as pq
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import clusters, simulate
 from pyroqmri.svi import Training, fit_svi
-from pyroqmri.voxels import Voxels
 
 
 def measurements(n_voxels: int) -> tuple[dict[str, torch.Tensor], torch.Tensor, pq.Acquisition]:

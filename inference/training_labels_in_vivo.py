@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import pyroqmri as pq
-from pyroqmri.diagnostics.exact import prior_mean
+from pyroqmri.diagnostics.prior_mean import prior_mean
 from pyroqmri.io import read_scan
 from pyroqmri.signals import IVIM
 from pyroqmri.simulate import simulate

@@ -8,19 +8,19 @@ __version__ = "0.1.0"
 # torch and Pyro take seconds to import, and `pyroqmri --help` must not
 _LAZY = {
     "Acquisition": "pyroqmri.acquisition",
-    "Fit": "pyroqmri.trained",
+    "Fit": "pyroqmri.fitting.fit",
     "InputError": "pyroqmri.errors",
     "Parameter": "pyroqmri.parameter",
     "Posterior": "pyroqmri.posterior",
-    "check": "pyroqmri.checking",
+    "check": "pyroqmri.calibration.check",
     "compare": "pyroqmri.comparison",
-    "fit": "pyroqmri.trained",
-    "fit_denoiser": "pyroqmri.denoising",
-    "fit_protocol": "pyroqmri.checking",
-    "load_denoiser": "pyroqmri.denoising",
-    "load_fit": "pyroqmri.trained",
-    "population_draws": "pyroqmri.saved",
-    "recalibrate": "pyroqmri.checking",
+    "fit": "pyroqmri.fitting.train",
+    "fit_denoiser": "pyroqmri.fitting.denoiser",
+    "fit_protocol": "pyroqmri.calibration.check",
+    "load_denoiser": "pyroqmri.fitting.load_denoiser",
+    "load_fit": "pyroqmri.fitting.load",
+    "population_draws": "pyroqmri.fitting.save",
+    "recalibrate": "pyroqmri.calibration.check",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -11,7 +11,9 @@ The names are part of the contract with scripts outside this repository::
 
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,14 +23,15 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from pyroqmri import __version__
-from pyroqmri.data import FINE, NOT_CONVERGED, STATUS
 from pyroqmri.errors import InputError
-from pyroqmri.estimators import PointEstimates
+from pyroqmri.measurements.status import FINE, NOT_CONVERGED, STATUS
 from pyroqmri.signals import SIGNALS
+from pyroqmri.voxelwise.estimates import PointEstimates
 
 if TYPE_CHECKING:
-    from pyroqmri.estimates import Estimates
+    from pyroqmri.posterior.estimates import Estimates
 
+_PACKAGES = ("torch", "pyro-ppl", "numpy", "nibabel", "dipy", "arviz")
 STATISTICS = {
     "mean": "posterior mean",
     "sd": "posterior standard deviation",
@@ -290,3 +293,8 @@ def write_bids(out: Path) -> list[Path]:
         write_json(out / "dataset_description.json", description),
         write_bytes(out / ".bidsignore", ignored.encode()),
     ]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a fit was made with."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}

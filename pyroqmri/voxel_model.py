@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
 from pyroqmri.distributions import GaussianMixture, Repeats, SharedScale
-from pyroqmri.laplace import Expansion, expand
+from pyroqmri.laplace.measured_s0 import s0_error
+from pyroqmri.laplace.mode import Expansion, expand
+from pyroqmri.laplace.start import Shortening, find_start
 from pyroqmri.likelihoods import Likelihood
-from pyroqmri.plates import voxel_plate
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Prior
-from pyroqmri.s0_error import s0_error
 from pyroqmri.signals import BoundSignal
-from pyroqmri.start import Shortening, find_start
-from pyroqmri.voxels import Voxels
 
 
 class VoxelModel(nn.Module):
@@ -174,3 +173,10 @@ class VoxelModel(nn.Module):
             signal.shape[:-1],
             voxels.y.shape[-1],
         )
+
+
+def voxel_plate(n: int, size: int | None, device: torch.device) -> pyro.plate:
+    """Plate over ``n`` voxels that stand for ``size``; the caller drew the batch, so nothing is drawn here."""
+    if size is None or size == n:
+        return pyro.plate("voxels", n, device=str(device))
+    return pyro.plate("voxels", size, subsample=torch.arange(n, device=device))

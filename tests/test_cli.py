@@ -279,7 +279,7 @@ def test_a_defect_is_one_line_unless_asked(scan, run, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("pyroqmri.pipeline.fit_image", broken)
+    monkeypatch.setattr("pyroqmri.commands.fit_image", broken)
     code, _, err = run(*fit_arguments(scan))
     assert code == 70
     assert "--debug" in err

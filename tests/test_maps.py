@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyroqmri.data import STATUS
 from pyroqmri.errors import InputError
 from pyroqmri.maps import map_name, scatter, write_maps
+from pyroqmri.measurements.status import STATUS
 from pyroqmri.signals import SIGNALS
 
 SHAPE = (5, 4, 3)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.pipeline import apply_image, fit_image, rebuild_report
+from pyroqmri.commands import apply_image, fit_image, rebuild_report
 from pyroqmri.signals import SIGNALS, BoundSignal
 from tests.relaxation_scan import write_relaxation_scan
 

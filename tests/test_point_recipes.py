@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pyroqmri.cli import main
-from pyroqmri.recipe import list_recipes
+from pyroqmri.fitting.schema import list_recipes
 from tests.small_scan import write_scan
 
 SHORT = ["truth.voxels=400", "training.starts=2", "training.epochs=2"]

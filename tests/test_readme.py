@@ -13,9 +13,9 @@ import pytest
 import pyroqmri as pq
 from docs import tables
 from pyroqmri.cli import cli
-from pyroqmri.data import STATUS
+from pyroqmri.fitting.schema import list_recipes
+from pyroqmri.measurements.status import STATUS
 from pyroqmri.posterior import Posterior
-from pyroqmri.recipe import list_recipes
 from pyroqmri.signals import SIGNALS
 
 REPOSITORY = Path(__file__).resolve().parents[1]

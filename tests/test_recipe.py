@@ -5,11 +5,12 @@ import tomllib
 
 import pytest
 
-from pyroqmri.build import build_likelihood, build_pair, build_signal
-from pyroqmri.data import Preparation
-from pyroqmri.denoising.fit import build_autoencoder
+from pyroqmri.denoising.autoencoders import build_autoencoder
 from pyroqmri.errors import InputError
-from pyroqmri.recipe import Recipe, list_recipes, load_recipe, recipe_folder
+from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
+from pyroqmri.fitting.schema import list_recipes, load_recipe, recipe_folder
+from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.recipe import Recipe
 from tests.helpers import shells
 
 NAMES = [recipe.name for recipe in list_recipes()]

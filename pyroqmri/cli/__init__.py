@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import click
 
 from pyroqmri import __version__
-from pyroqmri.cli import denoise, fitting, showing
+from pyroqmri.cli import demo as showing
+from pyroqmri.cli import denoise
+from pyroqmri.cli import fit as fitting
 from pyroqmri.cli.check import check
 from pyroqmri.cli.compare import compare
 from pyroqmri.cli.join import join

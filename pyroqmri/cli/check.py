@@ -44,7 +44,7 @@ def check(
         fit_dir, signal, recipe, snr, {**protocol, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
     )
     say_loading(quiet)
-    from pyroqmri.pipeline.checking import check_fit, check_recipe
+    from pyroqmri.commands.check import check_fit, check_recipe
 
     if fit_dir is not None:
         found = check_fit(fit_dir, out=out, snr=snr, truth="own" if truth is None else truth, **common)

@@ -87,9 +87,9 @@ def compare(
     if twice is not None:
         raise click.UsageError(f"two recipes are called {twice!r}; write LABEL={twice}")
     say_loading(quiet)
+    from pyroqmri.commands.compare import Choice, compare_image
+    from pyroqmri.commands.inputs import ScanFiles
     from pyroqmri.comparison import Plan
-    from pyroqmri.pipeline.comparing import Choice, compare_image
-    from pyroqmri.pipeline.inputs import ScanFiles
 
     level, reference = number_or_word(sigma), number_or_word(s0)
     assert level is not None and reference is not None

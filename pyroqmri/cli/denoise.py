@@ -41,7 +41,7 @@ def denoise(
 ) -> None:  # fmt: skip
     """Denoise IMAGE with a network trained for its protocol; write it, what was removed, and a report."""
     say_loading(quiet)
-    from pyroqmri.pipeline import denoise_image
+    from pyroqmri.commands import denoise_image
 
     level, reference = number_or_word(sigma), number_or_word(s0)
     assert level is not None and reference is not None

@@ -17,7 +17,7 @@ def join(images: tuple[str, ...], out: str, overwrite: bool, quiet: bool) -> Non
     Each brings its settings in its own BIDS sidecar.
     """
     say_loading(quiet)
-    from pyroqmri.pipeline.joining import join_images
+    from pyroqmri.commands.join import join_images
 
     path, acquisition = join_images(images, out=out, overwrite=overwrite)
     if not quiet:

@@ -32,7 +32,7 @@ def simulate(
     Without files of a protocol it is a common one for the signal.
     """
     say_loading(quiet)
-    from pyroqmri.pipeline.simulating import IMAGE, simulate_files
+    from pyroqmri.commands.simulate import IMAGE, simulate_files
 
     protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip, "offset": offset}
     folder = simulate_files(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.data import prepare_for
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.train import fit
+from pyroqmri.measurements.preparation import prepare_for
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
-from pyroqmri.trained import Fit, fit
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.build import build_likelihood, build_signal
-from pyroqmri.data import SHELL_TOLERANCE, Preparation
-from pyroqmri.diagnostics.compare import N_DRAWS, log_terms
+from pyroqmri.comparison.scores import N_DRAWS, log_terms
 from pyroqmri.errors import InputError
-from pyroqmri.estimates import Estimates
+from pyroqmri.fitting.build import build_likelihood, build_signal
+from pyroqmri.fitting.fit import Fit
 from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.preparation import SHELL_TOLERANCE, Preparation
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior import Posterior
-from pyroqmri.psis import smoothed
+from pyroqmri.posterior.estimates import Estimates
+from pyroqmri.posterior.psis import smoothed
 from pyroqmri.signals import BoundSignal
-from pyroqmri.trained import Fit
-from pyroqmri.voxels import Voxels
 
 _CHUNK_VALUES = 2_000_000
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyroqmri.diagnostics.compare import KHAT_BAD
-from pyroqmri.diagnostics.compare_table import CRITERIA, Comparison
+from pyroqmri.comparison.ranking import CRITERIA, Comparison
+from pyroqmri.comparison.scores import KHAT_BAD
 
 Arrays = dict[str, Tensor]
 HELD_OUT = {"folds": "fold", "shell": "shell"}  # criterion, and what its stages are called

@@ -10,14 +10,14 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.comparison.candidate import Candidate
 from pyroqmri.comparison.held_out import held_out_shell, predict, volume_folds
+from pyroqmri.comparison.ranking import Comparison
 from pyroqmri.comparison.results import Arrays, Results
-from pyroqmri.data import Batch
-from pyroqmri.diagnostics.compare import voxel_scores
-from pyroqmri.diagnostics.compare_table import Comparison
+from pyroqmri.comparison.scores import voxel_scores
 from pyroqmri.errors import InputError
-from pyroqmri.given import as_tensor
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.measurements.arguments import as_tensor
+from pyroqmri.measurements.preparation import Batch
 from pyroqmri.posterior import Posterior
-from pyroqmri.trained import Fit
 
 TRAINING_VOXELS = 100_000
 SCORED_VOXELS = 4000  # leaving out every measurement of more is slow, and standard errors are small by then

@@ -1,7 +1,5 @@
 """From measurements to a trained denoiser, and from a denoiser to denoised measurements."""
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,25 +8,16 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.data import Batch, Preparation, prepare_for
-from pyroqmri.denoising.sources import make_source
+from pyroqmri.denoising.autoencoder import Autoencoder
+from pyroqmri.denoising.latents import Latents, describe_latents
+from pyroqmri.denoising.pairs import NoiseRange, Targets
+from pyroqmri.denoising.training import DenoiserTrace
 from pyroqmri.errors import InputError
-from pyroqmri.estimators.denoise import (
-    AUTOENCODERS,
-    Autoencoder,
-    DenoiserTrace,
-    Latents,
-    NoiseRange,
-    Schedule,
-    Targets,
-    describe_latents,
-    train,
-)
+from pyroqmri.measurements.arguments import as_tensor
+from pyroqmri.measurements.noise import NoiseLevel
+from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.progress import progress_bar
-from pyroqmri.recipe import Recipe, load_recipe
-from pyroqmri.sigma import NoiseLevel, noise_level
-from pyroqmri.signals import SIGNALS, BoundSignal
-from pyroqmri.trained import MIN_VOXELS, as_dict, as_tensor, pick_device
+from pyroqmri.recipe import Recipe
 
 _CHUNK = 65_536
 _LATENT_VOXELS = 20_000
@@ -45,7 +34,8 @@ class Denoised:
     sigma
         Noise level of each voxel ``(N,)``.
     status
-        Status code of each voxel ``(N,)``: see :data:`pyroqmri.data.STATUS`. A voxel with NaN or without signal
+        Status code of each voxel ``(N,)``: see
+        :data:`pyroqmri.measurements.status.STATUS`. A voxel with NaN or without signal
         comes back as it is.
     z_loc, z_scale
         Latents ``(n, L)`` of the n voxels that were denoised, and their posterior standard deviations or None.
@@ -106,7 +96,7 @@ class DenoiserFit:
 
     def prepare(self, y: Any, sigma: Any = None) -> tuple[Batch, Tensor]:
         """The voxels of ``y`` that can be denoised, and their inputs ``(n, M)`` to the network."""
-        y, level = as_tensor(y), _level(self.noise.level if sigma is None else sigma, len(y))
+        y, level = as_tensor(y), level_of_each(self.noise.level if sigma is None else sigma, len(y))
         batch = self.preparation(y, level, self.acquisition)
         return batch, network_input(y, batch)
 
@@ -128,7 +118,7 @@ class DenoiserFit:
         InputError
             When the measurements are not those of the protocol.
         """
-        y, level = as_tensor(y), _level(self.noise.level if sigma is None else sigma, len(y))
+        y, level = as_tensor(y), level_of_each(self.noise.level if sigma is None else sigma, len(y))
         batch, seen = self.prepare(y, level)
         parts, locs, scales = [], [], []
         device = next(self.network.parameters()).device
@@ -171,108 +161,13 @@ class DenoiserFit:
         save_denoiser(self, Path(folder))
 
 
-def fit_denoiser(
-    y: Any,
-    acquisition: Acquisition,
-    *,
-    signal: str = "dti",
-    recipe: str | Path | Recipe = "denoise_vae",
-    sigma: Any = None,
-    s0: str | float = "measured",
-    truth: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    settings: Mapping[str, Any] | None = None,
-    progress: bool = False,
-) -> DenoiserFit:
-    """Train a denoiser for the protocol of a scan.
-
-    Parameters
-    ----------
-    y
-        Measurements ``(N, M)`` in any scale. They decide the noise levels of the training, the fitted truth and the
-        self-supervised target; a training on a stated noise range and uniform truth looks at none of them.
-    acquisition
-        The M settings.
-    signal, recipe
-        Physics that training signals are simulated with, and ``denoise_vae``, ``denoise_dae`` or a file.
-    sigma
-        Noise level in the units of ``y``: a number, one a voxel ``(N,)``, or None to estimate it.
-    s0
-        ``"measured"``: each voxel is divided by its own b0 level, whose noise is part of the problem; or the known
-        value.
-    truth
-        Parameters of the training voxels, each ``(K,)`` (directions ``(K, 3)``), in place of ``targets.source``.
-    seed
-        The same seed gives the same denoiser.
-    device, settings, progress
-        As in :func:`pyroqmri.fit`.
-
-    Raises
-    ------
-    InputError
-        When the input or the call is wrong.
-    TrainingError
-        When training diverges.
-    """
-    begin = time.monotonic()
-    plan = plan_denoiser(signal, recipe, s0, settings)
-    y, kind = as_tensor(y), NoiseRange(**plan.table("added_noise")).kind
-    preparation = prepare_for(
-        SIGNALS[signal], acquisition, y, s0=s0, average="volumes", magnitude=kind == "rician"
-    )  # fmt: skip
-    bound = BoundSignal(SIGNALS[signal], preparation.acquisition(acquisition))
-    noise = noise_level(y, acquisition, sigma, preparation, bound)
-    batch = preparation(y, _level(noise.level, len(y)), acquisition)
-    if len(batch.index) < MIN_VOXELS:
-        raise InputError(f"only {len(batch.index)} voxels have finite values and a signal; give at least {MIN_VOXELS}")
-    centre = network_input(y, batch).mean(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_autoencoder(plan, len(acquisition))
-    fit = DenoiserFit(plan, signal, acquisition, preparation, noise, network, centre, seed, n_voxels=len(batch.index))
-    source = make_source(fit, y, batch, truth)
-    fit.seconds["prepare"] = time.monotonic() - begin
-    schedule = Schedule(**plan.table("schedule"))
-    fit.trace = train(fit.network, source, schedule, seed=seed, device=pick_device(device), progress=progress)
-    fit.seconds["train"] = fit.trace.seconds
-    return fit
-
-
-def plan_denoiser(
-    signal: str, recipe: str | Path | Recipe, s0: str | float, settings: Mapping[str, Any] | None
-) -> Recipe:
-    """The recipe with every change; refuses what can be refused before a scan is read.
-
-    Raises
-    ------
-    InputError
-        When the signal is unknown, or the recipe is none of a denoiser.
-    """
-    if signal not in SIGNALS:
-        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
-    plan = load_recipe(recipe)
-    if plan.estimator != "denoiser":
-        raise InputError(f"recipe {plan.name} answers parameters and denoises nothing; use denoise_vae or denoise_dae")
-    plan = plan.with_settings(as_dict(settings))
-    if s0 == "inferred":
-        raise InputError("a denoiser has no S0 to infer; use s0 'measured' or give its value")
-    for settings_class, table in ((Targets, "targets"), (NoiseRange, "added_noise"), (Schedule, "schedule")):
-        settings_class(**plan.table(table))
-    return plan
-
-
-def build_autoencoder(recipe: Recipe, n_measurements: int) -> Autoencoder:
-    """The network that a recipe names."""
-    return AUTOENCODERS[recipe.kind("autoencoder")](n_measurements, **recipe.table("autoencoder"))
-
-
 def network_input(y: Tensor, batch: Batch) -> Tensor:
     """All measurements of a batch's voxels over their reference ``(n, M)``, none below zero."""
     return y[batch.index].clamp_min(0) / batch.reference[:, None]
 
 
-def _level(level: Any, n: int) -> Tensor:
+def level_of_each(level: Any, n: int) -> Tensor:
+    """Noise level of each of ``n`` voxels ``(N,)``, of one number or one a voxel."""
     level = torch.as_tensor(level, dtype=torch.float32)
     if level.dim() == 1 and len(level) != n:
         raise InputError(f"sigma has {len(level)} entries for {n} voxels; give one number or one a voxel")

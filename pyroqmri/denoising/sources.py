@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pyroqmri.data import Batch
+from pyroqmri.denoising.pairs import ScanPairs, SimulatedPairs, Source, physical_signals
 from pyroqmri.errors import InputError
-from pyroqmri.estimators import Search, search
-from pyroqmri.estimators.denoise import ScanPairs, SimulatedPairs, Source
-from pyroqmri.estimators.denoise.pairs import physical_signals
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
+from pyroqmri.measurements.arguments import as_tensor
+from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import Direction
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.simulate import tissue_classes
-from pyroqmri.trained import as_tensor
-from pyroqmri.voxels import Voxels
+from pyroqmri.voxelwise.search import Search, search
 
 if TYPE_CHECKING:
     from pyroqmri.denoising.fit import DenoiserFit

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyroqmri.diagnostics.arviz_adapter import from_groups
 from pyroqmri.errors import InputError
-from pyroqmri.psis import pareto_khat
+from pyroqmri.posterior.psis import pareto_khat
 
 Groups = dict[str, dict[str, list[Tensor]]]
 

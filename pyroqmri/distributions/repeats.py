@@ -12,7 +12,7 @@ class Repeats(TorchDistribution):
     """Independent repeats of a few settings, whose log-probability is a weighted sum over a few nodes.
 
     The same distribution as the plain one over all measurements. The weighted
-    nodes carry the moments of the repeats (:mod:`pyroqmri.compress`), so that a
+    nodes carry the moments of the repeats (:mod:`pyroqmri.measurements.repeats`), so that a
     log-probability costs a few evaluations a setting and not one a repeat.
 
     Parameters

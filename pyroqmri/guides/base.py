@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyroqmri.distributions import GaussianMixture
-from pyroqmri.plates import voxel_plate
-from pyroqmri.voxels import Voxels
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.voxel_model import voxel_plate
 
 
 class PairedModel(Protocol):

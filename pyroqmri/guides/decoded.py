@@ -6,8 +6,8 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import PairedModel
 from pyroqmri.guides.structured import Structured
-from pyroqmri.laplace import Expansion, find_mode, jacobian
-from pyroqmri.voxels import Voxels
+from pyroqmri.laplace.mode import Expansion, find_mode, jacobian
+from pyroqmri.measurements.voxels import Voxels
 
 ROUNDS, N_VOXELS = 15, 2000
 PRIOR_COUNT, PRIOR_SD = 5, 0.3  # a covariance is drawn this much towards a third of the box

@@ -9,10 +9,10 @@ from pyroqmri.distributions import ExpRelaxed
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import PairedModel, tril_from
 from pyroqmri.guides.decoded import StructuredDecoded
-from pyroqmri.laplace import Mode, find_mode, inverse_tril
-from pyroqmri.plates import voxel_plate
+from pyroqmri.laplace.mode import Mode, find_mode, inverse_tril
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
-from pyroqmri.voxels import Voxels
+from pyroqmri.voxel_model import voxel_plate
 
 
 class RelaxedDecoded(StructuredDecoded):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pyroqmri.voxels import Voxels
+from pyroqmri.measurements.voxels import Voxels
 
 
 class Features(nn.Module):

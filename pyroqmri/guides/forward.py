@@ -13,8 +13,8 @@ from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
 from pyroqmri.guides.features import Features
-from pyroqmri.plates import voxel_plate
-from pyroqmri.voxels import Voxels
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.voxel_model import voxel_plate
 
 SPREAD = 0.1  # simulated noise levels reach a tenth beyond the data's on the log scale
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import GaussianGuide, PairedModel, tril_from
-from pyroqmri.voxels import Voxels
+from pyroqmri.measurements.voxels import Voxels
 
 CHUNK_VALUES = 2_000_000  # numbers that the signals of a chunk's points may hold
 

@@ -10,8 +10,8 @@ from pyroqmri.distributions import ExpRelaxed, GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
 from pyroqmri.guides.features import Features
-from pyroqmri.plates import voxel_plate
-from pyroqmri.voxels import Voxels
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.voxel_model import voxel_plate
 
 
 class MixtureEncoder(Guide):

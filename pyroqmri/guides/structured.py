@@ -8,11 +8,11 @@ from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
-from pyroqmri.laplace import Mode, find_mode
-from pyroqmri.plates import voxel_plate
+from pyroqmri.laplace.mode import Mode, find_mode
+from pyroqmri.laplace.start import CHUNK
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
-from pyroqmri.start import CHUNK
-from pyroqmri.voxels import Voxels
+from pyroqmri.voxel_model import voxel_plate
 
 EXPLAINED = -4.0  # log Bayes factor of a given class over a standard normal from which a voxel counts as its own
 

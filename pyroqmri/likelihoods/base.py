@@ -29,7 +29,7 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
         How many measurements each entry is the mean of, ``(M,)``; None for single measurements.
     n_s0
         How many measurements gave the S0 that every voxel was divided by; None where S0 is exact or a parameter.
-        Its error is averaged over (:mod:`pyroqmri.s0_error`).
+        Its error is averaged over (:mod:`pyroqmri.laplace.measured_s0`).
     learn
         Learn one factor on the given noise level. The factor is also the first
         alarm of a signal that does not fit: noise that grew has swallowed a misfit.

@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pyroqmri.data import STATUS
 from pyroqmri.errors import InputError
 from pyroqmri.maps import read_image
+from pyroqmri.measurements.status import STATUS
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes
 from pyroqmri.signals import SIGNALS

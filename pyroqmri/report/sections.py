@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pyroqmri.criticism import P_MISFIT
+from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import (

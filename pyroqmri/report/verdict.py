@@ -10,9 +10,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.criticism import P_MISFIT
-from pyroqmri.data import NOT_CONVERGED, Preparation
+from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.measurements.status import NOT_CONVERGED
 from pyroqmri.parameter import Parameter
+from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.results import Results
 from pyroqmri.signals import SIGNALS

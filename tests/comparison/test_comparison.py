@@ -6,12 +6,11 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.comparison import Candidate, Plan
+from pyroqmri.comparison import Candidate, Plan, Results
 from pyroqmri.comparison.held_out import held_out_shell, predict, shells_of, volume_folds
-from pyroqmri.comparison.results import Results
 from pyroqmri.comparison.run import cross_fitted, halves
 from pyroqmri.errors import InputError
-from pyroqmri.recipe import load_recipe
+from pyroqmri.fitting.schema import load_recipe
 from pyroqmri.signals import MSDKI, BoundSignal
 from tests.helpers import msdki_data, rician, shells
 

@@ -5,7 +5,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.diagnostics.bias_variance import bias_variance, grid_of
-from pyroqmri.diagnostics.exact import prior_mean
+from pyroqmri.diagnostics.prior_mean import prior_mean
 from pyroqmri.errors import InputError
 from pyroqmri.signals import MSDKI
 from pyroqmri.simulate import simulate

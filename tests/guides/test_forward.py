@@ -8,14 +8,14 @@ from pyroqmri.errors import InputError
 from pyroqmri.guides import ForwardGaussian, ForwardMixture
 from pyroqmri.guides.forward import axis_coordinates
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import Direction, frame_around
 from pyroqmri.priors import Hierarchical, StandardNormal
 from pyroqmri.signals import BallStick, BoundSignal
 from pyroqmri.svi import Training, fit_svi, seeded
 from pyroqmri.voxel_model import VoxelModel
-from pyroqmri.voxels import Voxels
 from tests.helpers import SIGMA, quadratic_data, quadratic_model, quadratic_posterior, quadratic_signal, rician, shells
-from tests.test_svi_closed_form import error
+from tests.svi.test_closed_form import error
 
 FORWARD = pytest.mark.parametrize("kind", [ForwardGaussian, ForwardMixture])
 

@@ -13,7 +13,7 @@ from pyroqmri.signals import MSDKI, BoundSignal
 from pyroqmri.svi import Training, fit_svi
 from pyroqmri.voxel_model import VoxelModel
 from tests.helpers import msdki_data, quadratic_data, quadratic_model, quadratic_posterior
-from tests.test_svi_closed_form import COVARIANCE, LOC, error, marginal_mode
+from tests.svi.test_closed_form import COVARIANCE, LOC, error, marginal_mode
 
 
 def trained(model, y, seed=0, **settings):

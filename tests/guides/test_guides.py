@@ -23,10 +23,10 @@ from pyroqmri.guides import (
 from pyroqmri.guides.base import tril_from
 from pyroqmri.guides.features import Features
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Mixture, Prior, RelaxedMixture, StandardNormal
 from pyroqmri.signals import BallStick, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
-from pyroqmri.voxels import Voxels
 from tests.helpers import SIGMA, quadratic_data, quadratic_model, quadratic_signal, rician, shells
 
 DECODED = (StructuredDecoded, RelaxedDecoded)

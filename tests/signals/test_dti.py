@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from pyroqmri.data import AT_BOUND
+from pyroqmri.measurements.status import AT_BOUND
 from pyroqmri.signals import DTI, BoundSignal
 from pyroqmri.signals.tensor import tensor_of
 from pyroqmri.simulate import uniform

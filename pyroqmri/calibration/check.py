@@ -1,0 +1,280 @@
+"""The calibration check: voxels whose truth is known, on the user's protocol and noise, and what a fit says of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess, randomised_ranks, resolution
+from pyroqmri.calibration.simulated_voxels import Ground, own_ground, tissue_ground
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.train import fit
+from pyroqmri.posterior.posterior import mean_axis
+from pyroqmri.posterior.recalibration import learn
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import SIGNALS
+from pyroqmri.voxelwise.estimates import PointEstimates
+
+DRAWS = 499  # ranks in steps of 1/500
+MOST_AT_A_TIME = 2000  # voxels whose draws are in memory
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a calibration check found.
+
+    Attributes
+    ----------
+    ground
+        Where the truths came from, in words.
+    cells
+        Numbers of each parameter over all voxels, then in each group of them.
+    ranks
+        Ranks ``(n,)`` of each parameter over all voxels, for figures.
+    n, n_lost
+        Voxels simulated, and how many of them could not be fitted.
+    told
+        The call: signal, recipe, SNR, protocol.
+    """
+
+    ground: str
+    cells: tuple[Cell, ...]
+    ranks: dict[str, np.ndarray] = field(repr=False)
+    n: int
+    n_lost: int
+    told: dict[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every cell that counts passes."""
+        return all(cell.holds for cell in self.cells if cell.counts)
+
+    @property
+    def resolution(self) -> dict[str, float]:
+        """What this check would have seen; see :func:`pyroqmri.calibration.ranks.resolution`."""
+        counted = [cell for cell in self.cells if cell.counts]
+        return resolution(min(cell.n for cell in counted), len(counted))
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        counted = [cell for cell in self.cells if cell.counts]
+        failed = [cell for cell in counted if not cell.holds]
+        if not failed:
+            seen = self.resolution
+            first = (
+                f"Holds on {self.ground}: no interval is off by more than {WIDTH:.0%} of its width or {SHIFT:g} sd. "
+                f"These {self.n} voxels would have shown intervals {seen['too_narrow_by']:.0%} too narrow, or a shift "
+                f"of {seen['shift']:.2f} sd, nine times in ten."
+            )
+        else:
+            first = f"Does not hold on {self.ground}: " + "; ".join(_in_words(cell) for cell in failed) + "."
+        rest = [cell for cell in self.cells if not cell.counts and not cell.holds]
+        groups = f" In single tissues: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
+        lost = f" {self.n_lost} voxels could not be fitted." if self.n_lost else ""
+        return first + groups + lost
+
+    def record(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "ground": self.ground, "holds": self.holds, "verdict": self.verdict, "n": self.n, "n_lost": self.n_lost,
+            "told": self.told, "tolerance": {"width": WIDTH, "shift": SHIFT}, "resolution": self.resolution,
+            "cells": [cell.record() for cell in self.cells],
+        }  # fmt: skip
+
+
+def _in_words(cell: Cell) -> str:
+    where = "" if cell.group == "all" else f" in {cell.group}"
+    numbers = f"90 % intervals hold {cell.coverage[2]:.0%}, centre off by {cell.shift:+.2f} sd"
+    return f"{cell.parameter}{where} {' and '.join(cell.faults)} ({numbers})"
+
+
+def check(
+    found: Fit,
+    *,
+    n: int = 4000,
+    snr: float | None = None,
+    truth: Ground | str = "own",
+    seed: int = 0,
+    n_draws: int = DRAWS,
+) -> Check:
+    """Simulate voxels, ask the fit about them, and compare.
+
+    Parameters
+    ----------
+    found
+        A fit; nothing is trained.
+    n
+        Voxels to simulate.
+    snr
+        S0 over sigma; the training's when None.
+    truth
+        ``"own"``: from the fit's own learned population, which tests the inference alone. ``"tissue"``: from white
+        and grey matter and csf (:data:`pyroqmri.simulate.TISSUE`), which tests the population too. Or
+        voxels made elsewhere.
+    seed
+        Of truths, noise and draws.
+
+    Raises
+    ------
+    InputError
+        When the estimator has no uncertainty, or too few voxels are asked for.
+    """
+    if n < LEAST:
+        raise InputError(f"a check of {n} voxels can show nothing; ask for {LEAST} at least")
+    ground = truth if isinstance(truth, Ground) else make_ground(found, truth, n, seed, snr)
+    samples, kept, classes = _samples(found, ground, seed, n_draws)
+    groups = _groups(ground, kept, classes)
+    counting = ground.counts or classes is not None
+    n_cells = len(samples) * (1 + (len(groups) if counting else 0))
+    cells = [assess(s, "all", n_cells) for s in samples]
+    cells += [assess(s[pick], name, n_cells, counting) for name, pick in groups.items() for s in samples]
+    told = {
+        "signal": found.signal_name, "recipe": found.recipe.name, "likelihood": found.recipe.kind("likelihood"),
+        "s0": found.preparation.s0, "snr": ground.snr, "n_measurements": len(found.acquisition), "seed": seed,
+        "n_draws": n_draws, "fixed": found.fixed, "tied": found.tied, "recalibrated": found.recalibration is not None,
+    }  # fmt: skip
+    ranks = {s.parameter: s.rank for s in samples}
+    return Check(ground.name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
+
+
+def make_ground(found: Fit, truth: str, n: int, seed: int, snr: float | None = None) -> Ground:
+    """Voxels with known truth for a fit: from its ``own`` population, or of ``tissue``."""
+    if truth == "own":
+        return own_ground(found, n, seed, snr)
+    if truth != "tissue":
+        raise InputError(f"truth must be 'own' or 'tissue', got {truth!r}")
+    return tissue_ground(found, n, seed, snr)
+
+
+def fit_protocol(
+    acquisition: Acquisition,
+    *,
+    signal: str,
+    recipe: str | Path | Recipe,
+    snr: float,
+    n_train: int = 10_000,
+    likelihood: str | None = None,
+    s0: str | float = "measured",
+    settings: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Fit:
+    """Fit a recipe to simulated tissue on a protocol at a noise level, to be checked; options as in :func:`fit`."""
+    if signal not in SIGNALS:
+        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    if not snr > 0:
+        raise InputError(f"snr must be above zero, got {snr}")
+    held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
+    kind = "gaussian" if likelihood == "gaussian" else "rician"
+    train = tissue_ground((signal, acquisition, s0, held, kind), n_train, seed + 7919, snr)
+    return fit(
+        train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, sigma=train.sigma, s0=s0, seed=seed,
+        settings=settings, fixed=fixed, tied=tied, given=given, progress=progress, inputs=train.inputs,
+    )  # fmt: skip
+
+
+def recalibrate(
+    found: Fit,
+    *,
+    n: int = 8000,
+    snr: float | None = None,
+    truth: Ground | str = "own",
+    seed: int = 1,
+    n_draws: int = DRAWS,
+) -> Fit:
+    """The fit with its intervals corrected by what simulations show; the arguments of :func:`check`."""
+    plain = replace(found, recalibration=None)
+    ground = truth if isinstance(truth, Ground) else make_ground(plain, truth, n, seed, snr)
+    posterior = plain.posterior(ground.y, sigma=ground.sigma, inputs=ground.inputs)
+    if isinstance(posterior, PointEstimates) or not hasattr(posterior, "draws"):
+        raise InputError(f"recipe {found.recipe.name} has no posterior to recalibrate; take a Bayesian recipe")
+    draws = posterior.draws(min(n_draws, 250), seed=seed)
+    made = {"ground": ground.name, "snr": ground.snr, "n": len(ground.y), "seed": seed}
+    scalars = {name: p for name, p in posterior.parameters.items() if name in draws}
+    return replace(found, recalibration=learn(draws, ground.truth, scalars, made))
+
+
+def _samples(found: Fit, ground: Ground, seed: int, n_draws: int) -> tuple[list[Sample], Tensor, Tensor | None]:
+    """Samples of every parameter, which voxels they are of, and the likeliest class of each of these."""
+    rng = np.random.default_rng([seed, 5])
+    parts: list[dict[str, Any]] = []
+    for i in range(0, len(ground.y), MOST_AT_A_TIME):
+        where = slice(i, i + MOST_AT_A_TIME)
+        inputs = {name: v[where] for name, v in ground.inputs.items()}
+        posterior = found.posterior(ground.y[where], sigma=ground.sigma, inputs=inputs)
+        if not posterior.has_sd:
+            raise InputError(f"recipe {found.recipe.name} has no uncertainty, so there is nothing to check")
+        parts.append(_ranked(posterior, {k: v[where] for k, v in ground.truth.items()}, n_draws, seed + i, rng))
+    kept = torch.cat([p["kept"] for p in parts])
+    samples = []
+    for name, unit in parts[0]["units"].items():
+        columns = [np.concatenate([p[name][j][p["kept"].numpy()] for p in parts]) for j in range(4)]
+        samples.append(Sample(name, unit, *columns))
+    classes = None if parts[0]["classes"] is None else torch.cat([p["classes"] for p in parts])[kept]
+    return samples, kept, classes
+
+
+def _ranked(posterior: Any, truth: dict[str, Tensor], n_draws: int, seed: int, rng: Any) -> dict[str, Any]:
+    """Truth, mean, sd and rank of each quantity of some voxels."""
+    draws = _draws_of(posterior, n_draws, seed)
+    axis = posterior.signal.direction
+    angular = {n for n, p in posterior.parameters.items() if axis is not None and p.unit == "rad"}
+    names = [n for n in posterior.names if n in truth and n in draws and n not in angular]
+    mean, sd = posterior.mean, posterior.sd
+    kept = torch.stack([torch.isfinite(mean[n]) & torch.isfinite(sd[n]) & truth[n].isfinite() for n in names]).all(0)
+    out: dict[str, Any] = {"kept": kept, "units": {n: posterior.parameters[n].unit for n in names}}
+    for n in names:
+        columns = [v.double().numpy() for v in (truth[n], mean[n], sd[n])]
+        out[n] = (*columns, randomised_ranks(draws[n].double().numpy(), columns[0], rng))
+    if axis is not None and axis.name in draws:
+        out[axis.name] = _angles(draws[axis.name], truth[axis.name], rng)
+        out["units"][axis.name] = "degrees"
+    classes = getattr(posterior, "responsibilities", None)
+    out["classes"] = None if classes is None else classes.nan_to_num(0).argmax(-1)
+    return out
+
+
+def _draws_of(posterior: Any, n_draws: int, seed: int) -> dict[str, Tensor]:
+    if hasattr(posterior, "draws"):
+        return posterior.draws(n_draws, seed=seed)
+    noise = torch.randn(n_draws, 1, generator=torch.Generator().manual_seed(seed))
+    return {n: posterior.mean[n] + posterior.sd[n] * noise for n in posterior.names}
+
+
+def _angles(draws: Tensor, truth: Tensor, rng: Any) -> tuple[np.ndarray, ...]:
+    """An axis by its angle to the mean axis, whose rank is uniform as well; the estimate of the angle is zero."""
+    axis = mean_axis(draws.nan_to_num(1.0))
+
+    def angle(n: Tensor) -> np.ndarray:
+        cosine = (torch.nn.functional.normalize(n, dim=-1) * axis).sum(-1).abs().clamp(max=1)
+        return torch.rad2deg(torch.acos(cosine)).double().numpy()
+
+    own, true = angle(draws), angle(truth)
+    return true, own.mean(0), own.std(0), randomised_ranks(own, true, rng)
+
+
+def _groups(ground: Ground, kept: Tensor, classes: Tensor | None) -> dict[str, np.ndarray]:
+    """Voxels by the class that the posterior itself finds likeliest, else by the tissue they were made of.
+
+    A right posterior is right among the voxels that any rule applied to the measurements picks, so the first counts
+    in a verdict. Among voxels of one true tissue even the exact posterior is drawn to the others: the second does not.
+    """
+    if ground.labels is not None:
+        label, names = ground.labels[kept].numpy(), ground.classes
+    elif classes is not None:
+        label = classes.numpy()
+        names = tuple(f"class {i + 1}" for i in range(int(label.max()) + 1))
+    else:
+        return {}
+    groups = {name: label == i for i, name in enumerate(names)}
+    return {name: pick for name, pick in groups.items() if pick.sum() >= LEAST and not pick.all()}

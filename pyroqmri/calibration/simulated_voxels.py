@@ -1,0 +1,160 @@
+"""Voxels whose truth is known, to check a fit on: of its own population, or of tissue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.parameter import Direction, frame_around
+from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.simulate import CLASSES, TISSUE, simulate, tissue_classes, uniform
+
+S0_SPREAD = 0.1  # of tissue, where S0 is inferred
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Simulated voxels.
+
+    Parameters
+    ----------
+    name
+        What they are, in words.
+    truth
+        Each quantity ``(n,)``, axes ``(n, 3)``.
+    y
+        Measurements ``(n, M)``.
+    sigma
+        Noise level to tell the fit, in the units of ``y``.
+    snr
+        S0 over the noise level.
+    labels, classes
+        Tissue of each voxel ``(n,)`` and names, or None and nothing.
+    counts
+        Whether the fit has to hold in each tissue.
+    inputs
+        Per-voxel inputs of the signal, each ``(n,)``.
+    """
+
+    name: str
+    truth: dict[str, Tensor]
+    y: Tensor
+    sigma: float
+    snr: float
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    counts: bool = False
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def own_ground(fit: Fit, n: int, seed: int, snr: float | None = None) -> Ground:
+    """Voxels of the population that a fit learned, measured on its protocol at its noise level.
+
+    S0 is that of its median training voxel where S0 was measured.
+
+    Raises
+    ------
+    InputError
+        When the fit has no population.
+    """
+    model = fit.model
+    if model is None:
+        raise InputError(f"recipe {fit.recipe.name} has no population of its own; check it on tissue (--truth tissue)")
+    device = model.sigma.device
+    with torch.random.fork_rng(devices=[]), pyro.plate("voxels", n):
+        torch.manual_seed(seed)
+        z = model.prior(model.prior.classes())
+        frame = frame_around(torch.randn(n, 3)).to(device)
+    m = len(model.signal.acquisition)
+    theta = {k: v.cpu() for k, v in model.theta(z, Voxels(z.new_zeros(n, m), frame=frame)).items()}
+    s0 = fit.noise.sigma / float(model.sigma) if fit.preparation.s0 == "measured" else fit.preparation.scale
+    level = s0 * (float(theta["S0"].mean()) if "S0" in theta else 1.0)
+    sigma = fit.sigma if snr is None else level / snr
+    y, inputs = _measured(fit, theta, s0, sigma, seed)
+    told = sigma / float(fit.likelihood.factor.detach())
+    return Ground("voxels of the fit's own population", _quantities(fit, theta, s0), y, told, level / sigma,
+                  inputs=inputs)  # fmt: skip
+
+
+def _measured(fit: Fit, theta: dict[str, Tensor], s0: float, sigma: float, seed: int) -> tuple[Tensor, dict]:
+    signal = SIGNALS[fit.signal_name]
+    whole = BoundSignal(signal, fit.acquisition, fit.fixed, fit.tied, fit.preparation.s0 == "inferred")
+    kind = "gaussian" if fit.recipe.kind("likelihood") == "gaussian" else "rician"
+    inputs = {name: torch.ones(len(next(iter(theta.values())))) for name in signal.inputs}
+    clean = whole(theta, inputs) * s0
+    generator = torch.Generator().manual_seed(seed + 104729)
+    real, imaginary = torch.randn(2, *clean.shape, generator=generator) * sigma
+    return (clean + real if kind == "gaussian" else torch.hypot(clean + real, imaginary)), inputs
+
+
+def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Parameters and what is derived of them; S0 in the units of the measurements."""
+    truth = theta | SIGNALS[fit.signal_name].derived(theta)
+    return truth | {"S0": theta["S0"] * scale} if "S0" in theta else truth
+
+
+def tissue_ground(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | None = None) -> Ground:
+    """Voxels of white and grey matter and csf in equal shares, or uniform where a signal has no tissue values.
+
+    ``of`` is a fit, or ``(signal, acquisition, s0, {"fixed": ..., "tied": ...}, noise)``. S0 is 1 for all voxels; where
+    it is to be inferred it varies by S0_SPREAD, and a known one is what it is.
+    """
+    if isinstance(of, Fit):
+        held = {"fixed": of.fixed, "tied": of.tied}
+        noise = "gaussian" if of.recipe.kind("likelihood") == "gaussian" else "rician"
+        name, acquisition, s0 = of.signal_name, of.acquisition, of.preparation.s0
+        if snr is None:
+            snr = own_snr(of)
+        factor = float(of.likelihood.factor.detach())
+    else:
+        (name, acquisition, s0, held, noise), factor = of, 1.0
+    if snr is None:
+        raise InputError("tissue cannot be simulated without a noise level; give --snr")
+    signal = SIGNALS[name]
+    theta, labels = _tissue(signal, n, seed, held)
+    reference = float(s0) if isinstance(s0, int | float) else 1.0
+    level = reference * torch.ones(n)
+    if s0 == "inferred":
+        generator = torch.Generator().manual_seed(seed + 3)
+        level = level * (1 + S0_SPREAD * torch.randn(n, generator=generator)).clamp(0.5, 1.5)
+    inputs = {k: torch.ones(n) for k in signal.inputs}
+    sigma = reference / snr
+    y = simulate(signal, acquisition, theta | {"S0": level}, sigma=sigma, noise=noise, seed=seed + 1000, inputs=inputs)
+    truth = theta | signal.derived(theta) | {"S0": level}
+    what = "simulated white matter, grey matter and csf" if labels is not None else "voxels uniform inside the bounds"
+    return Ground(what, truth, y, sigma / factor, snr, labels, CLASSES if labels is not None else (), inputs=inputs)
+
+
+def own_snr(fit: Fit) -> float:
+    """S0 over sigma of a fit's median training voxel."""
+    if fit.model is None:
+        raise InputError("this fit does not know its signal-to-noise ratio; give --snr")
+    own = float(fit.model.sigma) * float(fit.likelihood.factor.detach())
+    if fit.preparation.s0 != "inferred":
+        return 1 / own
+    index = [p.name for p in fit.signal.tissue].index("S0")
+    prior = fit.model.prior.classes()
+    weights, loc = prior.log_weights.softmax(-1).detach(), prior.loc[:, index].detach()
+    s0 = (weights * fit.signal.tissue[index].constrain(loc)).sum()
+    return float(s0) / own
+
+
+def _tissue(signal: Any, n: int, seed: int, held: Mapping[str, Mapping[str, Any]]) -> tuple[dict, Tensor | None]:
+    theta, labels = uniform(signal, n, seed), None
+    if signal.__name__ in TISSUE:
+        found, labels = tissue_classes(signal).sample(n, seed)
+        theta |= found
+    if any(isinstance(p, Direction) for p in signal.parameters):
+        rng = np.random.default_rng([seed, 1])
+        axes = {p.name: rng.standard_normal((n, 3)) for p in signal.parameters if isinstance(p, Direction)}
+        theta |= {k: torch.as_tensor(v / np.linalg.norm(v, axis=1, keepdims=True)).float() for k, v in axes.items()}
+    theta |= {name: torch.full((n,), float(value)) for name, value in held["fixed"].items()}
+    return theta | {name: theta[target] for name, target in held["tied"].items()}, labels

@@ -1,0 +1,100 @@
+"""`pyroqmri fit` and `pyroqmri apply`."""
+
+from typing import Any
+
+import click
+
+from pyroqmri.cli.common import (
+    Setting,
+    debug_option,
+    finish,
+    input_options,
+    number_or_word,
+    options,
+    run_options,
+    say_loading,
+    scan_options,
+    toml_value,
+)
+
+drop_options = options(
+    click.option("--drop-volumes", metavar="I,J,...", help="Volumes to leave out, counted from 0."),
+    click.option("--drop-outliers", is_flag=True, help="Leave out volumes whose residuals are unlike the others'."),
+)
+
+
+def _dropped(volumes: str | None, outliers: bool) -> str | None:
+    if volumes is not None and outliers:
+        raise click.UsageError("give --drop-volumes or --drop-outliers, not both")
+    return "outliers" if outliers else volumes
+
+
+@click.command()
+@click.argument("image")
+@click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
+@click.option("--recipe", metavar="R", required=True, help="Estimator, a name or a .toml; see `pyroqmri list recipes`.")
+@scan_options
+@input_options
+@click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
+@click.option("--sigma", metavar="X|FILE|estimate|learn", default="estimate", show_default=True, help="Noise level.")
+@click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
+              help="Change an entry of the recipe; may be repeated.")  # fmt: skip
+@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
+@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Make a parameter equal another.")
+@drop_options
+@click.option(
+    "--khat",
+    is_flag=True,
+    help="Map the PSIS diagnostic of every voxel; takes as long as all other maps, or several times that.",
+)
+@click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
+@run_options
+@debug_option
+def fit(
+    image: str, signal: str, recipe: str, out: str, sigma: str, s0: str, settings: Any, fix: Any, tie: Any,
+    quiet: bool, bval: str | None, bvec: str | None, te: str | None, ti: str | None, tr: str | None,
+    flip: str | None, offset: str | None, inputs: Any, json: str | None, mask: str | None, likelihood: str | None,
+    seed: int, device: str, drop_volumes: str | None, drop_outliers: bool, khat: bool,
+    resume: bool, overwrite: bool,
+) -> None:  # fmt: skip
+    """Train RECIPE on IMAGE; write posterior maps, the fit and a report."""
+    say_loading(quiet)
+    from pyroqmri.commands import fit_image
+
+    level, reference = number_or_word(sigma), number_or_word(s0)
+    assert level is not None and reference is not None
+    folder = fit_image(
+        image, signal=signal, recipe=recipe, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json,
+        offset=offset, inputs=dict(inputs), mask=mask, likelihood=likelihood, sigma=level, s0=reference, seed=seed,
+        device=device, settings=dict(settings), drop=_dropped(drop_volumes, drop_outliers), khat=khat,
+        fixed=dict(fix), tied=dict(tie), resume=resume, overwrite=overwrite, progress=not quiet,
+    )  # fmt: skip
+    finish(folder, quiet)
+
+
+@click.command()
+@click.argument("fit_dir")
+@click.argument("image")
+@scan_options
+@input_options
+@click.option("--sigma", metavar="X|FILE|estimate", help="Noise level; by default as in the training.")
+@drop_options
+@run_options
+@debug_option
+def apply(
+    fit_dir: str, image: str, out: str, sigma: str | None, quiet: bool, bval: str | None, bvec: str | None,
+    te: str | None, ti: str | None, tr: str | None, flip: str | None, offset: str | None, inputs: Any,
+    json: str | None, mask: str | None, drop_volumes: str | None, drop_outliers: bool, device: str, overwrite: bool,
+) -> None:  # fmt: skip
+    """Map IMAGE with the saved fit in FIT_DIR; nothing is trained."""
+    say_loading(quiet)
+    from pyroqmri.commands import apply_image
+
+    folder = apply_image(
+        fit_dir, image, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, offset=offset,
+        inputs=dict(inputs), json=json, mask=mask, sigma=number_or_word(sigma), device=device, overwrite=overwrite,
+        drop=_dropped(drop_volumes, drop_outliers), progress=not quiet,
+    )  # fmt: skip
+    finish(folder, quiet)

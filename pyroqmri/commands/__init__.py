@@ -1,0 +1,8 @@
+"""From files to files: what the commands of the command line do."""
+
+from pyroqmri.commands.apply import apply_image
+from pyroqmri.commands.denoise import denoise_image
+from pyroqmri.commands.fit import fit_image
+from pyroqmri.commands.report import rebuild_report
+
+__all__ = ["apply_image", "denoise_image", "fit_image", "rebuild_report"]

@@ -1,0 +1,196 @@
+"""The command compare: several recipes on one image, ranked, with a map of where each wins."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from pyroqmri import __version__
+from pyroqmri.commands.fit import plan_of
+from pyroqmri.commands.inputs import PathLike, ScanFiles, digest, given_noise
+from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
+from pyroqmri.comparison import Candidate, Plan, Results, compare_recipes
+from pyroqmri.comparison.cross_fit import check
+from pyroqmri.comparison.ranking import Comparison
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.schema import with_settings
+from pyroqmri.io import Scan
+from pyroqmri.maps import map_name, scatter, write_bids, write_json, write_volume
+from pyroqmri.measurements.arguments import pick_device
+from pyroqmri.report.comparison import COMPARISON, write_comparison
+from pyroqmri.signals import SIGNALS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recipe to compare, and how it differs from the others in more than its name.
+
+    Parameters
+    ----------
+    recipe
+        Name or file.
+    signal, likelihood, s0
+        In place of those of the comparison.
+    settings, fixed, tied
+        As in :func:`pyroqmri.fit`.
+    """
+
+    recipe: PathLike
+    signal: str | None = None
+    likelihood: str | None = None
+    s0: str | float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+
+def compare_image(
+    image: PathLike,
+    *,
+    signal: str,
+    recipes: Mapping[str, Choice],
+    out: PathLike,
+    files: ScanFiles | None = None,
+    likelihood: str | None = None,
+    sigma: PathLike | float = "estimate",
+    s0: str | float = "measured",
+    plan: Plan | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> tuple[Path, Comparison]:
+    """Compare recipes on an image and write rankings, maps of where each wins and one HTML page.
+
+    Parameters
+    ----------
+    image, signal, likelihood, sigma, s0, device, out, overwrite, progress
+        As in :func:`pyroqmri.commands.fit_image`.
+    recipes
+        By the name that they go by here.
+    files
+        The files beside the image, where they are named.
+    plan
+        What is left out.
+    resume
+        Go on after the last training that the same call finished before it was interrupted.
+
+    Returns
+    -------
+    Path, Comparison
+        The folder, and what was found.
+
+    Raises
+    ------
+    InputError
+        When the input or the call is wrong; nothing is left behind.
+    """
+    files, plan = ScanFiles(image) if files is None else files, Plan() if plan is None else plan
+    pick_device(device)
+    candidates = {
+        name: _candidate(choice, signal, likelihood, sigma, s0, plan.seed, device) for name, choice in recipes.items()
+    }
+    call = {name: _record(c) for name, c in candidates.items()}
+    call |= {"recipes": list(candidates), "plan": vars(plan), "sigma": str(sigma)}
+    with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
+        begin = time.monotonic()
+        scan = _read(files, candidates)
+        check(candidates, scan.acquisition, plan)
+        noise = given_noise(scan, sigma)
+        noise = torch.as_tensor(noise, dtype=torch.float32) if isinstance(noise, np.ndarray) else noise
+        remember_call(folder, call | {"data": digest(scan.y)}, resume)
+        checkpoint = folder / CHECKPOINT
+        results = Results()
+        if resume and checkpoint.exists():
+            results.arrays = load_file(checkpoint)
+        found = compare_recipes(
+            candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, results=results,
+            keep=lambda done: _keep(done, checkpoint), progress=progress,
+        )  # fmt: skip
+        found = replace(found, notes=(*found.notes, *scan.notes))
+        said = {"candidates": call, "seconds": time.monotonic() - begin, "noise": str(getattr(noise, "note", sigma))}
+        _write(found, scan, candidates, folder, said)
+    return Path(out), found
+
+
+def _candidate(
+    choice: Choice, signal: str, likelihood: str | None, sigma: Any, s0: str | float, seed: int, device: str
+) -> Candidate:
+    name = signal if choice.signal is None else choice.signal
+    noise = likelihood if choice.likelihood is None else choice.likelihood
+    learned = sigma if sigma != "learn" else "estimate"
+    plan = plan_of(name, choice.recipe, noise, learned, choice.settings)
+    if sigma == "learn" and plan.estimator == "voxel_model":
+        plan = with_settings(plan, {"likelihood.learn": True})
+    if plan.estimator == "denoiser":
+        raise InputError(f"recipe {plan.name} denoises and predicts nothing; leave it out of the comparison")
+    level = s0 if choice.s0 is None else choice.s0
+    return Candidate(name, plan, level, seed, dict(choice.fixed), dict(choice.tied), device)
+
+
+def _record(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "signal": candidate.signal, "recipe": candidate.recipe.to_toml(), "s0": candidate.s0,
+        "fixed": candidate.fixed, "tied": candidate.tied,
+    }  # fmt: skip
+
+
+def _read(files: ScanFiles, candidates: Mapping[str, Candidate]) -> Scan:
+    """The scan with every setting that any of the signals needs."""
+    # the most demanding signal says what is read
+    widest = max(candidates.values(), key=lambda c: len(SIGNALS[c.signal].requires))
+    s0 = "measured" if any(c.s0 == "measured" for c in candidates.values()) else widest.s0
+    return files.read(widest.signal, s0)
+
+
+def _keep(results: Results, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({k: v.contiguous() for k, v in results.arrays.items()}, partial)
+    os.replace(partial, path)
+
+
+def _write(
+    found: Comparison, scan: Scan, candidates: Mapping[str, Candidate], folder: Path, said: Mapping[str, Any]
+) -> None:
+    """Rankings, maps and the page."""
+    signals = {c.signal for c in candidates.values()}
+    model = signals.pop() if len(signals) == 1 else "several"
+    if found.groups:
+        _write_maps(found, scan, folder, model)
+    generated = [{"Name": "pyroqmri", "Version": __version__}]
+    record = {
+        **found.record(), **said, "image": scan.ref.path.name, "prefix": scan.ref.prefix, "model": model,
+        "GeneratedBy": generated,
+    }  # fmt: skip
+    write_json(folder / COMPARISON, json.loads(json.dumps(record, default=str)))
+    write_bids(folder)
+    write_comparison(folder)
+
+
+def _write_maps(found: Comparison, scan: Scan, folder: Path, model: str) -> None:
+    names = [name for name in found.groups[0] if name in found.evidence]
+    winners = found.winners
+    fitted = np.isfinite(winners).all(-1)
+    best = np.where(fitted, np.nan_to_num(winners).argmax(-1) + 1, 0).astype(np.uint8)
+    evidence = np.stack([found.evidence[name] for name in names], -1).astype(np.float32)
+    levels = {"0": "outside the mask, or not fitted"} | {str(i + 1): name for i, name in enumerate(names)}
+    maps: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
+        ("desc-winner", best, {"Description": "recipe with the largest evidence", "Levels": levels}),
+        ("desc-winnerprob", winners.astype(np.float32),
+         {"Description": "probability of each recipe, one volume each, equally likely before the data", "Units": "1",
+          "Recipes": names}),
+        ("desc-evidence", evidence,
+         {"Description": "log density of the voxel's measurements given the population of each recipe, one volume each",
+          "Units": "nats", "Recipes": names}),
+    )  # fmt: skip
+    for entity, values, sidecar in maps:
+        name = map_name(scan.ref.prefix, model, entity, "dwimap")
+        write_volume(folder / f"{name}.nii.gz", scatter(values, scan.mask, values.dtype), np.asarray(scan.ref.affine))
+        write_json(folder / f"{name}.json", sidecar)

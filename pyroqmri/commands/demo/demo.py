@@ -1,0 +1,128 @@
+"""The command demo: real data, several recipes, and what a quarter of the volumes says."""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyroqmri import __version__
+from pyroqmri.commands.demo.headline import draw_headline
+from pyroqmri.commands.demo.index import HEADLINE, INDEX, write_demo_index
+from pyroqmri.commands.demo.quarter import Quarter, compare_quarter
+from pyroqmri.commands.fit import plan_of
+from pyroqmri.commands.fit_outputs import write_results
+from pyroqmri.commands.inputs import PathLike, ScanFiles, given_noise
+from pyroqmri.commands.output_folder import output_folder
+from pyroqmri.commands.summary import Summary
+from pyroqmri.datasets import Dataset, fetch
+from pyroqmri.errors import TrainingError
+from pyroqmri.fitting.train import fit
+from pyroqmri.io import Scan
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit of the demo; ``name`` is its folder."""
+
+    name: str
+    signal: str
+    recipe: str
+    sigma: str = "estimate"
+    fixed: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_SHORT = {"training.steps": 300}
+# ball-stick does not fit everywhere, and its intervals are honest only when the noise may grow to cover it
+_QUARTER = {"ball_stick": {**_SHORT, "likelihood.learn": True}}
+RUNS = (
+    Run("msdki_least_squares", "msdki", "least_squares"),
+    Run("msdki_vae_unig", "msdki", "vae_unig", settings=_SHORT),
+    Run("msdki_hierarchical", "msdki", "hierarchical"),
+    Run("ball_stick_least_squares", "ball_stick", "least_squares"),
+    Run("ball_stick_vae_unig", "ball_stick", "vae_unig", "learn", settings=_SHORT),
+    Run("ball_stick_hierarchical", "ball_stick", "hierarchical", "learn", settings=_SHORT),
+    Run("ball_stick_fixed_least_squares", "ball_stick", "least_squares", fixed={"D_par": 1.7}),
+    Run("ball_stick_fixed_hierarchical", "ball_stick", "hierarchical", "learn", {"D_par": 1.7}, _SHORT),
+)
+REFERENCES = {
+    signal: {"least squares": f"{signal}_least_squares", "posterior mean": f"{signal}_hierarchical"}
+    for signal in ("msdki", "ball_stick")
+}
+
+
+def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: bool = False) -> Path:
+    """Fit a real scan in several ways, compare them on a quarter of its volumes, and write an index over all.
+
+    A folder of an earlier demo is replaced.
+
+    Parameters
+    ----------
+    dataset
+        A name that :func:`pyroqmri.datasets.fetch` knows.
+
+    Raises
+    ------
+    InputError
+        When the data cannot be had, or ``out`` holds something else.
+    """
+    with output_folder(out, overwrite=True) as folder:
+        begin = time.monotonic()
+        data = fetch(dataset, progress)
+        say(f"{data.description}\nfrom {data.source}; licence {data.licence}", progress)
+        files = ScanFiles(data.image, data.bval, data.bvec, mask=data.mask)
+        scan = files.read("ball_stick", "measured")
+        references, failed = {signal: {} for signal in REFERENCES}, {}
+        for number, run in enumerate(RUNS, 1):
+            say(f"[{number}/{len(RUNS) + 1}] {run.name}", progress)
+            try:
+                summary = write_run(run, scan, folder / run.name, progress)
+            except TrainingError as error:  # the others are worth seeing all the same
+                failed[run.name] = str(error)
+                continue
+            for estimator, name in REFERENCES[run.signal].items():
+                if name == run.name:
+                    references[run.signal][estimator] = summary
+        say(f"[{len(RUNS) + 1}/{len(RUNS) + 1}] a quarter of the volumes", progress)
+        quarter = compare_quarter(scan, references, _QUARTER, progress)
+        (folder / HEADLINE).write_bytes(draw_headline(scan, references, quarter))
+        record = demo_record(data, scan, quarter, failed) | {"seconds": time.monotonic() - begin}
+        (folder / INDEX).write_text(json.dumps(record, indent=1))
+        write_demo_index(folder)
+    return Path(out)
+
+
+def write_run(run: Run, scan: Scan, folder: Path, progress: bool) -> Summary:
+    """Train one recipe and write its folder."""
+    level = given_noise(scan, run.sigma)
+    plan = plan_of(run.signal, run.recipe, None, run.sigma, run.settings)
+    found = fit(
+        scan.y, scan.acquisition, signal=run.signal, recipe=plan, sigma=level, fixed=run.fixed, progress=progress
+    )
+    return write_results(found, scan, folder, level=level, progress=progress)
+
+
+def demo_record(data: Dataset, scan: Scan, quarter: Quarter, failed: dict[str, str]) -> dict[str, Any]:
+    """What the index is written from."""
+    return {
+        "GeneratedBy": "pyroqmri",
+        "version": __version__,
+        "dataset": {"source": data.source, "licence": data.licence, "description": data.description},
+        "threads": torch.get_num_threads(),
+        "n_voxels": len(scan.y),
+        "runs": [run.name for run in RUNS if run.name not in failed],
+        "failed": failed,
+        "volumes": {"all": scan.y.shape[1], "kept": quarter.volumes.tolist()},
+        "sigma": quarter.sigma,
+        "differences": [asdict(d) for d in quarter.differences],
+    }
+
+
+def say(line: str, show: bool) -> None:
+    """A line on standard error."""
+    if show:
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,159 @@
+"""The command denoise: from an image to a denoised one, what was taken away, and whether that looks like noise."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyroqmri.commands.denoise_outputs import write_denoised
+from pyroqmri.commands.inputs import PathLike, ScanFiles, given_noise, training_voxels
+from pyroqmri.commands.output_folder import output_folder
+from pyroqmri.commands.protocol_match import check_protocol
+from pyroqmri.denoising import DenoiserFit, check_residual
+from pyroqmri.denoising.saved import save_denoiser
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.denoiser import fit_denoiser, plan_denoiser
+from pyroqmri.fitting.load_denoiser import load_denoiser
+from pyroqmri.io import Scan
+from pyroqmri.measurements.arguments import pick_device
+from pyroqmri.recipe import Recipe
+from pyroqmri.report.denoising import write_denoising_report
+
+
+def denoise_image(
+    image: PathLike,
+    *,
+    recipe: PathLike | Recipe = "denoise_vae",
+    out: PathLike,
+    signal: str = "dti",
+    fit_dir: PathLike | None = None,
+    bval: PathLike | None = None,
+    bvec: PathLike | None = None,
+    te: PathLike | None = None,
+    json: PathLike | None = None,
+    mask: PathLike | None = None,
+    sigma: PathLike | float | None = None,
+    s0: str | float = "measured",
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Denoise an image; write it, the residual, tensor maps before and after, the denoiser and a report.
+
+    Parameters
+    ----------
+    image, bval, bvec, te, json, mask
+        As in :func:`pyroqmri.io.read_scan`.
+    signal, recipe, s0, seed, device, settings
+        As in :func:`pyroqmri.denoising.fit_denoiser`.
+    out
+        Folder to write; it has its name only once everything is in it.
+    fit_dir
+        A denoiser that was saved, to use again in place of training one; signal, recipe, s0, seed and settings
+        are then its own.
+    sigma
+        Noise level: a number, a NIfTI map or ``estimate``. None estimates it.
+    overwrite
+        Replace ``out``, if pyroqmri wrote it.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When the input or the call is wrong; nothing is left behind.
+    TrainingError
+        When training diverges.
+    """
+    files = ScanFiles(image, bval, bvec, te, json=json, mask=mask)
+    if sigma == "learn":
+        raise InputError("a denoiser does not learn sigma; give --sigma as a number, a map or estimate")
+    pick_device(device)
+    level = "estimate" if sigma is None else sigma
+    if fit_dir is not None:
+        job: DenoiserJob | DenoiserFit = load_denoiser(fit_dir)
+    else:
+        job = DenoiserJob(signal, plan_denoiser(signal, recipe, s0, settings), s0, seed, device)
+    given = files.given if fit_dir is None else [*files.given, fit_dir]
+    with output_folder(out, overwrite=overwrite, inputs=given) as folder:
+        begin = time.monotonic()
+        name, reference = (
+            (job.signal, job.s0) if isinstance(job, DenoiserJob) else (job.signal_name, job.preparation.s0)
+        )
+        scan = files.read(name, reference)
+        noise = given_noise(scan, level)
+        read = time.monotonic() - begin
+        fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
+        fit.seconds = {"read": read, **fit.seconds}
+        _write(fit, scan, noise, notes, folder, progress)
+    return Path(out)
+
+
+@dataclass(frozen=True)
+class DenoiserJob:
+    """What a training is asked for, as :func:`pyroqmri.denoising.fit_denoiser` takes it."""
+
+    signal: str
+    plan: Recipe
+    s0: str | float
+    seed: int
+    device: str
+
+    def run(self, scan: Scan, noise: Any, progress: bool) -> tuple[DenoiserFit, list[str]]:
+        """Train on a scan; the denoiser, and what is to be said of it."""
+        index, _ = training_voxels(scan.y, self.seed)
+        y = scan.y if index is None else scan.y[index]
+        level = noise[index] if index is not None and isinstance(noise, np.ndarray) else noise
+        fit = fit_denoiser(
+            y, scan.acquisition, signal=self.signal, recipe=self.plan, sigma=level, s0=self.s0, seed=self.seed,
+            device=self.device, progress=progress,
+        )  # fmt: skip
+        return fit, [_lesson(fit)]
+
+
+def _lesson(fit: DenoiserFit) -> str:
+    if fit.is_self_supervised:
+        return (
+            f"trained on {min(fit.n_voxels, fit.targets.voxels)} voxels of this scan, some measurements of each hidden"
+        )
+    what = {"uniform": "uniform parameters", "tissue": "typical tissue", "fitted": "parameters fitted to this scan"}
+    added = fit.noise_range
+    levels = (
+        "the scan's noise levels" if added.levels == "scan" else f"noise between {added.low:g} and {added.high:g} of S0"
+    )
+    return (
+        f"trained on {fit.targets.voxels} simulated {fit.signal_name} signals of {what[fit.targets.source]}, with "
+        f"{added.kind} noise at {levels}"
+    )
+
+
+def _again(fit: DenoiserFit, scan: Scan, device: str) -> tuple[DenoiserFit, list[str]]:
+    """A saved denoiser on a scan of its protocol."""
+    check_protocol(fit.acquisition, scan.acquisition, fit.signal_name)
+    fit.network.to(pick_device(device))
+    fit.seconds = {}
+    return fit, ["denoised by a network that was trained before; nothing was trained on this image"]
+
+
+def _write(fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], folder: Path, progress: bool) -> None:
+    begin = time.monotonic()
+    level = noise if isinstance(noise, np.ndarray) else getattr(noise, "sigma", noise)
+    denoised = fit.denoise(scan.y, level, progress)
+    check = check_residual(denoised, scan.acquisition, fit.noise_range.kind, scan.mask, fit.seed)
+    latents = fit.latents(scan.y)
+    fit.seconds = {**fit.seconds, "denoise": time.monotonic() - begin}
+    write_denoised(fit, scan, denoised, check, latents, folder)
+    warnings = [f"the residual does not look like noise: {finding}" for finding in check.findings]
+    extra = {"notes": [*scan.notes, *notes], "warnings": warnings, "sources": [scan.ref.path.name]}
+    save_denoiser(fit, folder / "fit", extra)
+    write_denoising_report(folder)

@@ -1,0 +1,96 @@
+"""What a fit says of a scan, written into a folder."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyroqmri.commands.summary import Summary, summarise
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.save import save_fit
+from pyroqmri.io import Scan
+from pyroqmri.maps import write_maps
+from pyroqmri.measurements.status import NO_SIGNAL, NOT_FINITE
+from pyroqmri.posterior import Posterior
+from pyroqmri.report import write_report
+from pyroqmri.report.results import read_results
+from pyroqmri.report.verdict import judge
+from pyroqmri.signals import SIGNALS
+
+NETCDF_VOXELS = 100
+
+
+def write_results(
+    fit: Fit,
+    scan: Scan,
+    folder: Path,
+    *,
+    level: Any = None,
+    notes: Sequence[str] = (),
+    doubts: Sequence[str] = (),
+    khat: bool = False,
+    progress: bool = False,
+) -> Summary:
+    """Write maps, the fit with its record, a sample of the posterior and the report.
+
+    Parameters
+    ----------
+    level
+        Noise level of the scan's voxels where it is a map ``(N,)``; anything else is the fit's own.
+    notes
+        Sentences to stand beside the scan's own.
+    doubts
+        Sentences that warn of this image.
+    khat
+        Map the PSIS diagnostic also where nothing is reweighted.
+    """
+    begin = time.monotonic()
+    per_voxel = level if isinstance(level, np.ndarray) else None
+    summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs, khat)
+    # a map of this scan's noise means nothing to the next
+    kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
+    kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
+    write_maps(
+        summary, scan.ref, scan.mask, folder, signal_name=fit.signal_name, suffix=SIGNALS[fit.signal_name].suffix,
+        recipe=fit.recipe.name, likelihood=fit.recipe.kind("likelihood"), sources=[scan.ref.path.name],
+        khat=summary.khat is not None,
+    )  # fmt: skip
+    codes, counts = np.unique(summary.status.numpy(), return_counts=True)
+    extra = {
+        "notes": [*scan.notes, *notes],
+        "sources": [scan.ref.path.name],
+        "n_mapped": len(scan.y),
+        "at_bound": at_bound_shares(summary),
+        "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
+    }
+    save_fit(kept, folder / "fit", extra)
+    alarms = [*doubts, *(check.plain for check in judge(read_results(folder)).alarms)]
+    save_fit(kept, folder / "fit", {**extra, "warnings": [*fit.warnings, *alarms], "alarms": alarms})
+    _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
+    write_report(folder)
+    return summary
+
+
+def at_bound_shares(summary: Summary) -> dict[str, float]:
+    """Share of the fitted voxels that have each parameter at a bound."""
+    return {name: n / summary.n_fitted for name, n in summary.n_at_bound.items()}
+
+
+def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, path: Path) -> None:
+    """Draws of voxels spread over the mask, as ArviZ reads them; a point estimate has none."""
+    from pyroqmri.diagnostics import write_netcdf
+
+    fitted = np.flatnonzero(~np.isin(summary.status.numpy(), (NOT_FINITE, NO_SIGNAL)))
+    chosen = fitted[np.linspace(0, len(fitted) - 1, min(NETCDF_VOXELS, len(fitted))).round().astype(int)]
+    inputs = {name: value[chosen] for name, value in scan.inputs.items()}
+    posterior = fit.posterior(scan.y[chosen], sigma=None if level is None else level[chosen], inputs=inputs)
+    if not isinstance(posterior, Posterior):
+        return
+    # voxels go by their place in the mask
+    index = torch.from_numpy(chosen)[posterior.batch.index]
+    posterior.batch = replace(posterior.batch, index=index)
+    write_netcdf(posterior.to_arviz(slice(None), ijk=np.argwhere(scan.mask)), path)

@@ -1,0 +1,93 @@
+"""A protocol in files: read where it belongs to no image, and written beside one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.commands.inputs import PathLike
+from pyroqmri.errors import InputError
+from pyroqmri.io import read_gradients, read_settings
+from pyroqmri.io.settings import BIDS_KEYS
+from pyroqmri.maps import write_bytes, write_json
+
+
+def read_protocol(files: Mapping[str, PathLike | None]) -> Acquisition:
+    """The acquisition of files that belong to no image; one number stands for all measurements.
+
+    Parameters
+    ----------
+    files
+        By setting: bval, bvec, te, ti, tr, flip, offset; None where there is none.
+
+    Raises
+    ------
+    InputError
+        When no file is given, or one is wrong.
+    """
+    given = {name: path for name, path in files.items() if path is not None}
+    if not given:
+        raise InputError("no protocol: give --bval, or --te, --ti, --flip for relaxometry, or the folder of a fit")
+    settings: dict[str, Any] = {}
+    if "bval" in given:
+        settings |= read_gradients(given["bval"], given.get("bvec")).acquisition.settings()
+    elif "bvec" in given:
+        raise InputError(f"bvec file {given['bvec']} is of no use without b-values; give them with --bval")
+    te, ti, tr, flip, offset = (given.get(name) for name in ("te", "ti", "tr", "flip", "offset"))
+    # no names: what happens to lie in the working directory belongs to no protocol
+    settings |= read_settings("no image", te=te, ti=ti, tr=tr, flip=flip, offset=offset, names=()).values
+    tensors = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in settings.items()}
+    longest = max(map(len, tensors.values()))
+    return Acquisition(**{k: v.expand(longest, *v.shape[1:]) if len(v) == 1 else v for k, v in tensors.items()})
+
+
+def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, Any]) -> None:
+    """Write the settings under the names that are found beside ``image``: ``.bval``, ``.bvec`` and the BIDS ``.json``.
+
+    Parameters
+    ----------
+    extra
+        Further entries of the sidecar.
+
+    Raises
+    ------
+    InputError
+        When a file would be read back as another setting: units are recognised by size, and some are out of the usual.
+    """
+    stem = image.name.removesuffix(".nii.gz")
+    settings = {name: value.double().numpy() for name, value in acquisition.settings().items()}
+    for name in ("bval", "bvec"):
+        if name in settings:
+            rows = 1000 * settings[name][None] if name == "bval" else settings[name].T
+            text = "".join(" ".join(f"{x:.7g}" for x in row) + "\n" for row in rows)
+            write_bytes(image.with_name(f"{stem}.{name}"), text.encode())
+    table = {key: _bids(name, settings[name]) for name, key in BIDS_KEYS.items() if name in settings}
+    write_json(image.with_name(f"{stem}.json"), {**extra, **table})
+    _check_read_back(image, stem, acquisition)
+
+
+def _bids(name: str, values: np.ndarray) -> float | list[float]:
+    """Seconds, degrees or ppm as BIDS has them; one number where all are equal."""
+    scaled = np.degrees(values) if name == "flip" else values if name == "offset" else values / 1000
+    rounded = [float(f"{x:.7g}") for x in scaled]
+    return rounded[0] if len(set(rounded)) == 1 else rounded
+
+
+def _check_read_back(image: Path, stem: str, acquisition: Acquisition) -> None:
+    n = len(acquisition)
+    found: dict[str, Any] = {}
+    if acquisition.bval is not None:
+        bval, bvec = (image.with_name(f"{stem}.{name}") for name in ("bval", "bvec"))
+        found = read_gradients(bval, bvec if bvec.is_file() else None, n_volumes=n).acquisition.settings()
+    found |= read_settings(image, n_volumes=n).values
+    for name, value in acquisition.settings().items():
+        back = torch.as_tensor(found[name], dtype=torch.float32)
+        if not torch.allclose(back, value, rtol=1e-4, atol=1e-4):
+            off = int((back - value).abs().reshape(n, -1).amax(1).argmax())
+            raise InputError(
+                f"{name} of the protocol is {value[off].tolist()} in volume {off} and would be read back as "
+                f"{back[off].tolist()}; give values of a usual size"
+            )

@@ -1,0 +1,29 @@
+"""The command report: pages rebuilt from what lies in a folder."""
+
+from pathlib import Path
+
+from pyroqmri.commands.demo.index import INDEX, write_demo_index
+from pyroqmri.commands.denoise_outputs import RECORD
+from pyroqmri.report import write_report
+from pyroqmri.report.comparison import COMPARISON, write_comparison
+from pyroqmri.report.denoising import write_denoising_report
+
+
+def rebuild_report(folder: str | Path) -> Path:
+    """Rebuild ``report.html`` of a folder that ``fit``, ``apply``, ``compare``, ``denoise`` or ``demo`` wrote.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no maps.
+    """
+    folder = Path(folder)
+    if (folder / RECORD).is_file():
+        return write_denoising_report(folder)
+    if (folder / COMPARISON).is_file():
+        return write_comparison(folder)
+    if not (folder / INDEX).is_file():
+        return write_report(folder)
+    for page in sorted(folder.glob("*/report.html")):
+        write_report(page.parent)
+    return write_demo_index(folder)

@@ -1,0 +1,234 @@
+"""The command simulate: a scan whose truth is known, in files that fit reads by itself."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri import __version__
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.commands.inputs import PathLike
+from pyroqmri.commands.output_folder import output_folder
+from pyroqmri.commands.protocol_files import read_protocol, write_protocol
+from pyroqmri.errors import InputError
+from pyroqmri.maps import scatter, write_bytes, write_json, write_volume
+from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
+from pyroqmri.simulate import CLASSES, NOISES, brain_phantom, cluster_classes, clusters, simulate, uniform
+from pyroqmri.simulate.protocols import default_protocol
+
+PHANTOMS = ("brain", "clusters", "uniform")
+SHAPE = (32, 32, 8)
+IMAGE = "sub-sim_dwi.nii.gz"  # whatever the signal, so that scripts know it
+RECORD = "simulate.json"
+S0 = 1000.0
+# 2 mm, and the first axis turned as most scanners write it: FSL's bvecs then need no flip
+AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
+LONGEST_AXIS = 32767  # of NIfTI
+MOST_NUMBERS = 1 << 27  # half a gigabyte on disk, some four times that in memory
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Parameters of the N voxels of ``mask`` (X, Y, Z), each ``(N,)``, and their classes ``(N,)``, from 0, if known."""
+
+    theta: dict[str, Tensor]
+    mask: np.ndarray
+    labels: Tensor | None = None
+
+
+def simulate_files(
+    signal: str,
+    phantom: str,
+    *,
+    out: PathLike,
+    snr: float | None = None,
+    shape: tuple[int, int, int] = SHAPE,
+    noise: str | None = None,
+    seed: int = 0,
+    protocol: Mapping[str, PathLike | None] | None = None,
+    ranges: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Simulate a scan and write image, protocol, mask, true maps and ``simulate.json``; the same call, the same bytes.
+
+    Parameters
+    ----------
+    signal
+        Name of the signal.
+    phantom
+        ``brain`` (:func:`pyroqmri.simulate.brain_phantom`), or a volume full of voxels of ``clusters`` or
+        ``uniform``.
+    out
+        Folder to write; it has its name only once everything is in it.
+    snr
+        S0 over sigma; needed unless ``noise`` is ``none``.
+    shape
+        Voxels along each axis.
+    noise
+        ``rician``, ``gaussian`` or ``none``; Rician when None, Gaussian for signals that keep their sign.
+    seed
+        Same seed, same tissue and noise.
+    protocol
+        Files by setting, as in :func:`read_protocol`; the signal's default protocol without one.
+    ranges
+        Narrower bounds of parameters of ``uniform``, lower and upper.
+    overwrite
+        Replace ``out``, if pyroqmri wrote it.
+
+    Raises
+    ------
+    InputError
+        When the call or a file is wrong.
+    """
+    model = _model(signal)
+    kind = ("gaussian" if model.signed else "rician") if noise is None else noise
+    _check(signal, phantom, snr, shape, kind)
+    files = {name: path for name, path in ({} if protocol is None else protocol).items() if path is not None}
+    with output_folder(out, overwrite=overwrite, inputs=files.values()) as folder:
+        acquisition = read_protocol(files) if files else default_protocol(model)
+        _check_protocol(signal, acquisition, shape)
+        tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
+        sigma = 0.0 if snr is None else S0 / snr
+        _write_image(folder / IMAGE, model, acquisition, tissue, sigma, kind, seed)
+        call = {"signal": signal, "phantom": phantom, "snr": snr, "shape": list(shape), "noise": kind, "seed": seed}
+        call |= {"protocol": {k: str(v) for k, v in files.items()} or "default", "ranges": dict(ranges or {})}
+        extra = {"Description": f"simulated, phantom {phantom}, signal {signal}", "Simulated": True}
+        write_protocol(folder / IMAGE, acquisition, extra)
+        _write_truth(folder, model, tissue)
+        counts = {"n_volumes": len(acquisition), "n_voxels": int(tissue.mask.sum())}
+        record = {"GeneratedBy": "pyroqmri", "version": __version__, "call": call, "s0": S0, "sigma": sigma, **counts}
+        write_json(folder / RECORD, record)
+    return Path(out)
+
+
+def _model(signal: str) -> type[SignalModel]:
+    if signal not in SIGNALS:
+        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    return SIGNALS[signal]
+
+
+def _check(signal: str, phantom: str, snr: float | None, shape: tuple[int, int, int], noise: str) -> None:
+    """Refuse what the numbers of a call alone show to be wrong."""
+    if phantom not in PHANTOMS:
+        raise InputError(f"there is no phantom {phantom!r}; there are {', '.join(PHANTOMS)}")
+    if noise not in NOISES:
+        raise InputError(f"noise is {noise!r}; choose one of {', '.join(NOISES)}")
+    if noise == "rician" and SIGNALS[signal].signed:
+        raise InputError(f"{signal} is of data that keep their sign, and Rician noise has none; use --noise gaussian")
+    if noise == "none" and snr is not None:
+        raise InputError(f"snr is {snr:g} and noise is none; leave one of them out")
+    if noise != "none" and snr is None:
+        raise InputError("no noise level: give --snr, which is S0 over sigma, or --noise none")
+    if snr is not None and not (snr > 0 and math.isfinite(snr)):
+        raise InputError(f"snr must be above zero and finite, got {snr:g}")
+    if len(shape) != 3 or not all(1 <= n <= LONGEST_AXIS for n in shape):
+        raise InputError(f"shape must be three numbers from 1 to {LONGEST_AXIS}, got {' '.join(map(str, shape))}")
+    if phantom == "clusters" and {p.name for p in SIGNALS[signal].parameters} != set(cluster_classes().parameters):
+        raise InputError(f"phantom clusters is of D and K, which {signal} is not made of; use uniform, or signal msdki")
+
+
+def _check_protocol(signal: str, acquisition: Acquisition, shape: tuple[int, int, int]) -> None:
+    has = acquisition.settings()
+    for name in SIGNALS[signal].requires:
+        if name not in has:
+            raise InputError(f"signal {signal} needs {name} and the protocol has {', '.join(has)}; add --{name} FILE")
+    if math.prod(shape) * len(acquisition) > MOST_NUMBERS:
+        raise InputError(
+            f"{' x '.join(map(str, shape))} voxels of {len(acquisition)} volumes are more than {MOST_NUMBERS} numbers; "
+            "give a smaller --shape"
+        )
+
+
+def _bounds(
+    model: type[SignalModel], phantom: str, acquisition: Acquisition, ranges: Mapping[str, Any] | None
+) -> dict[str, tuple[float, float]]:
+    """Ranges that the signal allows."""
+    if not ranges:
+        return {}
+    if phantom != "uniform":
+        raise InputError(f"ranges are of phantom uniform and this is {phantom}; leave out --range")
+    for name, pair in ranges.items():
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(x, int | float) for x in pair):
+            raise InputError(f"range of {name} is {pair!r}; give it as [lower, upper], such as [0.5, 2]")
+    return {
+        name: (float(a), float(b)) for name, (a, b) in BoundSignal(model, acquisition, ranges=ranges).ranges.items()
+    }
+
+
+def _tissue(
+    signal: str, phantom: str, shape: tuple[int, int, int], seed: int, ranges: Mapping[str, tuple[float, float]]
+) -> Tissue:
+    if phantom == "brain":
+        found = brain_phantom(SIGNALS[signal], shape, seed)
+        inside = found.mask
+        return Tissue(found.voxels(), inside.numpy(), found.labels[inside].long() - 1)
+    whole, n = np.ones(shape, bool), math.prod(shape)
+    if phantom == "clusters":
+        theta, labels = clusters(n, seed)
+        return Tissue(theta, whole, labels)
+    return Tissue(uniform(SIGNALS[signal], n, seed, ranges), whole)
+
+
+def _write_image(
+    path: Path,
+    model: type[SignalModel],
+    acquisition: Acquisition,
+    tissue: Tissue,
+    sigma: float,
+    noise: str,
+    seed: int,
+) -> None:
+    """Measurements of the whole volume; outside the mask there is noise and nothing else."""
+    inside = torch.as_tensor(tissue.mask).flatten()
+    # any parameters do where S0 is zero, and these are no zeros to divide by
+    theta = {name: value[:1].repeat(len(inside), *[1] * (value.ndim - 1)) for name, value in tissue.theta.items()}
+    for name, value in tissue.theta.items():
+        theta[name][inside] = value
+    level = None if noise == "none" else sigma
+    y = simulate(model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=level, noise=noise, seed=seed)
+    volume = y.float().numpy().reshape(*tissue.mask.shape, len(acquisition))
+    write_volume(path, volume, AFFINE)
+
+
+def _write_truth(folder: Path, model: type[SignalModel], tissue: Tissue) -> None:
+    """The mask, a map of every parameter and derived quantity, and the tissue classes where there are any."""
+    write_volume(folder / "sub-sim_mask.nii.gz", tissue.mask.astype(np.uint8), AFFINE)
+    theta = _turned(tissue.theta, model.parameters)
+    truth = theta | _turned(model.derived(theta), model.derived_parameters)
+    for p in (*model.parameters, *model.derived_parameters):
+        _write_map(folder, p, truth[p.name], tissue.mask, model.suffix)
+    level = Parameter("S0", "S_0", "arbitrary", 0.0, 2 * S0, "signal without encoding")
+    _write_map(folder, level, torch.full((int(tissue.mask.sum()),), S0), tissue.mask, model.suffix)
+    if tissue.labels is None:
+        return
+    volume = scatter((tissue.labels + 1).numpy(), tissue.mask, np.uint8)
+    write_volume(folder / "sub-sim_dseg.nii.gz", volume, AFFINE)
+    rows = ["index\tname", *(f"{k + 1}\t{name}" for k, name in enumerate(CLASSES))]
+    write_bytes(folder / "sub-sim_dseg.tsv", ("\n".join(rows) + "\n").encode())
+
+
+def _turned(theta: Mapping[str, Tensor], table: Sequence[Parameter | Direction]) -> dict[str, Tensor]:
+    """The same with axes on the side of positive z, where fits have theirs: their sign means nothing."""
+    turned = dict(theta)
+    for p in table:
+        if isinstance(p, Direction):
+            turned[p.name] = theta[p.name] * torch.where(theta[p.name][..., 2:] < 0, -1.0, 1.0)
+    return turned
+
+
+def _write_map(folder: Path, p: Parameter | Direction, values: Tensor, mask: np.ndarray, suffix: str) -> None:
+    name = f"sub-sim_param-{p.name}_truth_{suffix}"
+    write_volume(folder / f"{name}.nii.gz", scatter(values.numpy(), mask), AFFINE)
+    sidecar: dict[str, Any] = {"Parameter": p.name, "Symbol": p.symbol, "Statistic": "truth"}
+    if isinstance(p, Parameter):
+        sidecar |= {"Units": p.unit, "Description": f"{p.doc}: as simulated", "Bounds": [p.lower, p.upper]}
+    else:
+        doc = f"{p.doc}: as simulated, a unit vector without a sign; the volumes are its x, y and z components"
+        sidecar |= {"Units": "1", "Description": doc, "Frame": "the axes of the gradient table (bvec)"}
+    write_json(folder / f"{name}.json", sidecar)

@@ -1,0 +1,181 @@
+"""The posterior of a whole image, block by block, of which only what maps show is kept."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.networks.network import NetworkEstimates
+from pyroqmri.posterior.estimates import Estimates, at_bound
+from pyroqmri.posterior.goodness_of_fit import Criticism
+from pyroqmri.posterior.posterior import QUANTILES
+from pyroqmri.progress import progress_bar
+from pyroqmri.signals.bound import S0
+from pyroqmri.voxelwise.estimates import PointEstimates
+
+BLOCK = 16_384  # voxels; their copies stay below the size of one volume
+_CONE = 0.9
+
+
+class Summary(Estimates):
+    """Means, standard deviations, quantiles and checks of N voxels.
+
+    Attributes
+    ----------
+    status
+        Codes ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`.
+    n_fitted, n_at_bound
+        Voxels with numbers, and how many of them have each parameter at a bound.
+    """
+
+    def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
+        self.signal, self.has_sd, self._wants_khat = fit.signal, has_sd, khat
+        self.parameters = {p.name: p for p in fit.signal.scalars}
+        if "S0" in self.parameters:  # maps have it in the scan's units
+            scale = fit.preparation.scale
+            self.parameters["S0"] = replace(
+                S0, lower=S0.lower * scale, upper=S0.upper * scale, unit="a.u.", doc="signal without encoding"
+            )
+        self._kept: dict[str, Tensor] = {}
+        self._codes = torch.zeros(n, dtype=torch.uint8)
+        self.n_fitted = 0
+        self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
+
+    def put(self, where: slice, part: Any) -> None:
+        """Take over what is known of the voxels at ``where``."""
+        self._codes[where] = part.status
+        self.n_fitted += len(part.batch.index)
+        for name, bound in at_bound(part).items():
+            self.n_at_bound[name] += int(bound.sum())
+        found = {"mean": part.mean}
+        if self.has_sd:
+            found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
+        arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
+        arrays |= {**part.criticism._asdict(), "direction": part.direction, "responsibilities": part.responsibilities}
+        if part.direction is not None and hasattr(part, "cone"):
+            arrays["cone"] = part.cone(_CONE)
+        # where voxels are reweighted the weights are there, and so is their shape
+        if getattr(part, "has_khat", False) or (self._wants_khat and hasattr(part, "khat")):
+            arrays["khat"] = part.khat
+        for key, values in arrays.items():
+            if values is None:
+                continue
+            if key not in self._kept:
+                self._kept[key] = torch.full((len(self._codes), *values.shape[1:]), torch.nan)
+            self._kept[key][where] = values.float()
+
+    def leave(self, where: slice, status: Tensor) -> None:
+        """Note the status of voxels of which none can be fitted."""
+        self._codes[where] = status
+
+    def _get(self, stat: str) -> dict[str, Tensor]:
+        return {name: self._kept[f"{stat} {name}"] for name in self.names}
+
+    @property
+    def mean(self):
+        """Posterior mean of each quantity ``(N,)``."""
+        return self._get("mean")
+
+    @property
+    def sd(self):
+        """Posterior standard deviation of each quantity ``(N,)``."""
+        return self._get("sd")
+
+    def quantile(self, q):
+        """Quantile of each quantity ``(N,)``; only those that maps show."""
+        return self._get(str(q))
+
+    @property
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the fit ``(N,)``."""
+        return Criticism(*(self._kept[what] for what in Criticism._fields))
+
+    @property
+    def khat(self) -> Tensor | None:
+        """Pareto shape of each voxel's importance weights ``(N,)``, or None where it was not asked for."""
+        return self._kept.get("khat")
+
+    @property
+    def direction(self) -> Tensor | None:
+        """Mean axes ``(N, 3)``, or None."""
+        return self._kept.get("direction")
+
+    @property
+    def responsibilities(self) -> Tensor | None:
+        """Probability of each tissue class ``(N, C)``, or None."""
+        return self._kept.get("responsibilities")
+
+    @property
+    def status(self) -> Tensor:
+        """Status code of each voxel ``(N,)``."""
+        return self._codes
+
+
+class PosteriorSummary(Summary):
+    """Summary of a Bayesian fit."""
+
+    def cone(self, p: float) -> Tensor:
+        """Half-angle in degrees of the cone that holds probability .9, ``(N,)``."""
+        if p != _CONE:
+            raise ValueError(f"only the cone of {_CONE} is kept, not {p}")
+        return self._kept["cone"]
+
+
+class NetworkSummary(Summary):
+    """Summary of a network: one estimate a voxel, and no uncertainty."""
+
+
+class PointSummary(Summary, PointEstimates):
+    """Summary of least squares or maximum likelihood: its sd is asymptotic, and maps say so."""
+
+
+_SUMMARIES = {PointEstimates: PointSummary, NetworkEstimates: NetworkSummary}
+
+
+def summarise(
+    fit: Fit,
+    y: Any,
+    sigma: Any = None,
+    progress: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+    khat: bool = False,
+) -> Summary:
+    """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
+
+    Parameters
+    ----------
+    sigma
+        Noise level, one number or ``(N,)``; the fit's when None.
+    inputs
+        Per-voxel inputs of the signal, each ``(N,)``.
+    khat
+        Find the Pareto shape of every voxel's importance weights, which costs as much as all else or more.
+    """
+    y, known = as_tensor(y), as_inputs(inputs)
+    level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
+    summary: Summary | None = None
+    blank: list[tuple[slice, Tensor]] = []
+    with progress_bar("maps", len(y), progress) as report:
+        for i in range(0, len(y), BLOCK):
+            where = slice(i, min(i + BLOCK, len(y)))
+            part_level = level[where] if level.dim() else level
+            # a block of background has nobody to ask
+            batch = fit.preparation(y[where], part_level, fit.acquisition)
+            if len(batch.voxels) == 0:
+                blank.append((where, batch.status))
+                continue
+            part = fit.posterior(y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()})
+            if summary is None:
+                kind = next((kind for answer, kind in _SUMMARIES.items() if isinstance(part, answer)), PosteriorSummary)
+                summary = kind(fit, len(y), part.has_sd, khat)
+            summary.put(where, part)
+            report(where.stop)
+    if summary is None:
+        raise ValueError("no voxel could be fitted")
+    for where, status in blank:
+        summary.leave(where, status)
+    return summary

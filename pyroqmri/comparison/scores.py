@@ -1,0 +1,155 @@
+"""What recipes are ranked by: each voxel's predictive scores under one posterior."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from pyroqmri.distributions import GaussianMixture
+from pyroqmri.laplace.measured_s0 import s0_error
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.posterior import Posterior
+from pyroqmri.posterior.psis import smoothed
+from pyroqmri.progress import Report
+
+N_DRAWS = 500
+KHAT_BAD = 0.7
+WIDE_SHARE, WIDTH, PRIOR_SHARE = 0.4, 2.5, 0.2
+_CHUNK_VALUES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of n voxels in nats, larger is better; each ``(n,)`` float64.
+
+    Attributes
+    ----------
+    index
+        Which of the voxels that were asked about.
+    loo
+        Sum over the measurements of the log density of each given the others, by PSIS with the
+        correction for draws from an approximate posterior.
+    waic
+        Sum over the measurements of the log predictive density less the posterior variance of the log density.
+    evidence
+        Log density of all measurements given the population: the parameters are integrated
+        out by importance sampling.
+    khat
+        Pareto shape of the weights of ``evidence``.
+    bad_loo
+        Share of the measurements whose weights have a Pareto shape above 0.7 once they are left out.
+    """
+
+    index: Tensor
+    loo: Tensor
+    waic: Tensor
+    evidence: Tensor
+    khat: Tensor
+    bad_loo: Tensor
+
+
+@torch.no_grad()
+def voxel_scores(
+    posterior: Posterior,
+    voxels: Tensor | None = None,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    loo: bool = True,
+    report: Report | None = None,
+) -> Scores:
+    """Scores of fitted voxels; memory does not grow with their number.
+
+    Densities are those of the measurements in the scan's own units, so that recipes
+    may scale them differently. Draws come from the guide, some from one twice as wide and some from the prior,
+    and are weighted to the posterior.
+
+    Parameters
+    ----------
+    posterior
+        Of a Bayesian fit.
+    voxels
+        Which of the fitted voxels; all when None.
+    n_draws, seed
+        Draws of each voxel.
+    loo
+        Also the scores that need every measurement left out in turn; NaN without.
+    report
+        Called with the number of voxels done.
+
+    Source: Vehtari et al. 2017, doi:10.1007/s11222-016-9696-4; correction for an approximate posterior: Magnusson
+    et al. 2019, arXiv:1904.10679; WAIC: Watanabe 2010.
+    """
+    batch = posterior.batch
+    every = torch.arange(len(batch.voxels)) if voxels is None else voxels
+    n_measurements = batch.voxels.y.shape[1]
+    parts: list[list[Tensor]] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for where in _chunks(every, n_draws * n_measurements):
+            prepared = posterior.guide.prepare(batch.voxels[where].to(posterior.model.sigma.device))
+            _, pointwise, ratio = log_terms(posterior, prepared, n_draws)
+            # a density in other units differs by the logarithm of the unit
+            unit = -batch.reference[where if len(batch.reference) > 1 else slice(None)].double().log()
+            parts.append(_score(pointwise, ratio, unit, loo))
+            if report is not None:
+                report(int(where[-1]) + 1)
+    if not parts:
+        return Scores(batch.index[every], *(torch.empty(0, dtype=torch.float64) for _ in fields(Scores)[1:]))
+    return Scores(batch.index[every], *(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _chunks(index: Tensor, per_voxel: int) -> Iterator[Tensor]:
+    if len(index):
+        yield from index.split(max(1, _CHUNK_VALUES // per_voxel))
+
+
+def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws ``(S, n, L)``, log-likelihoods of each measurement ``(S, n, M)`` and log importance ratios ``(S, n)``."""
+    model, prior = posterior.model, GaussianMixture(*posterior.model.prior.classes())
+    q = proposal(posterior.guide.z_dist(voxels), prior)
+    z = q.sample(torch.Size([n_draws]))
+    signal = model.simulate(z, voxels)
+    told = model.likelihood.information(signal, voxels.y, voxels.noise)
+    pointwise, variance = told.log_prob.double(), model.likelihood.s0_variance(voxels.noise)
+    gain = 0.0 if variance is None else s0_error(signal, told.score, told.fisher, variance).gain
+    return z, pointwise, pointwise.sum(-1) + gain + prior.log_prob(z) - q.log_prob(z)
+
+
+def proposal(q: GaussianMixture, prior: GaussianMixture) -> GaussianMixture:
+    """The guide's posterior with a share of its draws from ``WIDTH`` times its width, and a share from the prior.
+
+    Variational posteriors are light in the tails, where importance weights then explode, and one without a
+    measurement that told much is as wide as the prior. What is compared are models, not how
+    well each was approximated.
+    """
+    n = len(q.loc)
+    parts = (
+        (q, 1 - WIDE_SHARE - PRIOR_SHARE, 1.0),
+        (q, WIDE_SHARE, WIDTH),
+        (prior.expand(torch.Size([n])), PRIOR_SHARE, 1.0),
+    )
+    logits = torch.cat([part.logits + math.log(share) for part, share, _ in parts], -1)
+    tril = torch.cat([width * part.scale_tril for part, _, width in parts], -3)
+    return GaussianMixture(logits, torch.cat([part.loc for part, _, _ in parts], -2), tril)
+
+
+def _score(pointwise: Tensor, ratio: Tensor, unit: Tensor, with_loo: bool) -> list[Tensor]:
+    """LOO, WAIC, evidence, Pareto shape and share of bad shapes of a chunk, each ``(n,)``."""
+    n_draws, n, m = pointwise.shape
+    raw = ratio.T.double()
+    weights, khat = smoothed(raw)
+    # smoothed weights sum to one; most are the raw ones over the sum, which is what is wanted
+    evidence = (raw - weights.log()).median(-1).values - math.log(n_draws)
+    loo = waic = bad = torch.full((n,), torch.nan, dtype=torch.float64)
+    if with_loo:
+        each = pointwise.permute(1, 2, 0)
+        left, shape = smoothed((raw.unsqueeze(1) - each).reshape(n * m, n_draws))
+        loo = (left.view(n, m, n_draws).log() + each).logsumexp(-1).sum(-1)
+        bad = (shape.view(n, m) > KHAT_BAD).double().mean(-1)
+        w = weights.unsqueeze(1)
+        spread = (w * each.square()).sum(-1) - (w * each).sum(-1).square()
+        waic = ((each + w.log()).logsumexp(-1) - spread.clamp_min(0)).sum(-1)
+    scale = m * unit
+    return [x.cpu() for x in (loo + scale, waic + scale, evidence + scale, khat, bad)]

@@ -1,0 +1,1 @@
+"""From measurements to a fit, and a fit to disk and back."""

@@ -1,0 +1,98 @@
+"""From a recipe and data to the objects it names."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.decoders import DECODERS
+from pyroqmri.errors import InputError
+from pyroqmri.guides import GUIDES, Guide, RelaxedDecoded, RelaxedEncoder
+from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
+from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.priors import PRIORS, Mixture, RelaxedMixture
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.voxel_model import VoxelModel
+
+
+def build_signal(
+    signal: str,
+    acq: Acquisition,
+    preparation: Preparation,
+    fixed: Mapping[str, float],
+    tied: Mapping[str, str],
+    ranges: Mapping[str, Sequence[float]] | None = None,
+) -> BoundSignal:
+    """The signal at the acquisition that the model sees; the range of S0 is in the scan's own units."""
+    infer_s0, ranges = preparation.s0 == "inferred", dict(ranges or {})
+    if infer_s0 and "S0" in ranges:
+        ranges["S0"] = [value / preparation.scale for value in ranges["S0"]]
+    return BoundSignal(SIGNALS[signal], preparation.acquisition(acq), fixed, tied, infer_s0, ranges)
+
+
+def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation) -> Likelihood:
+    """The likelihood that the recipe names, knowing how many measurements each entry, and S0, is the mean of."""
+    kind = LIKELIHOODS[recipe.kind("likelihood")]
+    return kind(preparation.n_average(acq), preparation.n_s0(acq), **recipe.table("likelihood"))
+
+
+def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:
+    """The Pyro pair that the recipe names."""
+    n_direction = signal.n_latents - signal.n_tissue
+    decoder = _make(DECODERS, recipe, "decoder", signal.n_tissue, n_direction)
+    prior = _make(PRIORS, recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
+    model = VoxelModel(signal, prior, decoder, likelihood, sigma)
+    n_measurements = len(signal.acquisition)
+    guide = _make(GUIDES, recipe, "guide", model, n_measurements)
+    if prior.follows_draws and not guide.draws_population:
+        raise InputError(
+            f"guide {recipe.kind('guide')} does not draw the population of prior {recipe.kind('prior')}; "
+            "use guide structured, or prior hierarchical, which estimates a point"
+        )
+    if isinstance(prior, RelaxedMixture) and not isinstance(guide, RelaxedEncoder | RelaxedDecoded):
+        raise InputError(
+            f"guide {recipe.kind('guide')} has no relaxed component, and prior relaxed_mixture needs one; "
+            "use guide relaxed_encoder or relaxed_decoded, or prior mixture"
+        )
+    return model, guide
+
+
+def _make(registry: Mapping[str, Any], recipe: Recipe, table: str, *arguments: Any, **given: Any) -> Any:
+    return registry[recipe.kind(table)](*arguments, **recipe.table(table), **given)
+
+
+def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:
+    """Given tissue classes as means and standard deviations of the unconstrained parameters, ``(G, 2, P)``."""
+    classes = recipe.tables.get("given", {})
+    if not classes:
+        return {}
+    if PRIORS[recipe.kind("prior")] is not Mixture or recipe.kind("decoder") != "identity":
+        raise InputError("given tissue classes need prior mixture and decoder identity, as in hierarchical_mixture")
+    return {"given": torch.stack([_given_class(name, table, signal) for name, table in classes.items()])}
+
+
+def _given_class(name: str, table: Any, signal: BoundSignal) -> Tensor:
+    wanted = [p.name for p in signal.tissue]
+    if not isinstance(table, Mapping) or sorted(table) != sorted(wanted):
+        hint = "; with s0 measured it needs no S0" if signal.infer_s0 else ""
+        raise InputError(
+            f"given class {name!r} must state mean and sd of each of {', '.join(wanted)}, got {table!r}{hint}"
+        )
+    mean: dict[str, Tensor] = {}
+    loc, sd = [], []
+    for p in signal.tissue:
+        pair = table[p.name]
+        if not (isinstance(pair, Sequence) and len(pair) == 2 and p.lower < pair[0] < p.upper and pair[1] > 0):
+            raise InputError(
+                f"given class {name!r}: {p.name} must be [mean, sd] with the mean inside "
+                f"{p.lower:g}..{p.upper:g} {p.unit} and sd above zero, got {pair!r}"
+            )
+        mean[p.name] = torch.tensor(float(pair[0]))
+        box = signal.box(p, mean)
+        u = p.unconstrain(mean[p.name], box)
+        loc.append(u)
+        sd.append(float(pair[1]) / p.slope(u, box))
+    return torch.stack([torch.stack(loc), torch.stack(sd)])

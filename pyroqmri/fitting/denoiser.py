@@ -1,0 +1,114 @@
+"""From measurements to a trained denoiser."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.denoising.autoencoders import build_autoencoder
+from pyroqmri.denoising.fit import DenoiserFit, level_of_each, network_input
+from pyroqmri.denoising.pairs import NoiseRange, Targets
+from pyroqmri.denoising.sources import make_source
+from pyroqmri.denoising.training import Schedule, train
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.noise_level import noise_level
+from pyroqmri.fitting.schema import load_recipe, with_settings
+from pyroqmri.fitting.train import MIN_VOXELS
+from pyroqmri.measurements.arguments import as_dict, as_tensor, pick_device
+from pyroqmri.measurements.preparation import prepare_for
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import SIGNALS, BoundSignal
+
+
+def fit_denoiser(
+    y: Any,
+    acquisition: Acquisition,
+    *,
+    signal: str = "dti",
+    recipe: str | Path | Recipe = "denoise_vae",
+    sigma: Any = None,
+    s0: str | float = "measured",
+    truth: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> DenoiserFit:
+    """Train a denoiser for the protocol of a scan.
+
+    Parameters
+    ----------
+    y
+        Measurements ``(N, M)`` in any scale. They decide the noise levels of the training, the fitted truth and the
+        self-supervised target; a training on a stated noise range and uniform truth looks at none of them.
+    acquisition
+        The M settings.
+    signal, recipe
+        Physics that training signals are simulated with, and ``denoise_vae``, ``denoise_dae`` or a file.
+    sigma
+        Noise level in the units of ``y``: a number, one a voxel ``(N,)``, or None to estimate it.
+    s0
+        ``"measured"``: each voxel is divided by its own b0 level, whose noise is part of the problem; or the known
+        value.
+    truth
+        Parameters of the training voxels, each ``(K,)`` (directions ``(K, 3)``), in place of ``targets.source``.
+    seed
+        The same seed gives the same denoiser.
+    device, settings, progress
+        As in :func:`pyroqmri.fit`.
+
+    Raises
+    ------
+    InputError
+        When the input or the call is wrong.
+    TrainingError
+        When training diverges.
+    """
+    begin = time.monotonic()
+    plan = plan_denoiser(signal, recipe, s0, settings)
+    y, kind = as_tensor(y), NoiseRange(**plan.table("added_noise")).kind
+    preparation = prepare_for(
+        SIGNALS[signal], acquisition, y, s0=s0, average="volumes", magnitude=kind == "rician"
+    )  # fmt: skip
+    bound = BoundSignal(SIGNALS[signal], preparation.acquisition(acquisition))
+    noise = noise_level(y, acquisition, sigma, preparation, bound)
+    batch = preparation(y, level_of_each(noise.level, len(y)), acquisition)
+    if len(batch.index) < MIN_VOXELS:
+        raise InputError(f"only {len(batch.index)} voxels have finite values and a signal; give at least {MIN_VOXELS}")
+    centre = network_input(y, batch).mean(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_autoencoder(plan, len(acquisition))
+    fit = DenoiserFit(plan, signal, acquisition, preparation, noise, network, centre, seed, n_voxels=len(batch.index))
+    source = make_source(fit, y, batch, truth)
+    fit.seconds["prepare"] = time.monotonic() - begin
+    schedule = Schedule(**plan.table("schedule"))
+    fit.trace = train(fit.network, source, schedule, seed=seed, device=pick_device(device), progress=progress)
+    fit.seconds["train"] = fit.trace.seconds
+    return fit
+
+
+def plan_denoiser(
+    signal: str, recipe: str | Path | Recipe, s0: str | float, settings: Mapping[str, Any] | None
+) -> Recipe:
+    """The recipe with every change; refuses what can be refused before a scan is read.
+
+    Raises
+    ------
+    InputError
+        When the signal is unknown, or the recipe is none of a denoiser.
+    """
+    if signal not in SIGNALS:
+        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    plan = load_recipe(recipe)
+    if plan.estimator != "denoiser":
+        raise InputError(f"recipe {plan.name} answers parameters and denoises nothing; use denoise_vae or denoise_dae")
+    plan = with_settings(plan, as_dict(settings))
+    if s0 == "inferred":
+        raise InputError("a denoiser has no S0 to infer; use s0 'measured' or give its value")
+    for settings_class, table in ((Targets, "targets"), (NoiseRange, "added_noise"), (Schedule, "schedule")):
+        settings_class(**plan.table(table))
+    return plan

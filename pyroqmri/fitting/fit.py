@@ -1,0 +1,135 @@
+"""From measurements to a fit, and from a fit to posteriors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.schema import class_names, reweighting
+from pyroqmri.guides import Guide
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.noise import NoiseLevel
+from pyroqmri.measurements.preparation import Preparation, complete_inputs
+from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
+from pyroqmri.posterior import Posterior
+from pyroqmri.posterior.recalibration import Recalibration
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.svi import Trace
+from pyroqmri.voxel_model import VoxelModel
+from pyroqmri.voxelwise.estimates import PointEstimates
+from pyroqmri.voxelwise.search import Search, search
+
+
+@dataclass
+class Fit:
+    """A trained estimator: what it was told, what it learned, and posteriors of any voxels of its protocol.
+
+    Attributes
+    ----------
+    recipe, signal_name, acquisition, preparation, fixed, tied, seed
+        What it was told.
+    signal, likelihood, model, guide
+        The parts; ``model`` and ``guide`` are the Pyro pair, None for an estimator that is not a voxel model.
+    noise
+        Noise level in the scan's units and where it came from.
+    trace
+        How the loss went.
+    seconds
+        Time by stage.
+    recalibration
+        Correction of the intervals that `check` learned on simulations, or None.
+    network
+        The network of an estimator that is one.
+    inputs
+        Names of the per-voxel inputs that it was trained with.
+    """
+
+    recipe: Recipe
+    signal_name: str
+    acquisition: Acquisition
+    preparation: Preparation
+    noise: NoiseLevel
+    signal: BoundSignal
+    likelihood: Likelihood
+    model: VoxelModel | None
+    guide: Guide | None
+    fixed: dict[str, float]
+    tied: dict[str, str]
+    seed: int
+    trace: Trace = field(default_factory=Trace)
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_voxels: int = 0
+    warnings: list[str] = field(default_factory=list)
+    recalibration: Recalibration | None = None
+    network: ParameterNetwork | None = None
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def sigma(self) -> float:
+        """Noise level used, or learned, in the scan's units."""
+        return self.noise.sigma * float(self.likelihood.factor.detach())
+
+    @property
+    def sigma_record(self) -> dict[str, Any]:
+        """Where the noise level came from; ``learned_factor`` is None unless it was learned."""
+        learned = float(self.likelihood.factor.detach()) if self.likelihood.log_factor.requires_grad else None
+        return {"value": self.sigma, "method": self.noise.method, "note": self.noise.note, "learned_factor": learned}
+
+    @property
+    def elbo(self) -> list[float]:
+        """The evidence lower bound a voxel, in nats, at each look; a network's loss is none."""
+        return [-loss for loss in self.trace.train] if self.network is None else []
+
+    def posterior(
+        self,
+        y: Any,
+        sigma: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        n_draws: int | None = None,
+        progress: bool = False,
+        reweight: bool | None = None,
+    ) -> Posterior | PointEstimates | NetworkEstimates:
+        """What the fit says of voxels ``(N, M)`` of its protocol; no training.
+
+        Parameters
+        ----------
+        y
+            Measurements in any scale, the same as in training when S0 is inferred or known.
+        sigma
+            Noise level of these voxels, one number or ``(N,)``; the training's when None.
+        inputs
+            Per-voxel inputs of the signal, each ``(N,)``.
+        n_draws, reweight
+            Points a voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
+        """
+        level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.float32)
+        if level.dim() == 1 and len(level) != len(y):
+            raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one a voxel")
+        given = as_inputs(inputs)
+        if set(given) != set(self.inputs):
+            had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))
+            raise InputError(f"the fit was trained with the inputs {had}, and these voxels come with {has}")
+        known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
+        batch = self.preparation(as_tensor(y), level, self.acquisition, known)
+        if self.network is not None:
+            return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
+        if self.model is None or self.guide is None:
+            return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
+        settings = reweighting(self.recipe, n_draws, reweight)
+        posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
+        posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step
+        names = class_names(self.recipe)
+        posterior.class_names = () if names is None else names
+        return posterior
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""
+        from pyroqmri.fitting.save import save_fit
+
+        save_fit(self, Path(folder))

@@ -1,0 +1,115 @@
+"""A fit on disk: recipe.toml, weights.safetensors, fit.json; no pickle anywhere."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.maps import package_versions
+
+
+def fit_record(fit: Fit) -> dict[str, Any]:
+    """What a fit was told and what it found, as plain values."""
+    trace = asdict(fit.trace)
+    # no voxel kept aside has no loss, and NaN is no JSON
+    trace["held_out"] = [None if x != x else x for x in trace["held_out"]]
+    return {
+        "pyroqmri": version("pyroqmri"),
+        "versions": package_versions(),
+        "signal": fit.signal_name,
+        "recipe": fit.recipe.name,
+        "likelihood": fit.recipe.kind("likelihood"),
+        "s0": fit.preparation.s0,
+        "preparation": fit.preparation.record(),
+        "inputs": list(fit.inputs),
+        "fixed": fit.fixed,
+        "tied": fit.tied,
+        "seed": fit.seed,
+        "device": str(next(iter(fit.model.buffers())).device) if fit.model is not None else "cpu",
+        "protocol": {name: value.tolist() for name, value in fit.acquisition.settings().items()},
+        "sigma": fit.sigma_record,
+        "seconds": fit.seconds,
+        "elbo": {
+            "step": trace["step"],
+            "train": fit.elbo,
+            "held_out": [None if x is None else -x for x in trace["held_out"]],
+        }
+        if fit.network is None
+        else {"step": [], "train": [], "held_out": []},
+        "trace": trace,
+        "n_voxels": fit.n_voxels,
+        "population": population_record(fit),
+        "warnings": fit.warnings,
+        "recalibration": None if fit.recalibration is None else fit.recalibration.record(),
+    }
+
+
+def population_record(fit: Fit) -> dict[str, Any]:
+    """The learned population in physical units: the value at its mean, and at one sd either side of it."""
+    if fit.model is None or not fit.model.is_identity or fit.recipe.kind("prior") == "standard_normal":
+        return {}
+    with torch.no_grad():
+        classes = fit.model.prior.classes()
+        sd = classes.scale_tril.square().sum(-1).sqrt()
+        record: dict[str, Any] = {"weights": classes.log_weights.softmax(-1).tolist()}
+        for i, p in enumerate(fit.signal.tissue):
+            steps = torch.zeros(3, *classes.loc.shape).to(classes.loc)
+            steps[0, :, i], steps[2, :, i] = -sd[:, i], sd[:, i]
+            moved = (classes.loc + steps)[..., : fit.signal.n_tissue]
+            spread = fit.signal.constrain_tissue(moved)[p.name]
+            record[p.name] = {"unit": p.unit, "median_and_68%": spread[[1, 0, 2]].T.tolist()}
+        if fit.model.prior.follows_draws:
+            for name, medians in population_draws(fit).items():
+                levels = torch.tensor([0.5, 0.05, 0.95])
+                record[name]["median's_median_and_90%"] = medians.quantile(levels).tolist()
+    return record
+
+
+def population_draws(fit: Fit, n: int = 1000, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Draws ``(n,)`` of the population's median of each parameter, from a population with a posterior of its own.
+
+    Raises
+    ------
+    InputError
+        When the fit's population is a point: train with ``prior.kind = "full_hierarchical"``.
+    """
+    if fit.model is None or not fit.model.prior.follows_draws:
+        raise InputError(
+            f"recipe {fit.recipe.name} estimates its population as a point; set prior.kind to full_hierarchical"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loc, _ = fit.model.prior.draws(n)  # type: ignore[operator]
+    return {p.name: fit.signal.constrain_tissue(loc)[p.name].cpu() for p in fit.signal.tissue}
+
+
+def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> None:
+    """Write a fit; ``extra`` entries join ``fit.json``, which is written last and names the weights' checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    if fit.model is not None and fit.guide is not None:
+        tensors = {f"model.{k}": v for k, v in fit.model.state_dict().items()}
+        tensors |= {f"guide.{k}": v for k, v in fit.guide.state_dict().items()}
+    if fit.network is not None:
+        tensors = {f"network.{k}": v for k, v in fit.network.state_dict().items()}
+    if isinstance(fit.noise.level, torch.Tensor):
+        tensors["noise.level"] = fit.noise.level
+    weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+    record = fit_record(fit) | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | dict(extra or {})
+    _write(folder / "recipe.toml", fit.recipe.to_toml().encode())
+    _write(folder / "weights.safetensors", weights)
+    _write(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

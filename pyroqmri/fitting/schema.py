@@ -1,0 +1,247 @@
+"""What a recipe may hold: the classes and settings that each of its tables names."""
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from pyroqmri.decoders import DECODERS
+from pyroqmri.denoising.autoencoders import AUTOENCODERS
+from pyroqmri.denoising.pairs import NoiseRange, Targets
+from pyroqmri.denoising.training import Schedule
+from pyroqmri.errors import InputError
+from pyroqmri.guides import GUIDES
+from pyroqmri.likelihoods import LIKELIHOODS
+from pyroqmri.networks.labels import LABELS
+from pyroqmri.networks.network import Shape
+from pyroqmri.networks.training import Learning
+from pyroqmri.networks.training_truth import Simulation
+from pyroqmri.posterior.importance import MIN_DRAWS, Reweighting
+from pyroqmri.priors import PRIORS, Mixture
+from pyroqmri.recipe import Recipe
+from pyroqmri.svi import Training
+from pyroqmri.voxelwise.search import Search
+
+PACKAGE = Path(__file__).resolve().parents[1]
+_DATA = {"average": "auto", "first_echo": 1}
+
+
+# what the data decide, so no recipe states it
+_FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "n_s0", "given"}
+
+
+_FREE: dict[str, Any] = {}  # its keys are names of tissues or of the signal's parameters: checked where those are known
+
+
+# what each table of an estimator holds: classes to pick one of by its kind, a class of settings, or free names
+_TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
+    "voxel_model": {
+        "prior": PRIORS,
+        "decoder": DECODERS,
+        "guide": GUIDES,
+        "likelihood": LIKELIHOODS,
+        "training": Training,
+        "given": _FREE,
+        "range": _FREE,
+        "posterior": Reweighting,
+    },
+    "point": {"likelihood": LIKELIHOODS, "search": Search},
+    "network": {
+        "likelihood": LIKELIHOODS,
+        "labels": LABELS,
+        "network": Shape,
+        "training": Learning,
+        "truth": Simulation,
+        "range": _FREE,
+        "weights": _FREE,
+    },
+    "denoiser": {
+        "autoencoder": AUTOENCODERS,
+        "targets": Targets,
+        "added_noise": NoiseRange,
+        "schedule": Schedule,
+    },
+}
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with entries such as ``{"training.steps": 2000}`` changed.
+
+    A new ``kind`` leaves behind what the recipe said of the old one and the new one does not know.
+
+    Raises
+    ------
+    InputError
+        When an entry is none of the recipe's.
+    """
+    tables = {k: dict(v) for k, v in recipe.tables.items()}
+    for key, value in settings.items():
+        table, dot, entry = key.partition(".")
+        if not dot or not entry:
+            raise InputError(f"setting {key!r} must read TABLE.KEY, such as training.steps")
+        tables.setdefault(table, {})[entry] = value
+    changed = replace(recipe, tables=tables)
+    for table in [t for t in tables if f"{t}.kind" in settings and t in _TABLES.get(recipe.estimator, {})]:
+        known = _known(changed, table, _TABLES[recipe.estimator][table])
+        kept = {k: v for k, v in tables[table].items() if k in known or f"{table}.{k}" in settings}
+        changed.tables[table] = kept
+    check_recipe(changed)
+    return changed
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise InputError on an unknown estimator, table, kind or key, or a value of the wrong type."""
+    if recipe.estimator not in _TABLES:
+        raise InputError(_unknown("estimator", recipe.estimator, _TABLES, recipe.name))
+    allowed = {**_TABLES[recipe.estimator], "data": _FREE}
+    for table, entries in recipe.tables.items():
+        if table not in allowed:
+            raise InputError(_unknown("table", table, allowed, recipe.name))
+        if allowed[table] is _FREE and table != "data":
+            continue
+        known = _known(recipe, table, allowed[table])
+        for key, value in entries.items():
+            if key not in known:
+                raise InputError(_unknown(f"key in [{table}]", key, known, recipe.name))
+            _check_type(f"{table}.{key}", value, known[key])
+    for table, kinds in allowed.items():
+        if isinstance(kinds, Mapping) and kinds and "kind" not in recipe.tables.get(table, {}):
+            raise InputError(f"recipe {recipe.name}: table [{table}] needs a kind, one of {', '.join(kinds)}")
+    reweighting(recipe)
+
+
+def _known(recipe: Recipe, table: str, kinds: Mapping[str, type] | type) -> dict[str, Any]:
+    if table == "data":
+        return dict(_DATA)
+    if isinstance(kinds, type):
+        return {f.name: f.default for f in fields(kinds)}
+    kind = recipe.tables[table].get("kind", "")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InputError(_unknown(f"kind of {table}", kind, kinds, recipe.name))
+    signature = inspect.signature(kinds[kind]).parameters
+    return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
+
+
+def class_names(recipe: Recipe) -> tuple[str, ...] | None:
+    """Names of a mixture's classes, learned ones first; None for a prior without classes."""
+    if "prior" not in recipe.tables or not issubclass(PRIORS[recipe.kind("prior")], Mixture):
+        return None
+    default = inspect.signature(Mixture).parameters["classes"].default
+    n = recipe.table("prior").get("classes", default)
+    return (*(f"class {i + 1}" for i in range(n)), *recipe.tables.get("given", {}))
+
+
+def reweighting(recipe: Recipe, draws: int | None = None, reweight: bool | None = None) -> Reweighting:
+    """How a voxel model's posteriors are told; asked to reweight, it takes as many draws as that needs."""
+    changes = {k: v for k, v in (("draws", draws), ("reweight", reweight)) if v is not None}
+    entries: dict[str, Any] = recipe.table("posterior") | changes
+    if reweight and draws is None:
+        entries["draws"] = max(entries.get("draws", 0), 1024)
+    if reweight is None and draws is not None and draws < MIN_DRAWS:
+        entries["reweight"] = False
+    relaxed = "prior" in recipe.tables and recipe.kind("prior") == "relaxed_mixture"
+    if reweight is False or relaxed:
+        entries["loose_axes"] = False
+    if entries.get("reweight") and relaxed:
+        raise InputError("posterior.reweight needs a latent's density, which a relaxed component leaves unknown")
+    return Reweighting(**entries)
+
+
+def _unknown(what: str, found: str, known: Any, recipe: str) -> str:
+    near = difflib.get_close_matches(str(found), list(known), 1)
+    hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known)}"
+    return f"recipe {recipe}: unknown {what} {found!r}; {hint}"
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    wanted = None
+    if isinstance(default, bool):
+        wanted = None if isinstance(value, bool) else "true or false"
+    elif isinstance(default, int):
+        wanted = None if isinstance(value, int) and number else "a whole number"
+    elif isinstance(default, float):
+        wanted = None if number else "a number"
+    elif isinstance(default, str):
+        wanted = None if isinstance(value, str) else "a word"
+    if wanted is not None:
+        raise InputError(f"setting {name} must be {wanted}, got {value!r}")
+
+
+def recipe_folder() -> Path:
+    """Where recipes lie: inside the installed package, or beside it in a checkout."""
+    packaged = PACKAGE / "recipes"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "models"
+
+
+def list_recipes() -> list[Recipe]:
+    """Every recipe that comes with the package, by name."""
+    return [_read(path) for path in sorted(recipe_folder().glob("*.toml"))]
+
+
+def load_recipe(name: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name or by file, with settings changed.
+
+    Raises
+    ------
+    InputError
+        When there is none of that name, the file is not TOML, or an entry is unknown.
+    """
+    if isinstance(name, Recipe):
+        recipe = name
+    elif str(name).endswith(".toml"):
+        recipe = _read(Path(name))
+    else:
+        path = recipe_folder() / f"{name}.toml"
+        if not path.is_file():
+            known = [p.stem for p in sorted(recipe_folder().glob("*.toml"))]
+            raise InputError(f"there is no recipe {str(name)!r}; there are {', '.join(known)}")
+        recipe = _read(path)
+    return with_settings(recipe, {} if settings is None else settings)
+
+
+def plan_recipe(
+    recipe: str | Path | Recipe,
+    settings: Mapping[str, Any] | None = None,
+    likelihood: str | None = None,
+    sigma: Any = None,
+    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Recipe:
+    """The recipe with everything that a call of :func:`pyroqmri.fit` changes in it; fails before any data are read."""
+    changes = {} if settings is None else dict(settings)
+    if likelihood is not None:
+        if likelihood not in LIKELIHOODS:
+            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
+        changes["likelihood.kind"] = likelihood
+    if isinstance(sigma, str) and sigma == "learn":
+        changes["likelihood.learn"] = True
+    for name, table in ({} if given is None else given).items():
+        changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
+    refuse_denoiser(load_recipe(recipe))
+    return load_recipe(recipe, changes)
+
+
+def refuse_denoiser(recipe: Recipe) -> None:
+    """Raise InputError for a recipe that answers measurements, where parameters are wanted."""
+    if recipe.estimator == "denoiser":
+        raise InputError(
+            f"recipe {recipe.name} answers denoised measurements and no parameters; use pyroqmri denoise, or "
+            "fit_denoiser in Python, and fit what it writes"
+        )
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from error
+    head = {k: content.pop(k, "") for k in ("name", "doc", "estimator")}
+    if not all(isinstance(v, dict) for v in content.values()):
+        stray = [k for k, v in content.items() if not isinstance(v, dict)]
+        raise InputError(f"recipe {path}: unknown entry {stray[0]!r} outside a table")
+    recipe = Recipe(**head, tables=content)
+    check_recipe(recipe)
+    return recipe

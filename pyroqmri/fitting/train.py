@@ -1,0 +1,173 @@
+"""Training: from measurements to a fit."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.given_classes import doubts_about_given
+from pyroqmri.fitting.load import load_fit
+from pyroqmri.fitting.noise_level import noise_level
+from pyroqmri.fitting.schema import plan_recipe
+from pyroqmri.measurements.arguments import as_dict, as_inputs, as_tensor, pick_device
+from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
+from pyroqmri.networks.plan import plan_lesson
+from pyroqmri.networks.supervised import teach
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import SIGNALS
+from pyroqmri.svi import Training, fit_svi, seeded
+
+MIN_VOXELS = 10  # fewer cannot tell a population
+
+
+def fit(
+    y: Any,
+    acquisition: Acquisition,
+    *,
+    signal: str,
+    recipe: str | Path | Recipe,
+    likelihood: str | None = None,
+    sigma: Any = None,
+    s0: str | float = "measured",
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    truth: "Mapping[str, Any] | Fit | None" = None,
+    first: "Fit | None" = None,
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> Fit:
+    """Train a recipe on measurements of many voxels.
+
+    Parameters
+    ----------
+    y
+        Measurements ``(N, M)`` in any scale. Voxels that cannot be fitted (NaN, no signal) are left out.
+    acquisition
+        The M settings.
+    signal, recipe
+        Names, see ``pyroqmri list``; a recipe may be a file or a :class:`Recipe`.
+    likelihood
+        ``gaussian`` or ``rician``, in place of the recipe's.
+    sigma
+        Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
+        from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
+    s0
+        ``"measured"``, ``"inferred"`` or the known value. Relaxation leaves no measurement that is S0 itself: where
+        the signal has it, "measured" is taken for "inferred", which ``fit.preparation.s0`` says.
+    seed
+        The same seed gives the same fit.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    settings
+        Recipe entries to change, ``{"training.steps": 2000}``.
+    fixed, tied
+        Parameters held at a value, or equal to another parameter.
+    given
+        Tissue classes of a mixture that are known beforehand: mean and sd of each parameter,
+        ``{"free_water": {"D": (3.0, 0.1), "K": (0.0, 0.1)}}``.
+    inputs
+        Per-voxel inputs of the signal, each ``(N,)``.
+    truth
+        What a network's training voxels are simulated from: arrays ``(n,)`` by parameter, or a fit whose population
+        is sampled; uniform in the recipe's ranges when None.
+    first
+        A network's fit at the same protocol whose weights another network's training starts from.
+    progress, checkpoint, resume
+        As in :func:`pyroqmri.svi.fit_svi`.
+
+    Raises
+    ------
+    InputError
+        When the input or the call is wrong.
+    TrainingError
+        When training diverges.
+    """
+    begin = time.monotonic()
+    if signal not in SIGNALS:
+        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    plan = plan_recipe(recipe, settings, likelihood, sigma, given)
+    y = as_tensor(y)
+    data: dict[str, Any] = {"average": "auto"} | plan.table("data")
+    magnitude = plan.kind("likelihood") == "rician"
+    preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
+    known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
+    bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied), plan.ranges)
+    noise = noise_level(y, acquisition, sigma, preparation, bound, known)
+    batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, known)
+    result = Fit(
+        recipe=plan,
+        signal_name=signal,
+        acquisition=acquisition,
+        preparation=preparation,
+        noise=noise,
+        signal=bound,
+        likelihood=build_likelihood(plan, acquisition, preparation),
+        model=None,
+        guide=None,
+        fixed=bound.fixed,
+        tied=bound.tied,
+        seed=seed,
+        n_voxels=len(batch.voxels),
+        inputs=tuple(as_dict(inputs)),
+    )
+    result.seconds["prepare"] = time.monotonic() - begin
+    if (truth is not None or first is not None) and plan.estimator != "network":
+        raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
+    if plan.estimator == "voxel_model":
+        path = None if checkpoint is None else Path(checkpoint)
+        _train(result, batch, pick_device(device), path, resume, progress)
+    elif plan.estimator == "network":
+        _teach(result, batch, truth, first, pick_device(device), progress)
+    return result
+
+
+def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:
+    begin, n = time.monotonic(), len(batch.voxels)
+    if n < MIN_VOXELS:
+        raise InputError(f"only {n} voxels can be fitted, and a population needs at least {MIN_VOXELS}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fit.seed)
+        model, guide = build_pair(fit.recipe, fit.signal, fit.likelihood, float(batch.voxels.noise.median()))
+    fit.model, fit.guide = model.to(device), guide.to(device)
+    voxels = guide.prepare(batch.voxels.to(device))
+    model.start(voxels)
+    guide.start(voxels)
+    with seeded(fit.seed, voxels.y):
+        voxels = guide.training_set(voxels)
+    fit.seconds["start"] = time.monotonic() - begin
+    plan = Training(**fit.recipe.table("training"))
+    fit.trace = fit_svi(
+        model, guide, voxels, plan, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
+    )
+    fit.seconds["train"] = fit.trace.seconds
+    fit.warnings += doubts_about_given(fit.recipe, fit.signal, guide, voxels)
+
+
+def _teach(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
+    folder = fit.recipe.table("truth").get("population", "")
+    population = load_fit(folder) if truth is None and folder else truth
+    if isinstance(population, Fit):
+        if population.model is None:
+            raise InputError(f"the fit by {population.recipe.name} has no population to draw a network's truth from")
+        population = population.model, population.preparation.scale
+    start = None if first is None else first.network
+    if first is not None and start is None:
+        raise InputError(f"the fit by {first.recipe.name} has no network to start another one from")
+    scan = fit.signal, fit.acquisition, fit.preparation, batch
+    lesson = plan_lesson(fit.recipe, *scan, population, fit.seed, device, start)
+    taught = teach(lesson, progress)
+    fit.network, fit.trace = taught.network, taught.trace
+    fit.seconds |= taught.seconds
+    fit.warnings += taught.notes

@@ -1,0 +1,135 @@
+"""Where inference starts: every voxel's own posterior mode under a weak prior."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pyroqmri.laplace.mode import HasInformation, Mode, expand, find_mode
+from pyroqmri.measurements.repeats import columns, compress, repeats, worth_it
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.parameter import frame_around
+from pyroqmri.signals import BoundSignal
+
+N_CANDIDATES = 256
+CHUNK = 8192
+FIRST_STEPS = 8
+
+
+class Shortening(nn.Module):
+    """A signal and voxels with repeated measurements compressed, where that saves work; else as they are.
+
+    Parameters
+    ----------
+    signal
+        The signal at the full acquisition.
+    averaged
+        Whether the measurements are means already.
+    """
+
+    def __init__(self, signal: BoundSignal, averaged: bool) -> None:
+        super().__init__()
+        groups = repeats(signal.acquisition)
+        directional = "bvec" in signal.signal.requires
+        self.active = not directional and not averaged and worth_it(groups)
+        self.groups = groups
+        self.signal = signal.at(columns(groups)) if self.active else signal
+
+    def forward(self, voxels: Voxels) -> Voxels:
+        """The voxels as ``signal`` sees them."""
+        return compress(voxels, self.groups) if self.active else voxels
+
+
+@torch.no_grad()
+def find_start(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, n_steps: int = 30) -> Voxels:
+    """The same voxels with ``mode``, ``scale_tril`` and, for a signal with a direction, ``frame``.
+
+    The prior is standard normal in the unconstrained coordinates, uniform in the
+    box of the bounds. A direction's frame is turned to the mode's axis, where its
+    coordinates are zero.
+    """
+    weak = voxels.y.new_ones(signal.n_latents).diag()
+    chunks = (voxels[i : i + CHUNK] for i in range(0, len(voxels), CHUNK))
+    modes, frames = zip(*(mode_under_prior(c, signal, likelihood, weak, n_steps) for c in chunks), strict=True)
+    frame = None if signal.direction is None else torch.cat(frames)
+    mode, scale_tril = torch.cat([m.z for m in modes]), torch.cat([m.scale_tril for m in modes])
+    return replace(voxels, mode=mode, scale_tril=scale_tril, frame=frame)
+
+
+def mode_under_prior(
+    voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, precision: Tensor, n_steps: int
+) -> tuple[Mode, Tensor | None]:
+    """Mode of each voxel and the frame it is written in, under a zero-mean Gaussian prior of given ``precision``."""
+    frame = None
+    if signal.direction is not None:
+        frame = frame_around(signal.signal.initial_axis(signal.acquisition, voxels.y))
+    z = _best_candidate(voxels, signal, likelihood, frame)
+    rounds = 1 if frame is None else 3
+    for _ in range(rounds):
+        mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)
+        z = mode.z
+        if frame is not None:
+            theta = signal.constrain(z, frame)
+            frame = frame_around(theta[signal.direction.name])  # type: ignore[union-attr]
+            z = torch.cat([z[..., : signal.n_tissue], torch.zeros_like(z[..., signal.n_tissue :])], -1)
+    if frame is None:
+        return mode, None
+    # the last turn moved the coordinates: the curvature has to be written in them
+    return replace(_climb(voxels, signal, likelihood, frame, z, precision, 0), converged=mode.converged), frame
+
+
+def _climb(
+    voxels: Voxels,
+    signal: BoundSignal,
+    likelihood: HasInformation,
+    frame: Tensor | None,
+    z: Tensor,
+    precision: Tensor,
+    n_steps: int,
+) -> Mode:
+    """Mode of each voxel; a few steps for all, then more for those that need them."""
+    loc = z.new_zeros(z.shape[-1])
+
+    def steps(index: Tensor, start: Tensor, n: int) -> Mode:
+        part, turned = voxels[index], None if frame is None else frame[index]
+
+        def simulate(u: Tensor) -> Tensor:
+            return signal(signal.constrain(u, turned), part.inputs)
+
+        def slopes(u: Tensor) -> tuple[Tensor, Tensor] | None:
+            return signal.unconstrained_slopes(u, turned, part.inputs)
+
+        return find_mode(lambda u: expand(simulate, likelihood, part, u, slopes), start, loc, precision, n)
+
+    every = torch.arange(len(z), device=z.device)
+    mode = steps(every, z, min(n_steps, FIRST_STEPS))
+    left = every[~mode.converged]
+    if n_steps <= FIRST_STEPS or len(left) == 0:
+        return mode
+    more = steps(left, mode.z[left], n_steps - FIRST_STEPS)
+    for name in ("z", "objective", "precision", "converged"):
+        getattr(mode, name)[left] = getattr(more, name)
+    return mode
+
+
+def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, frame: Tensor | None) -> Tensor:
+    """Latents ``(N, L)`` of the likeliest of a fixed set of points spread over the prior."""
+    n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
+    points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
+    tissue = torch.special.ndtri(points.clamp(0.02, 0.98))
+    candidates = torch.cat([tissue, tissue.new_zeros(n, signal.n_latents - signal.n_tissue)], -1)
+    if frame is None and not voxels.inputs:
+        signals = signal(signal.constrain(candidates))
+        # least squares by one matrix product; the noise model matters once the region is found
+        weights = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights
+        distance = weights @ signals.square().mT - 2 * (weights * voxels.y) @ signals.mT
+        return candidates[distance.argmin(-1)]
+    best = torch.full((len(voxels),), -torch.inf, device=voxels.y.device)
+    chosen = torch.zeros(len(voxels), dtype=torch.long, device=voxels.y.device)
+    for i, candidate in enumerate(candidates):
+        z = candidate.expand(len(voxels), -1)
+        signals = signal(signal.constrain(z, frame), voxels.inputs)
+        fit = -(signals - voxels.y).square().sum(-1)
+        chosen = torch.where(fit > best, i, chosen)
+        best = torch.maximum(fit, best)
+    return candidates[chosen]

@@ -1,0 +1,228 @@
+"""From raw measurements to what a voxel model sees."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.measurements.status import FINE, NEGATIVE, NO_SIGNAL, NOT_FINITE
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.signals import SignalModel
+
+SHELL_TOLERANCE = 0.05  # ms/um2; b-values closer than this are one shell
+_FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Voxels that can be fitted, where they stand among all, and the status of all ``(N,)``."""
+
+    voxels: Voxels
+    index: Tensor
+    status: Tensor
+    reference: Tensor  # what each fitted voxel was divided by, (n,)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How raw measurements become what the model sees; part of a fit, so that new data are treated alike.
+
+    Parameters
+    ----------
+    s0
+        "measured": each voxel is divided by its own level without encoding (b0, or saturation far
+        off), and those measurements, which then say nothing more, are left out; generative models average
+        over the error that is left in it (:mod:`pyroqmri.laplace.measured_s0`). "inferred": S0 is
+        a parameter, and all voxels are divided by one scale. A number: the known S0 of all voxels.
+    scale
+        What all voxels are divided by, unless S0 is measured.
+    average
+        Average directions within a shell.
+    magnitude
+        Values cannot be negative; a measured S0 is freed of the Rician bias.
+    shortest_te
+        Measurements at shorter echo times (ms) are left out.
+    """
+
+    s0: str | float
+    scale: float
+    average: bool
+    magnitude: bool
+    shortest_te: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for a file."""
+        return asdict(self)
+
+    def groups(self, acq: Acquisition) -> list[Tensor]:
+        """Indices of the measurements behind each entry that the model sees."""
+        keep = torch.ones(len(acq), dtype=torch.bool)
+        if self.s0 == "measured":
+            keep &= ~acq.unencoded
+        if self.shortest_te and acq.te is not None:
+            keep &= acq.te >= self.shortest_te
+        index = torch.nonzero(keep).squeeze(-1)
+        if len(index) == 0:
+            raise InputError("every measurement is a b0, so nothing is left to fit once S0 is measured")
+        if not self.average:
+            return [i[None] for i in index]
+        assert acq.bval is not None
+        order = acq.bval[index].argsort(stable=True)
+        edges = torch.nonzero(acq.bval[index][order].diff() > SHELL_TOLERANCE).squeeze(-1) + 1
+        return [index[part] for part in torch.tensor_split(order, edges.tolist())]
+
+    def acquisition(self, acq: Acquisition) -> Acquisition:
+        """The acquisition that the model sees."""
+        groups = self.groups(acq)
+        if not self.average:
+            return acq[torch.cat(groups)]
+        names = [n for n in acq.settings() if n != "bvec"]
+        return Acquisition(**{n: torch.stack([getattr(acq, n)[g].mean() for g in groups]) for n in names})
+
+    def n_average(self, acq: Acquisition) -> Tensor | None:
+        """Measurements behind each entry ``(M,)``, or None when they are single."""
+        return torch.tensor([float(len(g)) for g in self.groups(acq)]) if self.average else None
+
+    def n_s0(self, acq: Acquisition) -> int | None:
+        """Measurements that a measured S0 is made of; None where it has no error, or is a parameter."""
+        return int(acq.unencoded.sum()) if self.s0 == "measured" else None
+
+    def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
+        """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
+        if y.dim() != 2 or y.shape[1] != len(acq):
+            raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
+        y = y.float()
+        status, finite = self._status(y)
+        sigma = sigma.float().expand(len(y)) if sigma.dim() == 0 else sigma.float()
+        clean = torch.where(finite.unsqueeze(-1), y, 0)
+        if self.magnitude:
+            clean = clean.clamp_min(0)
+        reference = self._reference(clean, sigma, acq)
+        dark = finite & ~(reference > sigma * (self.s0 == "measured"))
+        dark |= finite & (clean == 0).all(-1)
+        status[dark] = NO_SIGNAL
+        index = torch.nonzero((status != NOT_FINITE) & (status != NO_SIGNAL)).squeeze(-1)
+        scaled = clean[index] / reference[index].unsqueeze(-1)
+        groups = self.groups(acq)
+        if self.average:
+            seen = torch.stack([scaled[:, g].mean(-1) for g in groups], -1)
+        else:
+            seen = scaled[:, torch.cat(groups)]
+        if self.magnitude:
+            seen = seen.clamp_min(_FLOOR)
+        given = {k: v.float()[index] for k, v in (inputs or {}).items()}
+        voxels = Voxels(seen.contiguous(), (sigma[index] / reference[index]).unsqueeze(-1), inputs=given)
+        return Batch(voxels, index, status, reference[index])
+
+    def _status(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        finite = torch.isfinite(y).all(-1)
+        status = torch.full((len(y),), FINE, dtype=torch.uint8)
+        if self.magnitude:
+            status[(y < 0).any(-1)] = NEGATIVE
+        status[~finite] = NOT_FINITE
+        return status, finite
+
+    def _reference(self, y: Tensor, sigma: Tensor, acq: Acquisition) -> Tensor:
+        if self.s0 != "measured":
+            return torch.full((len(y),), self.scale)
+        b0 = y[:, acq.unencoded]
+        if not self.magnitude:
+            return b0.mean(-1)
+        # the second moment of a Rice distribution is nu^2 + 2 sigma^2
+        return (b0.square().mean(-1) - 2 * sigma.square()).clamp_min(0).sqrt()
+
+
+def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    """Per-voxel inputs of a signal, each ``(n,)``: those given, and the defaults of the others.
+
+    Raises
+    ------
+    InputError
+        When one is missing, unknown, of another length or not finite.
+    """
+    unknown = [name for name in inputs if name not in signal.inputs]
+    if unknown:
+        has = f"takes {', '.join(signal.inputs)}" if signal.inputs else "takes none"
+        raise InputError(f"inputs names {unknown[0]!r}, and {signal.__name__} {has}")
+    complete = {}
+    for name in signal.inputs:
+        default = signal.default_input(name)
+        if name not in inputs and default is None:
+            raise InputError(f"{signal.__name__} needs the input {name}, one number a voxel; give it with inputs")
+        value = inputs[name] if default is None or name in inputs else torch.full((n,), default)
+        if value.shape != (n,):
+            raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number a voxel")
+        if not torch.isfinite(value).all():
+            raise InputError(f"input {name} holds NaN or Inf in {int((~torch.isfinite(value)).sum())} voxels; mend it")
+        complete[name] = value
+    return complete
+
+
+def settled_s0(signal: type[SignalModel], s0: str | float) -> str | float:
+    """What ``s0`` comes to: "measured" becomes "inferred" for a signal of which no measurement can be S0 itself."""
+    return "inferred" if s0 == "measured" and not signal.measures_s0() else s0
+
+
+def prepare_for(
+    signal: type[SignalModel],
+    acq: Acquisition,
+    y: Tensor,
+    *,
+    s0: str | float,
+    average: str,
+    magnitude: bool,
+    first_echo: int = 1,
+) -> Preparation:
+    """Decide how measurements of a signal are treated.
+
+    Parameters
+    ----------
+    s0
+        As in :class:`Preparation`; "measured" becomes "inferred" where the signal has relaxation in it.
+    average
+        "auto" averages directions for a signal that describes the mean over them, when
+        there are directions; without gradient directions measurements are taken as they
+        are. "shells" and "volumes" say it outright.
+    first_echo
+        The first of the echo times in rising order that is used, counted from 1.
+
+    Raises
+    ------
+    InputError
+        When S0 is to be measured and there is no b0, or an argument is not one of its values.
+    """
+    acq.require(*signal.requires)
+    s0 = settled_s0(signal, s0)
+    if signal.signed and magnitude:
+        raise InputError(f"{signal.__name__} describes data with a sign, which rician has not; use likelihood gaussian")
+    if s0 not in ("measured", "inferred") and not (isinstance(s0, int | float) and s0 > 0):
+        raise InputError(f"s0 must be 'measured', 'inferred' or a value above zero, got {s0!r}")
+    if average not in ("auto", "shells", "volumes"):
+        raise InputError(f"data.average must be 'auto', 'shells' or 'volumes', got {average!r}")
+    if s0 == "measured" and not acq.unencoded.any():
+        what = "saturation beyond 20 ppm" if acq.bval is None else "b = 0"
+        raise InputError(f"S0 cannot be measured: no measurement has {what}; use s0 'inferred' or give its value")
+    shells = signal.powder_average and (average == "shells" or (average == "auto" and acq.bvec is not None))
+    scale = 1.0
+    if s0 == "inferred":
+        finite = y[torch.isfinite(y).all(-1)].abs()
+        scale = float(torch.quantile(finite.amax(-1)[:100_000], 0.98)) if len(finite) else 1.0
+        scale /= signal.amplitude(acq)
+    elif s0 != "measured":
+        scale = float(s0)
+    shortest = _shortest_te(acq, first_echo)
+    return Preparation(s0 if isinstance(s0, str) else float(s0), scale, shells, magnitude, shortest)
+
+
+def _shortest_te(acq: Acquisition, first_echo: int) -> float:
+    if first_echo == 1:
+        return 0.0
+    n = 0 if acq.te is None else len(acq.te.unique())
+    if not 1 <= first_echo <= n:
+        raise InputError(f"data.first_echo is {first_echo}, and the scan has {n} echo times; give one of them, from 1")
+    assert acq.te is not None
+    return float(acq.te.unique()[first_echo - 1])

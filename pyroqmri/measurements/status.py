@@ -1,0 +1,16 @@
+"""Status codes of voxels."""
+
+STATUS: dict[int, str] = {
+    0: "outside the mask",
+    1: "fine",
+    2: "NaN or Inf in the signal",
+    3: "no signal",
+    4: "negative values, set to zero",
+    5: "did not converge",
+    6: "a parameter at its bound",
+    7: "the signal does not fit (posterior predictive p < 0.001): partial volume, motion or another tissue",
+    8: "few measurements do not fit, and the others do: an outlier volume or a dropout",
+}
+
+
+OUTSIDE, FINE, NOT_FINITE, NO_SIGNAL, NEGATIVE, NOT_CONVERGED, AT_BOUND, MISFIT, FEW_MISFIT = range(9)

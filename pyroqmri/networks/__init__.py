@@ -1,0 +1,1 @@
+"""Networks that map measurements to parameters: labels, training, estimates."""

@@ -1,0 +1,120 @@
+"""What every answer about some voxels has, Bayesian or not."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.errors import InputError
+from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.status import AT_BOUND, FEW_MISFIT, FINE, MISFIT
+from pyroqmri.parameter import Parameter
+from pyroqmri.posterior.goodness_of_fit import P_MISFIT, Criticism
+from pyroqmri.signals import BoundSignal
+
+
+class Estimates(ABC):
+    """Parameters of N voxels with what is known of their uncertainty.
+
+    Every array is over all N voxels that were asked about; a voxel that could not
+    be fitted has NaN and a ``status`` that says why.
+    """
+
+    has_sd = True
+
+    def __init__(self, signal: BoundSignal, batch: Batch) -> None:
+        self.signal, self.batch = signal, batch
+        self.parameters: dict[str, Parameter] = {p.name: p for p in signal.scalars}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Scalar quantities, parameters first."""
+        return tuple(self.parameters)
+
+    @property
+    @abstractmethod
+    def mean(self) -> dict[str, Tensor]:
+        """Point estimate of each quantity ``(N,)``."""
+
+    @property
+    @abstractmethod
+    def sd(self) -> dict[str, Tensor]:
+        """Standard deviation of each quantity ``(N,)``."""
+
+    @abstractmethod
+    def quantile(self, q: float) -> dict[str, Tensor]:
+        """Quantile of each quantity ``(N,)``."""
+
+    @property
+    @abstractmethod
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the fit."""
+
+    @property
+    def ppc(self) -> Tensor:
+        """p-value ``(N,)``, posterior predictive where there is a posterior: near 0 where the signal does not fit."""
+        return self.criticism.ppc
+
+    @property
+    def residual(self) -> Tensor:
+        """Root-mean-square residual ``(N,)`` in units of the noise: 1 where noise is all there is."""
+        return self.criticism.residual
+
+    def interval(self, p: float) -> dict[str, Tensor]:
+        """Central intervals that hold probability ``p``, each ``(N, 2)``."""
+        if not 0 < p < 1:
+            raise ValueError(f"an interval's probability lies between 0 and 1, got {p}")
+        lower, upper = self.quantile((1 - p) / 2), self.quantile((1 + p) / 2)
+        return {name: torch.stack([lower[name], upper[name]], -1) for name in self.names}
+
+    def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
+        """Log-likelihood of each measurement under ``n`` posterior draws, refused where there is no posterior."""
+        raise InputError("one estimate a voxel has no log-likelihood under draws; fit a recipe with a posterior")
+
+    def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200, seed: int = 0, ijk: Any = None) -> Any:
+        """The posterior as ArviZ knows it, refused where there is none."""
+        raise InputError("one estimate a voxel is no posterior that ArviZ could show; fit a recipe with a posterior")
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""
+        full = torch.full((len(self.batch.status), *values.shape[1:]), torch.nan)
+        full[self.batch.index] = values.float().cpu()
+        return full
+
+    def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """S0 back in the scan's own units."""
+        if "S0" in theta and self.signal.infer_s0:
+            theta = theta | {"S0": theta["S0"] * self.reference}
+        return theta
+
+    @property
+    def reference(self) -> Tensor:
+        """What each voxel was divided by; one number when S0 is inferred."""
+        return self.batch.reference[:1]
+
+
+def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
+    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
+    found = {}
+    mean = dict(estimates.mean)
+    if "S0" in mean:
+        mean["S0"] = mean["S0"] / estimates.reference
+    for p in estimates.signal.tissue:
+        box = estimates.signal.box(p, mean)
+        lower, upper = (p.lower, p.upper) if box is None else box
+        width = margin * (upper - lower)
+        found[p.name] = (mean[p.name] < lower + width) | (mean[p.name] > upper - width)
+    return found
+
+
+def with_findings(estimates: Estimates) -> Tensor:
+    """Status of the data, with what the fit found added to voxels that were fine."""
+    status = estimates.batch.status.clone()
+    fine = status == FINE
+    bound = torch.stack(list(at_bound(estimates).values())).any(0)
+    status[fine & bound] = AT_BOUND
+    found = estimates.criticism
+    status[fine & (found.ppc < P_MISFIT)] = MISFIT
+    status[fine & (found.few > 0)] = FEW_MISFIT
+    return status

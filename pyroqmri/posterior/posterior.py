@@ -1,0 +1,299 @@
+"""What a fit says about some voxels."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyroqmri.distributions import GaussianMixture, normal_points
+from pyroqmri.guides import Guide
+from pyroqmri.laplace.start import CHUNK
+from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.posterior.estimates import Estimates, with_findings
+from pyroqmri.posterior.goodness_of_fit import Criticism, criticise
+from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, guides_own, told
+from pyroqmri.posterior.psis import pareto_khat
+from pyroqmri.posterior.recalibration import POINTS, Recalibration
+from pyroqmri.posterior.summaries import LEVELS, axis_summary, cone_angle, mean_axis, quantiles
+from pyroqmri.progress import progress_bar
+from pyroqmri.voxel_model import VoxelModel
+
+CHUNK_VALUES = 1_000_000  # numbers that a chunk's largest array may hold: few enough for a cache
+LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
+QUANTILES = (0.05, 0.95)
+
+
+class Posterior(Estimates):
+    """Posterior of N voxels under a trained pair.
+
+    Moments and quantiles are streamed over chunks of voxels: memory stays bounded.
+    The same points serve every voxel, so that no map carries Monte Carlo speckle.
+
+    Parameters
+    ----------
+    model, guide
+        The trained pair.
+    batch
+        Voxels as the fit's preparation left them.
+    n_draws
+        Points that stand for each voxel's posterior.
+    progress
+        Show a bar.
+    recalibration
+        Correction of the intervals, if the fit has one.
+    reweighting
+        How draws are corrected by importance weights, if they are.
+    """
+
+    def __init__(
+        self,
+        model: VoxelModel,
+        guide: Guide,
+        batch: Batch,
+        n_draws: int = 256,
+        progress: bool = False,
+        recalibration: Recalibration | None = None,
+        reweighting: Reweighting | None = None,
+    ) -> None:
+        super().__init__(model.signal, batch)
+        self.recalibration = recalibration
+        axes = model.signal.direction is not None
+        self.reweighting = reweighting if reweighting is not None and reweighting.wanted(axes) else None
+        self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
+        self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
+        # what a fit knows beside the pair, for whoever writes the posterior down
+        self.elbo: Sequence[float] = ()
+        self.elbo_steps: Sequence[int] = ()
+        self.class_names: Sequence[str] = ()
+
+    def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, Latents]]:
+        """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""
+        pool = 0 if self.reweighting is None else 8 * self.reweighting.pool
+        n = max(1, CHUNK_VALUES // max(n_per_voxel, pool))
+        device = self.model.sigma.device
+        for i in range(0, len(self.batch.voxels), CHUNK):
+            voxels = self.guide.prepare(self.batch.voxels[i : i + CHUNK].to(device))
+            q = self.guide.z_dist(voxels)
+            for j in range(0, len(voxels), n):
+                yield voxels[j : j + n], self._corrected(q[j : j + n], voxels[j : j + n])
+
+    def z_dist(self, voxels: Voxels) -> Latents:
+        """Posterior of the latents of prepared voxels, corrected where the posterior is."""
+        return self._corrected(self.guide.z_dist(voxels), voxels)
+
+    def _corrected(self, q: GaussianMixture, voxels: Voxels) -> Latents:
+        if self.reweighting is None:
+            return q
+        found = Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
+        return found if len(found.index) else q
+
+    def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
+        """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
+        return self.model.log_joint(z, voxels, CHUNK_VALUES) - q.log_prob(z)
+
+    def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
+        """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
+        theta = self.rescale(self.model.theta(z, voxels))
+        direction, derived = self.signal.axis, self.signal.signal.derived
+        if self.signal.direction is None:
+            theta = theta | derived(theta)
+        if direction is None:
+            return theta
+        n = theta[direction.name]
+        axis = mean_axis(n)
+        theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        if self.signal.direction is None:
+            return theta
+        centre, found = derived(theta | {direction.name: axis}), derived(theta)
+        for p in self.signal.signal.derived_parameters:
+            if p.unit == "rad":
+                turns = torch.round((found[p.name] - centre[p.name]) / (2 * torch.pi))
+                found[p.name] = found[p.name] - 2 * torch.pi * turns
+        return theta | found
+
+    def _draws(self, z: Tensor, voxels: Voxels, q: Latents) -> dict[str, Tensor]:
+        """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""
+        theta = self._theta(z, voxels)
+        if self.recalibration is None:
+            return theta
+        points = normal_points(POINTS, self.model.n_latents, seed=0).to(z)
+        return self.recalibration(theta, self._theta(q.transport(points), voxels), self.parameters)
+
+    @cached_property
+    @torch.no_grad()
+    def _summary(self) -> dict[str, Tensor]:
+        """Everything that the maps need, in one pass over the voxels."""
+        points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
+        parts, done, n_measurements = list[dict[str, Tensor]](), 0, self.batch.voxels.y.shape[1]
+        with progress_bar("posterior", len(self.batch.voxels), self.progress) as report:
+            for voxels, q in self._chunks(16 * n_measurements + 8 * self.n_draws):
+                parts.append(self._summarise(voxels, q, points))
+                done += len(voxels)
+                report(done)
+        if not parts:
+            each = [f"{what} {name}" for what in ("mean", "sd", *QUANTILES) for name in self.names]
+            nothing = dict.fromkeys([*each, *Criticism._fields], torch.empty(0))
+            return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
+        return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+
+    def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
+        z = q.transport(points)
+        theta = self._draws(z, voxels, q)
+        out = self._criticise(z[:: max(1, self.n_draws // 16)], voxels)._asdict()
+        classes = self.model.prior.classes()
+        if len(classes.log_weights) > 1:
+            out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
+            if guides_own(q).logits.shape[-1] == len(classes.log_weights):
+                out["responsibilities"] = told(q, out["responsibilities"], guides_own(q).probs)
+        if self.has_khat and isinstance(q, Reweighted):
+            out["khat"] = q.khat
+        direction = self.signal.axis
+        if direction is not None:
+            out |= axis_summary(theta[direction.name])
+        for name, parameter in self.parameters.items():
+            draws = theta[name]
+            if direction is not None and parameter.unit == "rad":
+                centre = self.signal.signal.derived({direction.name: out["axis"]})[name]
+                out[f"mean {name}"] = centre
+                out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
+            else:
+                out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
+        out |= self._quantiles(QUANTILES, theta, voxels, q)
+        return {k: v.cpu() for k, v in out.items()}
+
+    def _quantiles(
+        self, levels: Sequence[float], theta: dict[str, Tensor], voxels: Voxels, q: Latents
+    ) -> dict[str, Tensor]:
+        """Each level's quantile of each quantity ``(n,)``: of its draws; exact where a latent of its own is behind."""
+        exact, found = dict[str, Tensor](), dict[str, Tensor]()
+        if self.recalibration is None and self.model.is_identity:
+            for level in levels:
+                at = self.rescale(self.model.theta(guides_own(q).marginal_quantile(level), voxels))
+                exact |= {f"{level} {p.name}": at[p.name] for p in self.signal.tissue if self.signal.box(p, at) is None}
+        for name in self.names:
+            keys = [f"{level} {name}" for level in levels]
+            if isinstance(q, Reweighted) or keys[0] not in exact:
+                found |= dict(zip(keys, quantiles(theta[name], levels), strict=True))
+        return found | {key: told(q, found.get(key, value), value) for key, value in exact.items()}
+
+    def _criticise(self, z: Tensor, voxels: Voxels) -> Criticism:
+        """What the measurements say against draws: for given parameters residuals are close to chi-squared."""
+        discrepancy, n = self.model.discrepancy(z, voxels), voxels.y.shape[1]
+        best = z[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
+        return criticise(discrepancy, n, lambda index: self.model.residuals(best[index], voxels[index]))
+
+    def _get(self, what: str) -> dict[str, Tensor]:
+        return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}
+
+    @property
+    def mean(self):
+        """Posterior mean of each quantity ``(N,)``; angles are those of the mean axis."""
+        return self._get("mean")
+
+    @property
+    def sd(self):
+        """Posterior standard deviation of each quantity ``(N,)``."""
+        return self._get("sd")
+
+    def quantile(self, q):
+        """Posterior quantile of each quantity ``(N,)``."""
+        for kept in QUANTILES:
+            if math.isclose(q, kept):
+                return self._get(str(kept))
+        points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
+        parts: list[dict[str, Tensor]] = []
+        with torch.no_grad():
+            for voxels, latents in self._chunks(8 * self.n_draws):
+                theta = self._draws(latents.transport(points), voxels, latents)
+                parts.append({k: v.cpu() for k, v in self._quantiles([q], theta, voxels, latents).items()})
+        return {n: self.scatter(torch.cat([torch.empty(0), *(p[f"{q} {n}"] for p in parts)])) for n in self.names}
+
+    def draws(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+        """Independent posterior draws of each quantity ``(n, N)``; a direction is ``(n, N, 3)``."""
+        parts: list[dict[str, Tensor]] = []
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for voxels, q in self._chunks(8 * n):
+                theta = self._draws(q.sample(torch.Size([n])), voxels, q)
+                parts.append({k: v.movedim(0, 1).cpu() for k, v in theta.items() if v.dim() > 1})
+        if not parts:
+            parts = [{name: torch.empty(0, n) for name in self.names}]
+            parts[0] |= {} if self.signal.axis is None else {self.signal.axis.name: torch.empty(0, n, 3)}
+        return {k: self.scatter(torch.cat([p[k] for p in parts])).movedim(1, 0) for k in parts[0]}
+
+    def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
+        """Log-likelihood of each measurement that the model sees, under ``n`` draws: ``(n, N, M)``, float32.
+
+        ``n`` is 100 by default, or as many as half a gigabyte holds where that is fewer: 4 of 100,000 voxels with
+        288 measurements. To compare models over whole images use :func:`pyroqmri.compare`, which
+        sees every draw and keeps none.
+        """
+        n_voxels, n_measurements = len(self.batch.status), self.batch.voxels.y.shape[1]
+        if n is None:
+            n = min(100, max(1, LOG_LIKELIHOOD_VALUES // max(1, n_voxels * n_measurements)))
+        found, done = torch.full((n, n_voxels, n_measurements), torch.nan), 0
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for voxels, q in self._chunks(n * n_measurements):
+                signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
+                log_prob = self.model.likelihood.information(signal, voxels.y, voxels.noise).log_prob
+                found[:, self.batch.index[done : done + len(voxels)]] = log_prob.float().cpu()
+                done += len(voxels)
+        return found
+
+    @property
+    def direction(self) -> Tensor | None:
+        """Mean axis of each voxel ``(N, 3)``, or None for a signal without one."""
+        return self.scatter(self._summary["axis"]) if self.signal.axis is not None else None
+
+    def cone(self, p: float) -> Tensor:
+        """Half-angle in degrees of the cone around the mean axis that holds probability ``p``, ``(N,)``."""
+        if self.signal.axis is None:
+            raise ValueError(f"{self.signal.signal.__name__} has no direction")
+        return self.scatter(cone_angle(self._summary["angles"], p))
+
+    @property
+    def criticism(self):
+        """What each voxel's measurements say against the posterior ``(N,)``."""
+        return Criticism(*(self.scatter(self._summary[what]) for what in Criticism._fields))
+
+    @cached_property
+    @torch.no_grad()
+    def khat(self) -> Tensor:
+        """Pareto shape of the importance weights of 1,000 draws or more ``(N,)``: above 0.7 the fit is no good."""
+        if self.has_khat and len(self.batch.voxels):
+            return self.scatter(self._summary["khat"])
+        parts = [torch.empty(0)]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for voxels, q in self._chunks(8 * MIN_DRAWS):
+                q = guides_own(q)
+                parts.append(pareto_khat(self._log_ratio(q.sample(torch.Size([MIN_DRAWS])), voxels, q).T).cpu())
+        return self.scatter(torch.cat(parts))
+
+    @property
+    def responsibilities(self) -> Tensor | None:
+        """Probability of each tissue class ``(N, C)``, or None for a prior with one."""
+        found = self._summary.get("responsibilities")
+        return None if found is None else self.scatter(found)
+
+    @property
+    def status(self) -> Tensor:
+        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`."""
+        return with_findings(self)
+
+    def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200, seed: int = 0, ijk: Any = None) -> Any:
+        """The posterior as ArviZ knows it, see :func:`pyroqmri.diagnostics.posterior_to_arviz`."""
+        from pyroqmri.diagnostics import posterior_to_arviz
+
+        return posterior_to_arviz(self, voxels, n_draws, seed, ijk=ijk)
+
+    def region(self, mask: Any, n_draws: int = 1000, seed: int = 0, own_population: bool = False) -> Any:
+        """Mean and spread over some voxels with their uncertainty, see :func:`pyroqmri.posterior.region`."""
+        from pyroqmri.posterior.region import region
+
+        return region(self, mask, n_draws, seed, own_population)

@@ -1,0 +1,1 @@
+"""Classical fits, each voxel by itself: least squares and maximum likelihood."""

@@ -1,0 +1,160 @@
+"""Least squares and maximum likelihood in every voxel by itself, with the asymptotic error."""
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.status import NOT_CONVERGED
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.posterior.estimates import Estimates, with_findings
+from pyroqmri.posterior.goodness_of_fit import Criticism, criticise
+from pyroqmri.signals import BoundSignal
+from pyroqmri.voxelwise.cholesky import quadratic_form
+from pyroqmri.voxelwise.levenberg_marquardt import Problem, chunk_size
+from pyroqmri.voxelwise.unit_box import Point, UnitBox
+
+
+class PointEstimates(Estimates):
+    """Estimates of N voxels with an asymptotic standard deviation from the Fisher information.
+
+    The standard deviation is the delta method's, so intervals are normal and may
+    leave the bounds: what people publish today. The error of a measured S0 is carried along.
+    To the information of the data that of one look at each parameter is added whose error is
+    the width of its bounds, which is where a sd then ends.
+
+    Parameters
+    ----------
+    signal, likelihood
+        What was fitted.
+    batch
+        The measurements.
+    theta
+        Physical parameters of the fitted voxels, each ``(n,)``, a direction ``(n, 3)``.
+    converged
+        Whether the search of each fitted voxel ended ``(n,)``.
+    """
+
+    def __init__(
+        self, signal: BoundSignal, likelihood: Likelihood, batch: Batch, theta: dict[str, Tensor], converged: Tensor
+    ) -> None:
+        super().__init__(signal, batch)
+        self.theta, self.converged = theta, converged
+        self._likelihood = likelihood
+
+    @cached_property
+    def likelihood(self) -> Likelihood:
+        """What was fitted, in float64."""
+        return copy.deepcopy(self._likelihood).double()
+
+    @cached_property
+    def _box(self) -> UnitBox:
+        return UnitBox(copy.deepcopy(self.signal).double())
+
+    def _chunked(self, function: Callable[[Voxels, dict[str, Tensor]], Tensor]) -> Tensor:
+        """Values ``(n, ...)`` of a function of voxels and parameters, in float64, a chunk at a time."""
+        n, size = len(self.batch.voxels), chunk_size(self._box, self.batch.voxels)
+        device = next(self._box.signal.buffers()).device
+        parts = []
+        for i in range(0, max(1, n), size):
+            theta = {name: value[i : i + size].to(device).double() for name, value in self.theta.items()}
+            voxels = self.batch.voxels[i : i + size].to(device).map(lambda t: t.double())
+            parts.append(function(voxels, theta).float().cpu())
+        return torch.cat(parts)
+
+    def _quantities(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Everything that maps show: S0 in the scan's units, the axis on the side of positive z, what is derived."""
+        theta = self.rescale(theta)
+        if self.signal.axis is None or self.signal.direction is None:
+            return self._turned(theta | self.signal.signal.derived(theta))
+        theta = self._turned(theta)
+        return theta | self.signal.signal.derived(theta)
+
+    def _turned(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.signal.axis is None:
+            return theta
+        n = theta[self.signal.axis.name]
+        return theta | {self.signal.axis.name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0)}
+
+    def _scalars(self, theta: dict[str, Tensor]) -> Tensor:
+        found = self._quantities(theta)
+        return torch.stack([found[name] for name in self.names], -1)
+
+    def _table(self, values: Tensor) -> dict[str, Tensor]:
+        return {name: self.scatter(values[:, i]) for i, name in enumerate(self.names)}
+
+    @cached_property
+    def mean(self):
+        """The estimate of each quantity ``(N,)``."""
+        return self._table(self._chunked(lambda voxels, theta: self._scalars(theta)))
+
+    @cached_property
+    def sd(self):
+        """Asymptotic standard deviation of each quantity ``(N,)``."""
+        return self._table(self._chunked(self._errors))
+
+    def _errors(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
+        box = self._box
+        point = box.point(theta)
+        information = Problem(box, self.likelihood, voxels).look(point).information
+        information = information + torch.eye(box.n_latents, dtype=information.dtype).to(information).unsqueeze(-1)
+        slopes = box.slopes(self._scalars, point)[1].mT
+        variance = quadratic_form(information, slopes)
+        s0_variance = self.likelihood.s0_variance(voxels.noise)
+        if s0_variance is not None:
+            pull = self._pull_of_s0(voxels, point)
+            # v' A^-1 b from two quadratic forms: how far the estimate moves with S0
+            moved = (quadratic_form(information, slopes + pull) - quadratic_form(information, slopes - pull)) / 4
+            variance = variance + s0_variance * moved.square()
+        sd = variance.sqrt().mT
+        widths = [torch.inf if name == "S0" else p.upper - p.lower for name, p in self.parameters.items()]
+        return torch.minimum(sd, sd.new_tensor(widths))
+
+    def _pull_of_s0(self, voxels: Voxels, point: Point) -> Tensor:
+        """Change of the log-likelihood's gradient ``(L, 1, N)`` with a relative error of S0."""
+        signal, slope = self._box.slopes(lambda theta: self._box.signal(theta, voxels.inputs), point)
+        fisher = self.likelihood.information(signal, voxels.y, voxels.noise).fisher
+        return (slope * (fisher * signal)).sum(-1).unsqueeze(1)
+
+    def quantile(self, q):
+        """Quantile of the normal approximation ``(N,)``."""
+        z = float(torch.special.ndtri(torch.tensor(q)))
+        return {name: self.mean[name] + z * self.sd[name] for name in self.names}
+
+    @property
+    def direction(self) -> Tensor | None:
+        """Axis of each voxel ``(N, 3)``, or None for a signal without one."""
+        axis = self.signal.axis
+        if axis is None:
+            return None
+        return self.scatter(self._chunked(lambda voxels, theta: self._quantities(theta)[axis.name]))
+
+    @cached_property
+    def criticism(self) -> Criticism:
+        """What each voxel's measurements say against the estimate ``(N,)``, degrees of freedom counted."""
+        return Criticism(*self.scatter(self._chunked(self._criticise)).T)
+
+    def _criticise(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
+        mean, variance = self.likelihood.moments(self._box.signal(theta, voxels.inputs), voxels.noise)
+        residuals = (voxels.y - mean) / variance.sqrt()
+        freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
+        found = criticise(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
+        return torch.stack(found, -1)
+
+    @property
+    def responsibilities(self) -> None:
+        """There are no classes."""
+        return None
+
+    @property
+    def status(self) -> Tensor:
+        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`."""
+        status = with_findings(self)
+        stuck = torch.zeros_like(status, dtype=torch.bool)
+        stuck[self.batch.index] = ~self.converged
+        status[stuck & (status == 1)] = NOT_CONVERGED
+        return status
