@@ -18,7 +18,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 
 from benchmarks.protocols import protocol
 from pyroqmri.calibration.check import fit_protocol
-from pyroqmri.calibration.simulated_voxels import own_ground
+from pyroqmri.calibration.simulated_voxels import own_voxels
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.fitting.fit import Fit
 
@@ -62,15 +62,15 @@ def long_run(fit: Fit, post: Any, warmup: int, n: int, seed: int) -> tuple[dict[
 def run(signal: str, recipe: str, snr: float, args: argparse.Namespace) -> dict[str, Any]:
     """One signal: distances of our means and sds from those of NUTS, in each parameter."""
     fit = fit_protocol(protocol(CASES[signal]), signal=signal, recipe=recipe, snr=snr, s0=1.0, n_train=5000)
-    ground = own_ground(fit, args.voxels, 11)
-    post = fit.posterior(ground.y, sigma=ground.sigma, n_draws=4096, reweight=False)
+    simulated = own_voxels(fit, args.voxels, 11)
+    post = fit.posterior(simulated.y, sigma=simulated.sigma, n_draws=4096, reweight=False)
     begin = time.perf_counter()
     theirs, ess, rhat = long_run(fit, post, args.warmup, args.draws, 0)
     row: dict[str, Any] = {"signal": signal, "recipe": recipe, "snr": snr, "n_voxels": args.voxels,
                            "draws": 2 * args.draws, "ess": ess, "rhat": rhat,
                            "seconds": time.perf_counter() - begin}  # fmt: skip
-    shipped = fit.posterior(ground.y, sigma=ground.sigma, n_draws=4096)
-    reweighted = fit.posterior(ground.y, sigma=ground.sigma, n_draws=4096, reweight=True)
+    shipped = fit.posterior(simulated.y, sigma=simulated.sigma, n_draws=4096)
+    reweighted = fit.posterior(simulated.y, sigma=simulated.sigma, n_draws=4096, reweight=True)
     for name, ours in (("guide", post), ("parameters", shipped), ("reweighted", reweighted)):
         row[name] = {k: apart(ours, k, v) for k, v in theirs.items()}
     return row

@@ -15,7 +15,7 @@ from sbi.diagnostics.tarp import _run_tarp, check_tarp, get_tarp_references  # p
 
 from benchmarks.protocols import protocol
 from pyroqmri.calibration.check import check, fit_protocol, recalibrate
-from pyroqmri.calibration.simulated_voxels import Ground, own_ground
+from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels
 from pyroqmri.fitting.fit import Fit
 
 RESULTS = Path(__file__).parent / "results" / "second_opinion.json"
@@ -45,13 +45,13 @@ class Tampered:
         return post
 
 
-def their_view(fit: Any, ground: Ground) -> dict[str, Any]:
+def their_view(fit: Any, simulated: SimulatedVoxels) -> dict[str, Any]:
     """What `sbi` says of a fit: p-values of its uniformity test, accuracy of its classifier, TARP."""
-    post = fit.posterior(ground.y, sigma=ground.sigma)
+    post = fit.posterior(simulated.y, sigma=simulated.sigma)
     draws = post.draws(DRAWS, seed=3)
     names = list(post.names)
     samples = torch.stack([draws[n] for n in names], -1)
-    truth = torch.stack([ground.truth[n] for n in names], -1)
+    truth = torch.stack([simulated.truth[n] for n in names], -1)
     kept = samples.isfinite().all(0).all(-1)
     samples, truth = samples[:, kept], truth[kept]
     ranks = _run_sbc(truth, truth, samples, "marginals", False)
@@ -69,7 +69,7 @@ def main() -> None:
     """Judge twice, print and keep."""
     torch.set_num_threads(1)
     fit = fit_protocol(protocol("A288"), signal="msdki", recipe="hierarchical", snr=SNR, s0="inferred", n_train=5000)
-    ground = own_ground(fit, VOXELS, 17)
+    simulated = own_voxels(fit, VOXELS, 17)
     mended = recalibrate(fit)
     cases = {
         "as shipped": fit,
@@ -79,10 +79,10 @@ def main() -> None:
     }
     rows = []
     for name, one in cases.items():
-        ours = check(one, truth=ground, seed=3)  # type: ignore[arg-type]
+        ours = check(one, truth=simulated, seed=3)  # type: ignore[arg-type]
         cells = {c.parameter: {"holds": c.holds, "exact": c.exact, "distance": c.distance} for c in ours.cells}
         rows.append({"case": name, "n": VOXELS, "ours": {"holds": ours.holds, "cells": cells},
-                     "sbi": their_view(one, ground)})  # fmt: skip
+                     "sbi": their_view(one, simulated)})  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
     RESULTS.write_text(json.dumps({"sbi": "0.27.0", "snr": SNR, "rows": rows}, indent=1) + "\n")
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess, randomised_ranks, resolution
-from pyroqmri.calibration.simulated_voxels import Ground, own_ground, tissue_ground
+from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.train import fit
 from pyroqmri.posterior.posterior import mean_axis
-from pyroqmri.posterior.recalibration import learn
+from pyroqmri.posterior.recalibration import learn_recalibration
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.voxelwise.estimates import PointEstimates
@@ -31,7 +31,7 @@ class Check:
 
     Attributes
     ----------
-    ground
+    simulated
         Where the truths came from, in words.
     cells
         Numbers of each parameter over all voxels, then in each group of them.
@@ -43,7 +43,7 @@ class Check:
         The call: signal, recipe, SNR, protocol.
     """
 
-    ground: str
+    simulated: str
     cells: tuple[Cell, ...]
     ranks: dict[str, np.ndarray] = field(repr=False)
     n: int
@@ -69,12 +69,12 @@ class Check:
         if not failed:
             seen = self.resolution
             first = (
-                f"Holds on {self.ground}: no interval is off by more than {WIDTH:.0%} of its width or {SHIFT:g} sd. "
+                f"Holds on {self.simulated}: no interval is off by more than {WIDTH:.0%} of its width or {SHIFT:g} sd. "
                 f"These {self.n} voxels would have shown intervals {seen['too_narrow_by']:.0%} too narrow, or a shift "
                 f"of {seen['shift']:.2f} sd, nine times in ten."
             )
         else:
-            first = f"Does not hold on {self.ground}: " + "; ".join(_in_words(cell) for cell in failed) + "."
+            first = f"Does not hold on {self.simulated}: " + "; ".join(_in_words(cell) for cell in failed) + "."
         rest = [cell for cell in self.cells if not cell.counts and not cell.holds]
         groups = f" In single tissues: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
         lost = f" {self.n_lost} voxels could not be fitted." if self.n_lost else ""
@@ -83,7 +83,7 @@ class Check:
     def record(self) -> dict[str, Any]:
         """As plain values."""
         return {
-            "ground": self.ground, "holds": self.holds, "verdict": self.verdict, "n": self.n, "n_lost": self.n_lost,
+            "ground": self.simulated, "holds": self.holds, "verdict": self.verdict, "n": self.n, "n_lost": self.n_lost,
             "told": self.told, "tolerance": {"width": WIDTH, "shift": SHIFT}, "resolution": self.resolution,
             "cells": [cell.record() for cell in self.cells],
         }  # fmt: skip
@@ -100,7 +100,7 @@ def check(
     *,
     n: int = 4000,
     snr: float | None = None,
-    truth: Ground | str = "own",
+    truth: SimulatedVoxels | str = "own",
     seed: int = 0,
     n_draws: int = DRAWS,
 ) -> Check:
@@ -128,29 +128,29 @@ def check(
     """
     if n < LEAST:
         raise InputError(f"a check of {n} voxels can show nothing; ask for {LEAST} at least")
-    ground = truth if isinstance(truth, Ground) else make_ground(found, truth, n, seed, snr)
-    samples, kept, classes = _samples(found, ground, seed, n_draws)
-    groups = _groups(ground, kept, classes)
-    counting = ground.counts or classes is not None
+    simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr)
+    samples, kept, classes = _samples(found, simulated, seed, n_draws)
+    groups = _groups(simulated, kept, classes)
+    counting = simulated.counts or classes is not None
     n_cells = len(samples) * (1 + (len(groups) if counting else 0))
     cells = [assess(s, "all", n_cells) for s in samples]
     cells += [assess(s[pick], name, n_cells, counting) for name, pick in groups.items() for s in samples]
     told = {
         "signal": found.signal_name, "recipe": found.recipe.name, "likelihood": found.recipe.kind("likelihood"),
-        "s0": found.preparation.s0, "snr": ground.snr, "n_measurements": len(found.acquisition), "seed": seed,
+        "s0": found.preparation.s0, "snr": simulated.snr, "n_measurements": len(found.acquisition), "seed": seed,
         "n_draws": n_draws, "fixed": found.fixed, "tied": found.tied, "recalibrated": found.recalibration is not None,
     }  # fmt: skip
     ranks = {s.parameter: s.rank for s in samples}
-    return Check(ground.name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
+    return Check(simulated.name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
 
 
-def make_ground(found: Fit, truth: str, n: int, seed: int, snr: float | None = None) -> Ground:
+def simulated_voxels(found: Fit, truth: str, n: int, seed: int, snr: float | None = None) -> SimulatedVoxels:
     """Voxels with known truth for a fit: from its ``own`` population, or of ``tissue``."""
     if truth == "own":
-        return own_ground(found, n, seed, snr)
+        return own_voxels(found, n, seed, snr)
     if truth != "tissue":
         raise InputError(f"truth must be 'own' or 'tissue', got {truth!r}")
-    return tissue_ground(found, n, seed, snr)
+    return tissue_voxels(found, n, seed, snr)
 
 
 def fit_protocol(
@@ -176,7 +176,7 @@ def fit_protocol(
         raise InputError(f"snr must be above zero, got {snr}")
     held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
     kind = "gaussian" if likelihood == "gaussian" else "rician"
-    train = tissue_ground((signal, acquisition, s0, held, kind), n_train, seed + 7919, snr)
+    train = tissue_voxels((signal, acquisition, s0, held, kind), n_train, seed + 7919, snr)
     return fit(
         train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, sigma=train.sigma, s0=s0, seed=seed,
         settings=settings, fixed=fixed, tied=tied, given=given, progress=progress, inputs=train.inputs,
@@ -188,33 +188,35 @@ def recalibrate(
     *,
     n: int = 8000,
     snr: float | None = None,
-    truth: Ground | str = "own",
+    truth: SimulatedVoxels | str = "own",
     seed: int = 1,
     n_draws: int = DRAWS,
 ) -> Fit:
     """The fit with its intervals corrected by what simulations show; the arguments of :func:`check`."""
     plain = replace(found, recalibration=None)
-    ground = truth if isinstance(truth, Ground) else make_ground(plain, truth, n, seed, snr)
-    posterior = plain.posterior(ground.y, sigma=ground.sigma, inputs=ground.inputs)
+    simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(plain, truth, n, seed, snr)
+    posterior = plain.posterior(simulated.y, sigma=simulated.sigma, inputs=simulated.inputs)
     if isinstance(posterior, PointEstimates) or not hasattr(posterior, "draws"):
         raise InputError(f"recipe {found.recipe.name} has no posterior to recalibrate; take a Bayesian recipe")
     draws = posterior.draws(min(n_draws, 250), seed=seed)
-    made = {"ground": ground.name, "snr": ground.snr, "n": len(ground.y), "seed": seed}
+    made = {"simulated": simulated.name, "snr": simulated.snr, "n": len(simulated.y), "seed": seed}
     scalars = {name: p for name, p in posterior.parameters.items() if name in draws}
-    return replace(found, recalibration=learn(draws, ground.truth, scalars, made))
+    return replace(found, recalibration=learn_recalibration(draws, simulated.truth, scalars, made))
 
 
-def _samples(found: Fit, ground: Ground, seed: int, n_draws: int) -> tuple[list[Sample], Tensor, Tensor | None]:
+def _samples(
+    found: Fit, simulated: SimulatedVoxels, seed: int, n_draws: int
+) -> tuple[list[Sample], Tensor, Tensor | None]:
     """Samples of every parameter, which voxels they are of, and the likeliest class of each of these."""
     rng = np.random.default_rng([seed, 5])
     parts: list[dict[str, Any]] = []
-    for i in range(0, len(ground.y), MOST_AT_A_TIME):
+    for i in range(0, len(simulated.y), MOST_AT_A_TIME):
         where = slice(i, i + MOST_AT_A_TIME)
-        inputs = {name: v[where] for name, v in ground.inputs.items()}
-        posterior = found.posterior(ground.y[where], sigma=ground.sigma, inputs=inputs)
+        inputs = {name: v[where] for name, v in simulated.inputs.items()}
+        posterior = found.posterior(simulated.y[where], sigma=simulated.sigma, inputs=inputs)
         if not posterior.has_sd:
             raise InputError(f"recipe {found.recipe.name} has no uncertainty, so there is nothing to check")
-        parts.append(_ranked(posterior, {k: v[where] for k, v in ground.truth.items()}, n_draws, seed + i, rng))
+        parts.append(_ranked(posterior, {k: v[where] for k, v in simulated.truth.items()}, n_draws, seed + i, rng))
     kept = torch.cat([p["kept"] for p in parts])
     samples = []
     for name, unit in parts[0]["units"].items():
@@ -263,14 +265,14 @@ def _angles(draws: Tensor, truth: Tensor, rng: Any) -> tuple[np.ndarray, ...]:
     return true, own.mean(0), own.std(0), randomised_ranks(own, true, rng)
 
 
-def _groups(ground: Ground, kept: Tensor, classes: Tensor | None) -> dict[str, np.ndarray]:
+def _groups(simulated: SimulatedVoxels, kept: Tensor, classes: Tensor | None) -> dict[str, np.ndarray]:
     """Voxels by the class that the posterior itself finds likeliest, else by the tissue they were made of.
 
     A right posterior is right among the voxels that any rule applied to the measurements picks, so the first counts
     in a verdict. Among voxels of one true tissue even the exact posterior is drawn to the others: the second does not.
     """
-    if ground.labels is not None:
-        label, names = ground.labels[kept].numpy(), ground.classes
+    if simulated.labels is not None:
+        label, names = simulated.labels[kept].numpy(), simulated.classes
     elif classes is not None:
         label = classes.numpy()
         names = tuple(f"class {i + 1}" for i in range(int(label.max()) + 1))

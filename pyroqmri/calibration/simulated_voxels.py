@@ -20,7 +20,7 @@ S0_SPREAD = 0.1  # of tissue, where S0 is inferred
 
 
 @dataclass(frozen=True)
-class Ground:
+class SimulatedVoxels:
     """Simulated voxels.
 
     Parameters
@@ -55,7 +55,7 @@ class Ground:
 
 
 @torch.no_grad()
-def own_ground(fit: Fit, n: int, seed: int, snr: float | None = None) -> Ground:
+def own_voxels(fit: Fit, n: int, seed: int, snr: float | None = None) -> SimulatedVoxels:
     """Voxels of the population that a fit learned, measured on its protocol at its noise level.
 
     S0 is that of its median training voxel where S0 was measured.
@@ -80,7 +80,7 @@ def own_ground(fit: Fit, n: int, seed: int, snr: float | None = None) -> Ground:
     sigma = fit.sigma if snr is None else level / snr
     y, inputs = _measured(fit, theta, s0, sigma, seed)
     told = sigma / float(fit.likelihood.factor.detach())
-    return Ground("voxels of the fit's own population", _quantities(fit, theta, s0), y, told, level / sigma,
+    return SimulatedVoxels("voxels of the fit's own population", _quantities(fit, theta, s0), y, told, level / sigma,
                   inputs=inputs)  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, T
     return truth | {"S0": theta["S0"] * scale} if "S0" in theta else truth
 
 
-def tissue_ground(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | None = None) -> Ground:
+def tissue_voxels(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | None = None) -> SimulatedVoxels:
     """Voxels of white and grey matter and csf in equal shares, or uniform where a signal has no tissue values.
 
     ``of`` is a fit, or ``(signal, acquisition, s0, {"fixed": ..., "tied": ...}, noise)``. S0 is 1 for all voxels; where
@@ -130,7 +130,9 @@ def tissue_ground(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | Non
     y = simulate(signal, acquisition, theta | {"S0": level}, sigma=sigma, noise=noise, seed=seed + 1000, inputs=inputs)
     truth = theta | signal.derived(theta) | {"S0": level}
     what = "simulated white matter, grey matter and csf" if labels is not None else "voxels uniform inside the bounds"
-    return Ground(what, truth, y, sigma / factor, snr, labels, CLASSES if labels is not None else (), inputs=inputs)
+    return SimulatedVoxels(
+        what, truth, y, sigma / factor, snr, labels, CLASSES if labels is not None else (), inputs=inputs
+    )
 
 
 def own_snr(fit: Fit) -> float:

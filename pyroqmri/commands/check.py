@@ -181,7 +181,7 @@ def page(checks: Mapping[str, Check], before: Mapping[str, Check]) -> str:
         f"{SHIFT:g} sd; it fails once simulations show worse, at 5 % over all rows together.",
     ]
     for name, found in checks.items():
-        parts += [f"## On {found.ground}", found.verdict]
+        parts += [f"## On {found.simulated}", found.verdict]
         parts += [f"![ranks]({name}_ranks.png)", f"![coverage]({name}_coverage.png)", cells_table(found)]
         if name in before:
             parts += [f"Before recalibration: {before[name].verdict}", cells_table(before[name])]

@@ -11,7 +11,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.posterior.estimates import Estimates, at_bound
-from pyroqmri.posterior.goodness_of_fit import Criticism
+from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
 from pyroqmri.posterior.posterior import QUANTILES
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals.bound import S0
@@ -55,7 +55,11 @@ class Summary(Estimates):
         if self.has_sd:
             found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
         arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
-        arrays |= {**part.criticism._asdict(), "direction": part.direction, "responsibilities": part.responsibilities}
+        arrays |= {
+            **part.goodness_of_fit._asdict(),
+            "direction": part.direction,
+            "responsibilities": part.responsibilities,
+        }
         if part.direction is not None and hasattr(part, "cone"):
             arrays["cone"] = part.cone(_CONE)
         # where voxels are reweighted the weights are there, and so is their shape
@@ -90,9 +94,9 @@ class Summary(Estimates):
         return self._get(str(q))
 
     @property
-    def criticism(self) -> Criticism:
+    def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit ``(N,)``."""
-        return Criticism(*(self._kept[what] for what in Criticism._fields))
+        return GoodnessOfFit(*(self._kept[what] for what in GoodnessOfFit._fields))
 
     @property
     def khat(self) -> Tensor | None:

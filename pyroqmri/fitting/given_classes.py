@@ -18,7 +18,7 @@ RARE = 0.005  # share of voxels below which a class is not there
 
 
 @torch.no_grad()
-def doubts_about_given(recipe: Recipe, signal: BoundSignal, guide: Guide, voxels: Voxels) -> list[str]:
+def check_given_classes(recipe: Recipe, signal: BoundSignal, guide: Guide, voxels: Voxels) -> list[str]:
     """A sentence for each given class that the evidence speaks against, or that no voxel belongs to.
 
     The given classes are set free, one at a time, for some rounds of expectation-maximisation from where they

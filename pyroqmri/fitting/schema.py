@@ -17,7 +17,7 @@ from pyroqmri.guides import GUIDES
 from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.networks.labels import LABELS
 from pyroqmri.networks.network import Shape
-from pyroqmri.networks.training import Learning
+from pyroqmri.networks.training import NetworkTraining
 from pyroqmri.networks.training_truth import Simulation
 from pyroqmri.posterior.importance import MIN_DRAWS, Reweighting
 from pyroqmri.priors import PRIORS, Mixture
@@ -53,7 +53,7 @@ _TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
         "likelihood": LIKELIHOODS,
         "labels": LABELS,
         "network": Shape,
-        "training": Learning,
+        "training": NetworkTraining,
         "truth": Simulation,
         "range": _FREE,
         "weights": _FREE,

@@ -11,14 +11,14 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.fitting.given_classes import doubts_about_given
+from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.measurements.arguments import as_dict, as_inputs, as_tensor, pick_device
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
-from pyroqmri.networks.plan import plan_lesson
-from pyroqmri.networks.supervised import teach
+from pyroqmri.networks.plan import plan_training
+from pyroqmri.networks.supervised import train_network
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Training, fit_svi, seeded
@@ -129,7 +129,7 @@ def fit(
         path = None if checkpoint is None else Path(checkpoint)
         _train(result, batch, pick_device(device), path, resume, progress)
     elif plan.estimator == "network":
-        _teach(result, batch, truth, first, pick_device(device), progress)
+        _train_network(result, batch, truth, first, pick_device(device), progress)
     return result
 
 
@@ -152,10 +152,10 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
         model, guide, voxels, plan, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     fit.seconds["train"] = fit.trace.seconds
-    fit.warnings += doubts_about_given(fit.recipe, fit.signal, guide, voxels)
+    fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
 
 
-def _teach(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
+def _train_network(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
     folder = fit.recipe.table("truth").get("population", "")
     population = load_fit(folder) if truth is None and folder else truth
     if isinstance(population, Fit):
@@ -166,8 +166,8 @@ def _teach(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.
     if first is not None and start is None:
         raise InputError(f"the fit by {first.recipe.name} has no network to start another one from")
     scan = fit.signal, fit.acquisition, fit.preparation, batch
-    lesson = plan_lesson(fit.recipe, *scan, population, fit.seed, device, start)
-    taught = teach(lesson, progress)
-    fit.network, fit.trace = taught.network, taught.trace
-    fit.seconds |= taught.seconds
-    fit.warnings += taught.notes
+    training_plan = plan_training(fit.recipe, *scan, population, fit.seed, device, start)
+    trained = train_network(training_plan, progress)
+    fit.network, fit.trace = trained.network, trained.trace
+    fit.seconds |= trained.seconds
+    fit.warnings += trained.notes

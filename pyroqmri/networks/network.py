@@ -14,7 +14,7 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.mlp import MLP
 from pyroqmri.parameter import frame_around
 from pyroqmri.posterior.estimates import Estimates, with_findings
-from pyroqmri.posterior.goodness_of_fit import Criticism, criticise
+from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.signals import BoundSignal
 
 _REACH = 5.0  # a voxel unlike all others must not push the network where it never was
@@ -171,14 +171,14 @@ class NetworkEstimates(Estimates):
 
     @cached_property
     @torch.no_grad()
-    def criticism(self) -> Criticism:
+    def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the answer ``(N,)``."""
         voxels = self.batch.voxels
         signal = self.signal(self._theta, voxels.inputs)
         mean, variance = self.likelihood.moments(signal, voxels.noise)
         residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
-        found = criticise(residuals.square().sum(-1).unsqueeze(0), n, lambda index: residuals[index])
-        return Criticism(*map(self.scatter, found))
+        found = judge_fit(residuals.square().sum(-1).unsqueeze(0), n, lambda index: residuals[index])
+        return GoodnessOfFit(*map(self.scatter, found))
 
     @property
     def status(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a recipe and data to what a network is taught."""
+"""From a recipe and data to what a network is trained."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.networks.labels import LABELS
 from pyroqmri.networks.network import ParameterNetwork, Shape
-from pyroqmri.networks.supervised import Lesson
-from pyroqmri.networks.training import Learning
+from pyroqmri.networks.supervised import TrainingPlan
+from pyroqmri.networks.training import NetworkTraining
 from pyroqmri.networks.training_truth import (
     Scanner,
     Simulation,
@@ -28,7 +28,7 @@ from pyroqmri.voxel_model import VoxelModel
 MIN_VOXELS = 10  # whose noise and scale the simulation takes over
 
 
-def plan_lesson(
+def plan_training(
     recipe: Recipe,
     signal: BoundSignal,
     acquisition: Acquisition,
@@ -38,7 +38,7 @@ def plan_lesson(
     seed: int,
     device: torch.device,
     first: ParameterNetwork | None = None,
-) -> Lesson:
+) -> TrainingPlan:
     """What a recipe teaches a network at a scan's protocol and noise.
 
     Parameters
@@ -62,9 +62,9 @@ def plan_lesson(
         raise InputError(f"the network to start from has layers {first.mlp.shape}, recipe {recipe.name} needs others")
     scanner = Scanner(signal, acquisition, preparation, batch, recipe.kind("likelihood"))
     labels = LABELS[recipe.kind("labels")](preparation.n_average(acquisition), **recipe.table("labels"))
-    return Lesson(
+    return TrainingPlan(
         scanner, _truth(recipe, signal, batch, truth, seed), labels, shape_of(recipe),
-        Learning(**recipe.table("training")), recipe.table("weights"), seed, device, first,
+        NetworkTraining(**recipe.table("training")), recipe.table("weights"), seed, device, first,
     )  # fmt: skip
 
 

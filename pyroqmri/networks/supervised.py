@@ -12,14 +12,14 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.cache import content_key, kept
 from pyroqmri.networks.labels import Examples, Labels, TruthLabels, as_columns
 from pyroqmri.networks.network import ParameterNetwork, Shape
-from pyroqmri.networks.training import Learning, learn, loss_weights
+from pyroqmri.networks.training import NetworkTraining, loss_weights, train
 from pyroqmri.networks.training_truth import Scanner
 from pyroqmri.progress import progress_bar
 from pyroqmri.svi import Trace, seeded
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingPlan:
     """What a network is trained on and how.
 
     Parameters
@@ -44,7 +44,7 @@ class Lesson:
     truth: Mapping[str, Tensor]
     labels: Labels
     shape: Shape
-    learning: Learning
+    learning: NetworkTraining
     relative: Mapping[str, float]
     seed: int
     device: torch.device
@@ -52,7 +52,7 @@ class Lesson:
 
 
 @dataclass
-class Taught:
+class TrainedNetwork:
     """A trained network with how its training went, time by stage, and what a user should know."""
 
     network: ParameterNetwork
@@ -61,7 +61,7 @@ class Taught:
     notes: list[str]
 
 
-def teach(lesson: Lesson, progress: bool = False) -> Taught:
+def train_network(plan: TrainingPlan, progress: bool = False) -> TrainedNetwork:
     """Train a network: from the best of several starts on the truth, then on the labels of the recipe.
 
     Networks that are started on the same simulated voxels share the cached start.
@@ -74,78 +74,78 @@ def teach(lesson: Lesson, progress: bool = False) -> Taught:
         When training diverges.
     """
     begin = time.monotonic()
-    simulated, index = lesson.scanner.measure(lesson.truth, lesson.seed)
-    columns = as_columns(lesson.scanner.signal, lesson.truth)[index]
-    taught = Taught(ParameterNetwork(lesson.scanner.signal, lesson.shape, 1), Trace(), {}, [])
-    taught.seconds["simulate"] = time.monotonic() - begin
-    with seeded(lesson.seed, torch.empty(0, device=lesson.device)):
-        taught.network, taught.trace = _start(lesson, simulated, columns, taught, progress)
+    simulated, index = plan.scanner.measure(plan.truth, plan.seed)
+    columns = as_columns(plan.scanner.signal, plan.truth)[index]
+    trained = TrainedNetwork(ParameterNetwork(plan.scanner.signal, plan.shape, 1), Trace(), {}, [])
+    trained.seconds["simulate"] = time.monotonic() - begin
+    with seeded(plan.seed, torch.empty(0, device=plan.device)):
+        trained.network, trained.trace = _start(plan, simulated, columns, trained, progress)
         # the best of several starts on the truth is a network on the truth already
-        if not taught.trace.step or not isinstance(lesson.labels, TruthLabels):
-            taught.trace = _goes_on(lesson, simulated, columns, taught, progress)
-    taught.network = taught.network.cpu().requires_grad_(False)
-    return taught
+        if not trained.trace.step or not isinstance(plan.labels, TruthLabels):
+            trained.trace = _goes_on(plan, simulated, columns, trained, progress)
+    trained.network = trained.network.cpu().requires_grad_(False)
+    return trained
 
 
-def _weights(lesson: Lesson, columns: Tensor, relative: Mapping[str, float]) -> Tensor:
-    names = tuple(p.name for p in lesson.scanner.signal.tissue)
-    return loss_weights(names, columns[:, : len(names)], relative).to(lesson.device)
+def _weights(plan: TrainingPlan, columns: Tensor, relative: Mapping[str, float]) -> Tensor:
+    names = tuple(p.name for p in plan.scanner.signal.tissue)
+    return loss_weights(names, columns[:, : len(names)], relative).to(plan.device)
 
 
 def _start(
-    lesson: Lesson, simulated: Voxels, columns: Tensor, taught: Taught, progress: bool
+    plan: TrainingPlan, simulated: Voxels, columns: Tensor, trained: TrainedNetwork, progress: bool
 ) -> tuple[ParameterNetwork, Trace]:
     """The network that training starts from: the given one, the best of several on the truth, or random weights."""
     begin = time.monotonic()
-    settings, shape = lesson.learning, lesson.shape
-    if lesson.first is not None:
-        return copy.deepcopy(lesson.first).to(lesson.device).requires_grad_(True), Trace()
-    fresh = ParameterNetwork(copy.deepcopy(lesson.scanner.signal), shape, max(1, settings.starts))
-    fresh.standardise(lesson.scanner.batch.voxels if settings.starts == 0 and lesson.labels.from_data else simulated)
-    network = fresh.to(lesson.device)
+    settings, shape = plan.learning, plan.shape
+    if plan.first is not None:
+        return copy.deepcopy(plan.first).to(plan.device).requires_grad_(True), Trace()
+    fresh = ParameterNetwork(copy.deepcopy(plan.scanner.signal), shape, max(1, settings.starts))
+    fresh.standardise(plan.scanner.batch.voxels if settings.starts == 0 and plan.labels.from_data else simulated)
+    network = fresh.to(plan.device)
     if settings.starts == 0:
         return network, Trace()
-    examples = Examples(network.prepare(simulated.to(lesson.device)), columns.unsqueeze(1).to(lesson.device), (1.0,))
+    examples = Examples(network.prepare(simulated.to(plan.device)), columns.unsqueeze(1).to(plan.device), (1.0,))
     # only a network on the truth is itself weighted as its recipe says; as a start all parameters count alike
-    own = lesson.relative if isinstance(lesson.labels, TruthLabels) else {}
-    weights = _weights(lesson, columns, own)
+    own = plan.relative if isinstance(plan.labels, TruthLabels) else {}
+    weights = _weights(plan, columns, own)
 
-    def train() -> dict[str, Tensor]:
+    def best_start() -> dict[str, Tensor]:
         with progress_bar(f"{settings.starts} starts", settings.epochs, progress) as report:
-            trace = learn(network, TruthLabels(), examples, weights, settings, lesson.seed, report)
+            trace = train(network, TruthLabels(), examples, weights, settings, plan.seed, report)
         table = torch.tensor([trace.step, trace.train, trace.held_out], dtype=torch.float64)
         return {**network.state_dict(), "trace": table, "seconds": torch.tensor(trace.seconds)}
 
     key = content_key(
-        {"learning": asdict(settings), "shape": asdict(shape), "seed": lesson.seed, "own": dict(own),
-         "device": lesson.device.type, "signal": lesson.scanner.signal.signal.__name__},
+        {"learning": asdict(settings), "shape": asdict(shape), "seed": plan.seed, "own": dict(own),
+         "device": plan.device.type, "signal": plan.scanner.signal.signal.__name__},
         {"y": simulated.y, "truth": columns} | {f"input.{k}": v for k, v in simulated.inputs.items()},
     )  # fmt: skip
-    found = kept("starts", key, train)
+    found = kept("starts", key, best_start)
     table, seconds = found.pop("trace"), float(found.pop("seconds"))
     if len(network.mlp.weights[0]) > 1:
         network.mlp.pick(0)
     network.load_state_dict(found)
-    taught.seconds["start"] = time.monotonic() - begin
+    trained.seconds["start"] = time.monotonic() - begin
     step, train_loss, held_out = table.tolist()
     trace = Trace([int(s) for s in step], train_loss, held_out, seconds, len(step) < settings.epochs)
     return network, trace
 
 
-def _goes_on(lesson: Lesson, simulated: Voxels, columns: Tensor, taught: Taught, progress: bool) -> Trace:
+def _goes_on(plan: TrainingPlan, simulated: Voxels, columns: Tensor, trained: TrainedNetwork, progress: bool) -> Trace:
     """Train the start on the labels of the recipe."""
     begin = time.monotonic()
-    signal, network = lesson.scanner.signal, taught.network
-    voxels = lesson.scanner.batch.voxels if lesson.labels.from_data else simulated
-    examples, left_out = lesson.labels.examples(signal, voxels, columns)
-    taught.seconds["labels"] = time.monotonic() - begin
+    signal, network = plan.scanner.signal, trained.network
+    voxels = plan.scanner.batch.voxels if plan.labels.from_data else simulated
+    examples, left_out = plan.labels.examples(signal, voxels, columns)
+    trained.seconds["labels"] = time.monotonic() - begin
     if left_out:
         share = left_out / len(simulated)
-        taught.notes.append(f"{left_out} labels ({share:.0%}) lay at a bound or were not found, and were held out")
-    examples = examples.to(lesson.device)
+        trained.notes.append(f"{left_out} labels ({share:.0%}) lay at a bound or were not found, and were held out")
+    examples = examples.to(plan.device)
     examples = replace(examples, voxels=network.prepare(examples.voxels))
-    with progress_bar("training", lesson.learning.epochs, progress) as report:
-        weights = _weights(lesson, columns, lesson.relative)
-        trace = learn(network, lesson.labels, examples, weights, lesson.learning, lesson.seed, report)
-    taught.seconds["train"] = time.monotonic() - begin - taught.seconds["labels"]
+    with progress_bar("training", plan.learning.epochs, progress) as report:
+        weights = _weights(plan, columns, plan.relative)
+        trace = train(network, plan.labels, examples, weights, plan.learning, plan.seed, report)
+    trained.seconds["train"] = time.monotonic() - begin - trained.seconds["labels"]
     return trace

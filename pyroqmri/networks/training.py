@@ -17,7 +17,7 @@ _BLOCK = 16_384  # validation voxels at a time
 
 
 @dataclass(frozen=True)
-class Learning:
+class NetworkTraining:
     """Settings of the loop, as a recipe states them.
 
     Parameters
@@ -77,12 +77,12 @@ class _Best:
         return int(self.loss.argmin())
 
 
-def learn(
+def train(
     network: ParameterNetwork,
     labels: Labels,
     examples: Examples,
     weights: Tensor,
-    settings: Learning,
+    settings: NetworkTraining,
     seed: int,
     report: Report,
 ) -> Trace:

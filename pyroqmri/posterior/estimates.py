@@ -10,7 +10,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.status import AT_BOUND, FEW_MISFIT, FINE, MISFIT
 from pyroqmri.parameter import Parameter
-from pyroqmri.posterior.goodness_of_fit import P_MISFIT, Criticism
+from pyroqmri.posterior.goodness_of_fit import P_MISFIT, GoodnessOfFit
 from pyroqmri.signals import BoundSignal
 
 
@@ -48,18 +48,18 @@ class Estimates(ABC):
 
     @property
     @abstractmethod
-    def criticism(self) -> Criticism:
+    def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit."""
 
     @property
     def ppc(self) -> Tensor:
         """p-value ``(N,)``, posterior predictive where there is a posterior: near 0 where the signal does not fit."""
-        return self.criticism.ppc
+        return self.goodness_of_fit.ppc
 
     @property
     def residual(self) -> Tensor:
         """Root-mean-square residual ``(N,)`` in units of the noise: 1 where noise is all there is."""
-        return self.criticism.residual
+        return self.goodness_of_fit.residual
 
     def interval(self, p: float) -> dict[str, Tensor]:
         """Central intervals that hold probability ``p``, each ``(N, 2)``."""
@@ -114,7 +114,7 @@ def with_findings(estimates: Estimates) -> Tensor:
     fine = status == FINE
     bound = torch.stack(list(at_bound(estimates).values())).any(0)
     status[fine & bound] = AT_BOUND
-    found = estimates.criticism
+    found = estimates.goodness_of_fit
     status[fine & (found.ppc < P_MISFIT)] = MISFIT
     status[fine & (found.few > 0)] = FEW_MISFIT
     return status

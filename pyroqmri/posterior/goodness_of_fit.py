@@ -10,7 +10,7 @@ P_MISFIT = 0.001  # p-values below are a misfit
 FEW = 0.1  # share of the measurements that are few at most: one of ten, none of two shell means
 
 
-class Criticism(NamedTuple):
+class GoodnessOfFit(NamedTuple):
     """What measurements say against a fit, each ``(N,)``.
 
     Attributes
@@ -28,7 +28,7 @@ class Criticism(NamedTuple):
     few: Tensor
 
 
-def criticise(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor], Tensor]) -> Criticism:
+def judge_fit(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor], Tensor]) -> GoodnessOfFit:
     """Judge S answers to n voxels.
 
     Parameters
@@ -45,7 +45,7 @@ def criticise(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor],
     misfit = (p < P_MISFIT).nonzero().squeeze(-1)
     if len(misfit):
         few[misfit] = few_stand_out(residuals(misfit), freedom).to(p)
-    return Criticism(p, (discrepancy.mean(0) / freedom).sqrt(), few)
+    return GoodnessOfFit(p, (discrepancy.mean(0) / freedom).sqrt(), few)
 
 
 def few_stand_out(residuals: Tensor, freedom: float) -> Tensor:

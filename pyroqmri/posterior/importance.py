@@ -151,12 +151,12 @@ class Reweighted:
 Latents = GaussianMixture | Reweighted
 
 
-def guides_own(q: Latents) -> GaussianMixture:
+def uncorrected(q: Latents) -> GaussianMixture:
     """The guide's posterior before any correction."""
     return q.q if isinstance(q, Reweighted) else q
 
 
-def told(q: Latents, corrected: Tensor, plain: Tensor) -> Tensor:
+def corrected_or_plain(q: Latents, corrected: Tensor, plain: Tensor) -> Tensor:
     """Values ``(n, ...)`` of the corrected posterior where there is one, those of the guide's elsewhere."""
     if not isinstance(q, Reweighted):
         return plain

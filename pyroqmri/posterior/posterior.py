@@ -14,8 +14,8 @@ from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.estimates import Estimates, with_findings
-from pyroqmri.posterior.goodness_of_fit import Criticism, criticise
-from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, guides_own, told
+from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
+from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
 from pyroqmri.posterior.psis import pareto_khat
 from pyroqmri.posterior.recalibration import POINTS, Recalibration
 from pyroqmri.posterior.summaries import LEVELS, axis_summary, cone_angle, mean_axis, quantiles
@@ -136,19 +136,19 @@ class Posterior(Estimates):
                 report(done)
         if not parts:
             each = [f"{what} {name}" for what in ("mean", "sd", *QUANTILES) for name in self.names]
-            nothing = dict.fromkeys([*each, *Criticism._fields], torch.empty(0))
+            nothing = dict.fromkeys([*each, *GoodnessOfFit._fields], torch.empty(0))
             return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
-        out = self._criticise(z[:: max(1, self.n_draws // 16)], voxels)._asdict()
+        out = self._judge_fit(z[:: max(1, self.n_draws // 16)], voxels)._asdict()
         classes = self.model.prior.classes()
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
-            if guides_own(q).logits.shape[-1] == len(classes.log_weights):
-                out["responsibilities"] = told(q, out["responsibilities"], guides_own(q).probs)
+            if uncorrected(q).logits.shape[-1] == len(classes.log_weights):
+                out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], uncorrected(q).probs)
         if self.has_khat and isinstance(q, Reweighted):
             out["khat"] = q.khat
         direction = self.signal.axis
@@ -172,19 +172,19 @@ class Posterior(Estimates):
         exact, found = dict[str, Tensor](), dict[str, Tensor]()
         if self.recalibration is None and self.model.is_identity:
             for level in levels:
-                at = self.rescale(self.model.theta(guides_own(q).marginal_quantile(level), voxels))
+                at = self.rescale(self.model.theta(uncorrected(q).marginal_quantile(level), voxels))
                 exact |= {f"{level} {p.name}": at[p.name] for p in self.signal.tissue if self.signal.box(p, at) is None}
         for name in self.names:
             keys = [f"{level} {name}" for level in levels]
             if isinstance(q, Reweighted) or keys[0] not in exact:
                 found |= dict(zip(keys, quantiles(theta[name], levels), strict=True))
-        return found | {key: told(q, found.get(key, value), value) for key, value in exact.items()}
+        return found | {key: corrected_or_plain(q, found.get(key, value), value) for key, value in exact.items()}
 
-    def _criticise(self, z: Tensor, voxels: Voxels) -> Criticism:
+    def _judge_fit(self, z: Tensor, voxels: Voxels) -> GoodnessOfFit:
         """What the measurements say against draws: for given parameters residuals are close to chi-squared."""
         discrepancy, n = self.model.discrepancy(z, voxels), voxels.y.shape[1]
         best = z[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
-        return criticise(discrepancy, n, lambda index: self.model.residuals(best[index], voxels[index]))
+        return judge_fit(discrepancy, n, lambda index: self.model.residuals(best[index], voxels[index]))
 
     def _get(self, what: str) -> dict[str, Tensor]:
         return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}
@@ -257,9 +257,9 @@ class Posterior(Estimates):
         return self.scatter(cone_angle(self._summary["angles"], p))
 
     @property
-    def criticism(self):
+    def goodness_of_fit(self):
         """What each voxel's measurements say against the posterior ``(N,)``."""
-        return Criticism(*(self.scatter(self._summary[what]) for what in Criticism._fields))
+        return GoodnessOfFit(*(self.scatter(self._summary[what]) for what in GoodnessOfFit._fields))
 
     @cached_property
     @torch.no_grad()
@@ -271,7 +271,7 @@ class Posterior(Estimates):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for voxels, q in self._chunks(8 * MIN_DRAWS):
-                q = guides_own(q)
+                q = uncorrected(q)
                 parts.append(pareto_khat(self._log_ratio(q.sample(torch.Size([MIN_DRAWS])), voxels, q).T).cpu())
         return self.scatter(torch.cat(parts))
 

@@ -63,7 +63,7 @@ class Recalibration:
         return cls(maps, dict(record["made"]))
 
 
-def learn(
+def learn_recalibration(
     draws: Mapping[str, Tensor], truth: Mapping[str, Tensor], parameters: Mapping[str, Parameter], made: dict[str, Any]
 ) -> Recalibration:
     """The maps of every scalar parameter but angles, from draws ``(S, N)`` of posteriors and their truths ``(N,)``."""

@@ -31,7 +31,7 @@ class Training:
     steps, batch_size
         Gradient steps at most, and voxels in each.
     lr, lr_population, lr_decoder
-        Learning rates of the guide, of prior and noise, and of the decoder.
+        NetworkTraining rates of the guide, of prior and noise, and of the decoder.
     lr_decay
         Last learning rate over first; it falls geometrically.
     clip

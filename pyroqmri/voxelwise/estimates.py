@@ -12,7 +12,7 @@ from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.status import NOT_CONVERGED
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.estimates import Estimates, with_findings
-from pyroqmri.posterior.goodness_of_fit import Criticism, criticise
+from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.cholesky import quadratic_form
 from pyroqmri.voxelwise.levenberg_marquardt import Problem, chunk_size
@@ -134,15 +134,15 @@ class PointEstimates(Estimates):
         return self.scatter(self._chunked(lambda voxels, theta: self._quantities(theta)[axis.name]))
 
     @cached_property
-    def criticism(self) -> Criticism:
+    def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the estimate ``(N,)``, degrees of freedom counted."""
-        return Criticism(*self.scatter(self._chunked(self._criticise)).T)
+        return GoodnessOfFit(*self.scatter(self._chunked(self._judge_fit)).T)
 
-    def _criticise(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
+    def _judge_fit(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
         mean, variance = self.likelihood.moments(self._box.signal(theta, voxels.inputs), voxels.noise)
         residuals = (voxels.y - mean) / variance.sqrt()
         freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
-        found = criticise(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
+        found = judge_fit(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
         return torch.stack(found, -1)
 
     @property

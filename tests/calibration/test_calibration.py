@@ -9,7 +9,7 @@ from scipy.stats import kstest
 import pyroqmri as pq
 from benchmarks.protocols import EPSTEIN, protocol
 from pyroqmri.calibration.ranks import randomised_ranks
-from pyroqmri.calibration.simulated_voxels import Ground, own_ground
+from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import simulate, tissue_classes, uniform
 from tests.helpers import shells
@@ -37,28 +37,28 @@ def first_fit(recipe: str) -> pq.Fit:
 
 
 @functools.cache
-def posterior_of_own_voxels(recipe: str) -> tuple[pq.Fit, Ground]:
+def posterior_of_own_voxels(recipe: str) -> tuple[pq.Fit, SimulatedVoxels]:
     """A fit, and voxels of the population that it was made for.
 
     A population over the physical parameters is learned anew from as many voxels of it. A network's latents are its
     own, and so is the population that they make: there the trained pair itself is asked.
     """
     fit = first_fit(recipe)
-    ground = own_ground(fit, N, seed=4)
+    simulated = own_voxels(fit, N, seed=4)
     if recipe in AGAIN:
-        more = own_ground(fit, 5000, seed=3)
+        more = own_voxels(fit, 5000, seed=3)
         fit = pq.fit(more.y, fit.acquisition, signal=fit.signal_name, recipe=recipe, sigma=more.sigma, s0=1.0)
-    return fit, ground
+    return fit, simulated
 
 
 def check(recipe: str, reweight: bool, off: float, distance: float) -> None:
     """Coverage of 90 % within ``off`` of it, of 50 % within twice that, and ranks within ``distance`` of uniform."""
-    fit, ground = posterior_of_own_voxels(recipe)
-    draws = fit.posterior(ground.y, sigma=ground.sigma, reweight=reweight).draws(999, seed=5)
+    fit, simulated = posterior_of_own_voxels(recipe)
+    draws = fit.posterior(simulated.y, sigma=simulated.sigma, reweight=reweight).draws(999, seed=5)
     rng = np.random.default_rng(6)
     faults = []
     for p in fit.signal.tissue:
-        rank = randomised_ranks(draws[p.name].numpy(), ground.truth[p.name].numpy(), rng)
+        rank = randomised_ranks(draws[p.name].numpy(), simulated.truth[p.name].numpy(), rng)
         cover = {q: float((np.abs(rank - 0.5) < q / 2).mean()) for q in (0.5, 0.9)}
         ks = float(kstest(rank, "uniform").statistic)
         said = f"{recipe}{' reweighted' if reweight else ''} {p.name}: {cover}, KS {ks:.3f}"

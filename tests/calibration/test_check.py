@@ -11,7 +11,7 @@ from pyroqmri.calibration.check import check, fit_protocol, recalibrate
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.guides import Guide
-from pyroqmri.posterior.recalibration import Recalibration, learn
+from pyroqmri.posterior.recalibration import Recalibration, learn_recalibration
 from pyroqmri.signals import SIGNALS
 from tests.helpers import SIGMA, TE, Quadratic, msdki_data, quadratic_data, shells
 
@@ -94,7 +94,7 @@ def test_a_learned_map_is_the_identity_where_nothing_is_wrong():
     centre = 0.5 * truth + 0.75**0.5 * 0.5 * torch.randn(20_000, generator=generator)
     loc, sd = centre * 0.5 / (0.25 + 0.75 * 0.25), (1 - 0.25 / (0.25 + 0.75 * 0.25)) ** 0.5
     u = loc + sd * torch.randn(99, 20_000, generator=generator)
-    found = learn({"D": p.constrain(u)}, {"D": p.constrain(truth)}, {"D": p}, {})
+    found = learn_recalibration({"D": p.constrain(u)}, {"D": p.constrain(truth)}, {"D": p}, {})
     source, target = (torch.tensor(v) for v in found.maps["D"])
     # standard error of an outer quantile .02
     assert (source - target).abs().max() < 0.08

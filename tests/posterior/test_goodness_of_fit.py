@@ -5,7 +5,7 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.measurements.status import FEW_MISFIT, FINE, MISFIT
-from pyroqmri.posterior.goodness_of_fit import criticise, few_stand_out
+from pyroqmri.posterior.goodness_of_fit import few_stand_out, judge_fit
 from pyroqmri.signals import MSDKI, BoundSignal
 from tests.helpers import rician, shells, tissue
 
@@ -39,7 +39,7 @@ def test_one_of_two_measurements_is_not_few():
 def test_noise_that_is_larger_everywhere_is_seldom_blamed_on_few(scale):
     residuals = scale * noise(5000, 100)
     discrepancy = residuals.square().sum(-1, keepdim=True).T
-    found = criticise(discrepancy, 100, lambda index: residuals[index])
+    found = judge_fit(discrepancy, 100, lambda index: residuals[index])
     misfit = found.ppc < 0.001
     assert float(misfit.float().mean()) == pytest.approx({1.0: 0.001, 1.3: 0.79, 1.6: 1.0}[scale], abs=0.03)
     assert float(found.few.sum()) <= 0.1 * float(misfit.sum()) + 5
@@ -55,7 +55,7 @@ def test_residuals_are_asked_of_misfits_only():
         asked.extend(index.tolist())
         return residuals[index]
 
-    criticise(residuals.square().sum(-1).unsqueeze(0), 20, answer)
+    judge_fit(residuals.square().sum(-1).unsqueeze(0), 20, answer)
     assert asked == [3, 40]
 
 

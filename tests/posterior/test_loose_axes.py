@@ -5,7 +5,7 @@ from functools import cache
 import torch
 
 import pyroqmri as pq
-from pyroqmri.calibration.simulated_voxels import own_ground
+from pyroqmri.calibration.simulated_voxels import own_voxels
 from pyroqmri.fitting.schema import load_recipe, reweighting, with_settings
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.importance import loose_axes
@@ -32,12 +32,12 @@ def fitted() -> pq.Fit:
 @cache
 def asked() -> tuple[torch.Tensor, Posterior, Posterior, torch.Tensor]:
     """True axes from the fit's own population, its posterior of them, the guide's own, and which are loose."""
-    ground = own_ground(fitted(), 2000, seed=3)
-    told = fitted().posterior(ground.y, sigma=ground.sigma, n_draws=DRAWS)
-    plain = fitted().posterior(ground.y, sigma=ground.sigma, n_draws=DRAWS, reweight=False)
+    simulated = own_voxels(fitted(), 2000, seed=3)
+    post = fitted().posterior(simulated.y, sigma=simulated.sigma, n_draws=DRAWS)
+    plain = fitted().posterior(simulated.y, sigma=simulated.sigma, n_draws=DRAWS, reweight=False)
     with torch.no_grad():
         q = plain.guide.z_dist(plain.guide.prepare(plain.batch.voxels))
-    return ground.truth["n"], told, plain, loose_axes(q)
+    return simulated.truth["n"], post, plain, loose_axes(q)
 
 
 def inside(truth: torch.Tensor, posterior: Posterior, p: float) -> torch.Tensor:
@@ -48,40 +48,40 @@ def inside(truth: torch.Tensor, posterior: Posterior, p: float) -> torch.Tensor:
 
 
 def test_cones_of_loose_axes_hold_what_they_say():
-    truth, told, plain, loose = asked()
+    truth, post, plain, loose = asked()
     n = len(loose)
     assert 300 < n < 1000
     for p in (0.5, 0.9):
         # four standard errors, and the tolerance of a check: a cone a tenth too narrow
         margin = 4 * (p * (1 - p) / n) ** 0.5 + 0.03
-        assert abs(inside(truth, told, p)[loose].float().mean() - p) < margin
+        assert abs(inside(truth, post, p)[loose].float().mean() - p) < margin
     assert inside(truth, plain, 0.9)[loose].float().mean() < 0.82
 
 
 def test_the_stick_in_them_is_told_right_too():
-    found = own_ground(fitted(), 2000, seed=3).truth
-    _, told, plain, loose = asked()
-    z, before = ((p.mean["f"] - found["f"])[loose] / p.sd["f"][loose] for p in (told, plain))
+    found = own_voxels(fitted(), 2000, seed=3).truth
+    _, post, plain, loose = asked()
+    z, before = ((p.mean["f"] - found["f"])[loose] / p.sd["f"][loose] for p in (post, plain))
     assert z.mean().abs() < 0.15
     assert z.mean().abs() < before.mean().abs()
 
 
 def test_other_voxels_are_left_as_they_were():
-    _, told, plain, loose = asked()
+    _, post, plain, loose = asked()
     tight = torch.ones(2000, dtype=torch.bool)
     tight[loose] = False
-    for name in told.names:
-        torch.testing.assert_close(told.mean[name][tight], plain.mean[name][tight], rtol=1e-4, atol=1e-4)
-        low, before = (p.quantile(0.05)[name][tight] for p in (told, plain))
+    for name in post.names:
+        torch.testing.assert_close(post.mean[name][tight], plain.mean[name][tight], rtol=1e-4, atol=1e-4)
+        low, before = (p.quantile(0.05)[name][tight] for p in (post, plain))
         torch.testing.assert_close(low, before, rtol=1e-4, atol=1e-4)
-    assert (told.mean["f"][loose] != plain.mean["f"][loose]).float().mean() > 0.8
+    assert (post.mean["f"][loose] != plain.mean["f"][loose]).float().mean() > 0.8
 
 
 def test_a_batch_without_any_is_the_guides_own():
     truth, _, plain, loose = asked()
     tight = torch.ones(len(truth), dtype=torch.bool)
     tight[loose] = False
-    some = fitted().posterior(own_ground(fitted(), 2000, seed=3).y[tight][:20], n_draws=DRAWS)
+    some = fitted().posterior(own_voxels(fitted(), 2000, seed=3).y[tight][:20], n_draws=DRAWS)
     torch.testing.assert_close(some.mean["f"], plain.mean["f"][tight][:20], rtol=1e-4, atol=1e-4)
 
 
