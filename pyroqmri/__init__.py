@@ -20,6 +20,7 @@ _LAZY = {
     "load_denoiser": "pyroqmri.fitting.load_denoiser",
     "load_fit": "pyroqmri.fitting.load",
     "population_draws": "pyroqmri.fitting.save",
+    "register": "pyroqmri.fitting.parts",
     "recalibrate": "pyroqmri.calibration.check",
 }
 

@@ -1,6 +1,7 @@
 """A declared estimator: names and numbers only; what they may be is in :mod:`pyroqmri.fitting.schema`."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import tomli_w
@@ -18,12 +19,15 @@ class Recipe:
         ``voxel_model``, ``point``, ``network`` or ``denoiser``.
     tables
         Settings by table; ``kind`` picks a class, the rest are its arguments.
+    objects
+        Classes or factories by table, given in place of what a kind names; they live in this process alone.
     """
 
     name: str
     doc: str
     estimator: str
     tables: dict[str, dict[str, Any]]
+    objects: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
 
     def table(self, name: str) -> dict[str, Any]:
         """A table without its kind; empty when the recipe leaves it out."""

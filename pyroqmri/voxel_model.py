@@ -8,7 +8,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
-from pyroqmri.distributions import GaussianMixture, Repeats, SharedScale
+from pyroqmri.distributions import Repeats, SharedScale
+from pyroqmri.errors import InputError
 from pyroqmri.laplace.measured_s0 import s0_error
 from pyroqmri.laplace.mode import Expansion, expand
 from pyroqmri.laplace.start import Shortening, find_start
@@ -44,19 +45,64 @@ class VoxelModel(nn.Module):
         super().__init__()
         self.signal, self.prior, self.decoder, self.likelihood = signal, prior, decoder, likelihood
         self.register_buffer("sigma", torch.as_tensor(float(sigma)))
-        self.short = Shortening(signal, likelihood.n_average is not None)
+        self.short = Shortening(signal, likelihood.n_average is not None or not likelihood.smooth)
         self.n_latents = prior.n_latents
         self.n_unconstrained = signal.n_latents
         self.has_direction = signal.direction is not None
         self.is_identity = isinstance(decoder, IdentityDecoder)
 
-    def forward(self, y: Tensor | Voxels, size: int | None = None) -> Tensor:
-        """The Pyro program; ``size`` is the number of voxels that the batch stands for."""
-        voxels = self.prepare(y)
+    def forward(
+        self, y: Tensor | Voxels | int, size: int | None = None, *, sites: bool = False, predict: bool = False
+    ) -> Tensor:
+        """The Pyro program.
+
+        Parameters
+        ----------
+        y
+            Measurements ``(N, M)`` or prepared voxels; or how many voxels to simulate, where there are no measurements.
+        size
+            Number of voxels that the batch stands for; the batch itself when None.
+        sites
+            Also record the physical parameters as deterministic sites under their names, directions ``(N, 3)``.
+        predict
+            Sample the measurements anew and do not condition on them: posterior predictive, under a trained guide.
+
+        Returns
+        -------
+        Tensor
+            Measurements ``(N, M)``, observed or simulated.
+        """
+        simulated = isinstance(y, int)
+        voxels = self.unmeasured(y) if isinstance(y, int) else self.prepare(y)
         population = self.prior.population()
         with voxel_plate(len(voxels), size, voxels.y.device):
-            z = self.prior(population)
-            return pyro.sample("y", self.y_dist(z, voxels), obs=voxels.y)
+            z = self.prior.latents(population, voxels)
+            if sites:
+                for name, value in self.theta(z, voxels).items():
+                    is_direction = self.signal.direction is not None and name == self.signal.direction.name
+                    pyro.deterministic(name, value, event_dim=int(is_direction))
+            return pyro.sample("y", self.y_dist(z, voxels), obs=None if simulated or predict else voxels.y)
+
+    def unmeasured(self, n: int) -> Voxels:
+        """``n`` voxels to simulate, at the model's own noise level; a direction's frame is any, for axes are uniform.
+
+        Raises
+        ------
+        InputError
+            When the signal needs a per-voxel input that has no default: give :class:`Voxels` with ``inputs`` then.
+        """
+        inputs = {}
+        for name in self.signal.signal.inputs:
+            default = self.signal.signal.default_input(name)
+            if default is None:
+                raise InputError(
+                    f"{self.signal.signal.__name__} needs the input {name} per voxel, which a number of voxels does "
+                    "not give; call the model with Voxels that hold inputs, and predict=True"
+                )
+            inputs[name] = self.sigma.new_full((n,), default)
+        frame = torch.eye(3).to(self.sigma).expand(n, 3, 3) if self.has_direction else None
+        y = self.sigma.new_zeros(n, len(self.signal.acquisition))
+        return Voxels(y, self.sigma.expand(n, 1), frame, inputs)
 
     def prepare(self, y: Tensor | Voxels, mode: bool = False) -> Voxels:
         """Voxels with the noise level and, where the pair needs them, frame and mode filled in."""
@@ -132,11 +178,22 @@ class VoxelModel(nn.Module):
             return self._shared_scale(z, signal, voxels, repeats, variance)
         return self.likelihood(signal, voxels.noise) if repeats is None else repeats
 
-    def log_joint(self, z: Tensor, voxels: Voxels, most: int) -> Tensor:
-        """Log-density ``(S, N)`` of draws ``(S, N, L)`` together with the measurements, ``most`` of them at a time."""
-        prior = GaussianMixture(*self.prior.classes())
+    def log_joint(self, z: Tensor, voxels: Voxels, most: int | None = None) -> Tensor:
+        """Log-density ``(..., N)`` of latents ``(..., N, L)`` and the measurements, at the current population.
+
+        That of the Pyro program's sites ``z`` and ``y`` (discrete sites summed out), for every prior: the program and
+        this ask the same :meth:`Prior.log_prob`. At most ``most`` numbers of draws ``(S, N, L)`` are held at a time.
+
+        Raises
+        ------
+        InputError
+            When the prior has no density of a latent alone.
+        """
+        prior = self.prior.log_prob(z, self.prior.classes(), voxels)
+        if most is None:
+            return self.y_dist(z, voxels).log_prob(voxels.y) + prior
         parts = z.split(max(1, most // max(1, voxels.y.numel())))
-        return torch.cat([self.y_dist(part, voxels).log_prob(voxels.y) for part in parts]) + prior.log_prob(z)
+        return torch.cat([self.y_dist(part, voxels).log_prob(voxels.y) for part in parts]) + prior
 
     def _shared_scale(
         self, z: Tensor, signal: Tensor, voxels: Voxels, repeats: Repeats | None, variance: Tensor

@@ -21,9 +21,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyroqmri"
 LAYERS = (
     ("parameter", "acquisition", "errors", "progress", "recipe"),
     ("signals", "datasets"),
-    ("measurements", "io", "simulate"),
-    ("distributions", "laplace"),
+    ("measurements", "io", "simulate", "distributions"),
     ("likelihoods", "priors", "decoders"),
+    ("laplace",),
     ("voxel_model",),
     ("guides",),
     ("posterior", "svi"),

@@ -12,6 +12,7 @@ from pyroqmri.laplace.measured_s0 import s0_error
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.psis import smoothed
+from pyroqmri.posterior.sampled import Plain, normal_part, plain
 from pyroqmri.progress import Report
 
 N_DRAWS = 500
@@ -107,32 +108,48 @@ def _chunks(index: Tensor, per_voxel: int) -> Iterator[Tensor]:
 
 def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draws ``(S, n, L)``, log-likelihoods of each measurement ``(S, n, M)`` and log importance ratios ``(S, n)``."""
-    model, prior = posterior.model, GaussianMixture(*posterior.model.prior.classes())
-    q = proposal(posterior.guide.z_dist(voxels), prior)
-    z = q.sample(torch.Size([n_draws]))
+    model, population = posterior.model, posterior.model.prior.classes()
+    q = Proposal(plain(posterior.guide.z_dist(voxels)), GaussianMixture(*population))
+    z = q.sample(n_draws)
     signal = model.simulate(z, voxels)
-    told = model.likelihood.information(signal, voxels.y, voxels.noise)
-    pointwise, variance = told.log_prob.double(), model.likelihood.s0_variance(voxels.noise)
-    gain = 0.0 if variance is None else s0_error(signal, told.score, told.fisher, variance).gain
-    return z, pointwise, pointwise.sum(-1) + gain + prior.log_prob(z) - q.log_prob(z)
+    found = model.likelihood.information(signal, voxels.y, voxels.noise)
+    pointwise, variance = found.log_prob.double(), model.likelihood.s0_variance(voxels.noise)
+    gain = 0.0 if variance is None else s0_error(signal, found.score, found.fisher, variance).gain
+    return z, pointwise, pointwise.sum(-1) + gain + model.prior.log_prob(z, population, voxels) - q.log_prob(z)
 
 
-def proposal(q: GaussianMixture, prior: GaussianMixture) -> GaussianMixture:
+class Proposal:
     """The guide's posterior with a share of its draws from ``WIDTH`` times its width, and a share from the prior.
 
     Variational posteriors are light in the tails, where importance weights then explode, and one without a
     measurement that told much is as wide as the prior. What is compared are models, not how
     well each was approximated.
+
+    Parameters
+    ----------
+    q
+        The guide's posterior of n voxels.
+    classes
+        The prior's classes, one mixture for all voxels; the prior itself may have another shape.
     """
-    n = len(q.loc)
-    parts = (
-        (q, 1 - WIDE_SHARE - PRIOR_SHARE, 1.0),
-        (q, WIDE_SHARE, WIDTH),
-        (prior.expand(torch.Size([n])), PRIOR_SHARE, 1.0),
-    )
-    logits = torch.cat([part.logits + math.log(share) for part, share, _ in parts], -1)
-    tril = torch.cat([width * part.scale_tril for part, _, width in parts], -3)
-    return GaussianMixture(logits, torch.cat([part.loc for part, _, _ in parts], -2), tril)
+
+    def __init__(self, q: Plain, classes: GaussianMixture) -> None:
+        normal = normal_part(q)
+        n = len(normal.loc)
+        wide = GaussianMixture(normal.logits, normal.loc, WIDTH * normal.scale_tril)
+        shares = (1 - WIDE_SHARE - PRIOR_SHARE, WIDE_SHARE, PRIOR_SHARE)
+        self.parts = [*zip((q, wide, classes.expand(torch.Size([n]))), shares, strict=True)]
+
+    def sample(self, n: int) -> Tensor:
+        """Draws ``(S, n, L)``."""
+        draws = torch.stack([part.sample(torch.Size([n])) for part, _ in self.parts])
+        shares = torch.tensor([share for _, share in self.parts], dtype=draws.dtype, device=draws.device)
+        pick = torch.multinomial(shares, draws[0, ..., 0].numel(), replacement=True).view(draws.shape[1:-1])
+        return torch.take_along_dim(draws, pick[None, ..., None], 0).squeeze(0)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density ``(S, n)`` of draws ``(S, n, L)``."""
+        return torch.stack([part.log_prob(z) + math.log(share) for part, share in self.parts]).logsumexp(0)
 
 
 def _score(pointwise: Tensor, ratio: Tensor, unit: Tensor, with_loo: bool) -> list[Tensor]:

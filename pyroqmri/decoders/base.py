@@ -1,4 +1,4 @@
-"""What every decoder answers."""
+"""What every decoder has."""
 
 from abc import abstractmethod
 
@@ -17,3 +17,6 @@ class Decoder(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class w
     @abstractmethod
     def forward(self, z: Tensor) -> Tensor:
         """Unconstrained coordinates ``(..., P)`` of latents ``(..., L)``."""
+
+    def centre(self, loc: Tensor, covariance: Tensor) -> None:
+        """Start where standard normal latents give parameters of mean ``(P,)`` and covariance ``(P, P)``, if it can."""

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.decoders import DECODERS
 from pyroqmri.errors import InputError
-from pyroqmri.guides import GUIDES, Guide, RelaxedDecoded, RelaxedEncoder
-from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
+from pyroqmri.fitting.parts import BASES, part_of
+from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder
+from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
-from pyroqmri.priors import PRIORS, Mixture, RelaxedMixture
+from pyroqmri.priors import Mixture, RelaxedMixture
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
@@ -35,18 +35,18 @@ def build_signal(
 
 def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation) -> Likelihood:
     """The likelihood that the recipe names, knowing how many measurements each entry, and S0, is the mean of."""
-    kind = LIKELIHOODS[recipe.kind("likelihood")]
-    return kind(preparation.n_average(acq), preparation.n_s0(acq), **recipe.table("likelihood"))
+    counts = preparation.n_average(acq), preparation.n_s0(acq)
+    return _make(recipe, "likelihood", *counts)
 
 
 def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:
     """The Pyro pair that the recipe names."""
     n_direction = signal.n_latents - signal.n_tissue
-    decoder = _make(DECODERS, recipe, "decoder", signal.n_tissue, n_direction)
-    prior = _make(PRIORS, recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
+    decoder = _make(recipe, "decoder", signal.n_tissue, n_direction)
+    prior = _make(recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
     model = VoxelModel(signal, prior, decoder, likelihood, sigma)
     n_measurements = len(signal.acquisition)
-    guide = _make(GUIDES, recipe, "guide", model, n_measurements)
+    guide = _make(recipe, "guide", model, n_measurements)
     if prior.follows_draws and not guide.draws_population:
         raise InputError(
             f"guide {recipe.kind('guide')} does not draw the population of prior {recipe.kind('prior')}; "
@@ -60,8 +60,14 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
     return model, guide
 
 
-def _make(registry: Mapping[str, Any], recipe: Recipe, table: str, *arguments: Any, **given: Any) -> Any:
-    return registry[recipe.kind(table)](*arguments, **recipe.table(table), **given)
+def _make(recipe: Recipe, table: str, *arguments: Any, **given: Any) -> Any:
+    """The part of a table, made by its class or factory."""
+    made = part_of(recipe, table)(*arguments, **recipe.table(table), **given)
+    if not isinstance(made, BASES[table]):
+        raise InputError(
+            f"{table} {recipe.kind(table)} made a {type(made).__name__}, which is no {BASES[table].__name__}"
+        )
+    return made
 
 
 def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:
@@ -69,7 +75,7 @@ def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:
     classes = recipe.tables.get("given", {})
     if not classes:
         return {}
-    if PRIORS[recipe.kind("prior")] is not Mixture or recipe.kind("decoder") != "identity":
+    if part_of(recipe, "prior") is not Mixture or recipe.kind("decoder") != "identity":
         raise InputError("given tissue classes need prior mixture and decoder identity, as in hierarchical_mixture")
     return {"given": torch.stack([_given_class(name, table, signal) for name, table in classes.items()])}
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.parts import Part, check_part, refuse_unnamed_code
 from pyroqmri.fitting.schema import check_recipe
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Preparation
@@ -24,18 +26,37 @@ from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Trace
 
 
-def load_fit(folder: str | Path) -> Fit:
+def load_fit(
+    folder: str | Path,
+    *,
+    trust: bool = False,
+    prior: Part | None = None,
+    decoder: Part | None = None,
+    guide: Part | None = None,
+    likelihood: Part | None = None,
+) -> Fit:
     """Read a fit that was saved.
+
+    Parameters
+    ----------
+    folder
+        Where it lies, or the folder of maps with the fit in it.
+    trust
+        Import the classes from outside the package that the fit names (``my_module:MyPrior``); runs their modules.
+    prior, decoder, guide, likelihood
+        The classes, or factories, that the fit was trained with in place of the package's own.
 
     Raises
     ------
     InputError
-        When the folder holds none, or its weights are not the ones that were written.
+        When the folder holds no fit, its weights are not the ones that were written, or it needs a class from outside
+        the package that was neither given nor trusted.
     """
-    return read_fit(Path(folder))
+    parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
+    return read_fit(Path(folder), trust, {table: part for table, part in parts.items() if part is not None})
 
 
-def read_fit(folder: Path) -> Fit:
+def read_fit(folder: Path, trust: bool = False, objects: Mapping[str, Part] | None = None) -> Fit:
     """Read a fit back; see :func:`pyroqmri.load_fit`."""
     folder = folder / "fit" if (folder / "fit" / "fit.json").is_file() else folder
     try:
@@ -49,15 +70,25 @@ def read_fit(folder: Path) -> Fit:
     if record.get("estimator") == "denoiser":
         raise InputError(f"{folder} holds a denoiser, which answers no parameters; read it with pyroqmri.load_denoiser")
     try:
-        return _rebuilt(record, content, load(weights))
+        recipe = _recipe(content, dict(objects or {}))
+        if not trust:
+            refuse_unnamed_code(recipe, folder)
+        check_recipe(recipe)
+        return _rebuilt(record, recipe, load(weights))
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder / 'fit.json'} is no record of a fit, or of another version: {error!r}") from error
 
 
-def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str, Tensor]) -> Fit:
+def _recipe(content: dict[str, Any], objects: dict[str, Part]) -> Recipe:
     head = {k: content.pop(k) for k in ("name", "doc", "estimator")}
-    recipe = Recipe(**head, tables=content)
-    check_recipe(recipe)
+    for table, part in objects.items():
+        check_part(table, part)
+        if table not in content:
+            raise InputError(f"the fit by {head['name']} has no {table}, and one was given")
+    return Recipe(**head, tables=content, objects=objects)
+
+
+def _rebuilt(record: dict[str, Any], recipe: Recipe, tensors: dict[str, Tensor]) -> Fit:
     acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
     preparation = Preparation(**record["preparation"])
     signal = build_signal(record["signal"], acq, preparation, record["fixed"], record["tied"], recipe.ranges)

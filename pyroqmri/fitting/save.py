@@ -54,7 +54,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
 
 def population_record(fit: Fit) -> dict[str, Any]:
     """The learned population in physical units: the value at its mean, and at one sd either side of it."""
-    if fit.model is None or not fit.model.is_identity or fit.recipe.kind("prior") == "standard_normal":
+    if fit.model is None or not fit.model.is_identity or not any(True for _ in fit.model.prior.parameters()):
         return {}
     with torch.no_grad():
         classes = fit.model.prior.classes()

@@ -13,6 +13,7 @@ from pyroqmri.denoising.autoencoders import AUTOENCODERS
 from pyroqmri.denoising.pairs import NoiseRange, Targets
 from pyroqmri.denoising.training import Schedule
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.parts import REGISTRIES, Part, kind_of, part_of, swapped
 from pyroqmri.guides import GUIDES
 from pyroqmri.likelihoods import LIKELIHOODS
 from pyroqmri.networks.labels import LABELS
@@ -83,7 +84,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         if not dot or not entry:
             raise InputError(f"setting {key!r} must read TABLE.KEY, such as training.steps")
         tables.setdefault(table, {})[entry] = value
-    changed = replace(recipe, tables=tables)
+    kept_objects = {k: v for k, v in recipe.objects.items() if tables[k]["kind"] == kind_of(k, v)}
+    changed = replace(recipe, tables=tables, objects=kept_objects)
     for table in [t for t in tables if f"{t}.kind" in settings and t in _TABLES.get(recipe.estimator, {})]:
         known = _known(changed, table, _TABLES[recipe.estimator][table])
         kept = {k: v for k, v in tables[table].items() if k in known or f"{table}.{k}" in settings}
@@ -118,16 +120,21 @@ def _known(recipe: Recipe, table: str, kinds: Mapping[str, type] | type) -> dict
         return dict(_DATA)
     if isinstance(kinds, type):
         return {f.name: f.default for f in fields(kinds)}
-    kind = recipe.tables[table].get("kind", "")
-    if not isinstance(kind, str) or kind not in kinds:
-        raise InputError(_unknown(f"kind of {table}", kind, kinds, recipe.name))
-    signature = inspect.signature(kinds[kind]).parameters
+    if table in REGISTRIES:
+        made = part_of(recipe, table)
+    else:
+        kind = recipe.tables[table].get("kind", "")
+        if not isinstance(kind, str) or kind not in kinds:
+            raise InputError(_unknown(f"kind of {table}", kind, kinds, recipe.name))
+        made = kinds[kind]
+    signature = inspect.signature(made).parameters
     return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
 
 
 def class_names(recipe: Recipe) -> tuple[str, ...] | None:
     """Names of a mixture's classes, learned ones first; None for a prior without classes."""
-    if "prior" not in recipe.tables or not issubclass(PRIORS[recipe.kind("prior")], Mixture):
+    made = part_of(recipe, "prior") if "prior" in recipe.tables else None
+    if not (isinstance(made, type) and issubclass(made, Mixture)):
         return None
     default = inspect.signature(Mixture).parameters["classes"].default
     n = recipe.table("prior").get("classes", default)
@@ -142,11 +149,8 @@ def reweighting(recipe: Recipe, draws: int | None = None, reweight: bool | None 
         entries["draws"] = max(entries.get("draws", 0), 1024)
     if reweight is None and draws is not None and draws < MIN_DRAWS:
         entries["reweight"] = False
-    relaxed = "prior" in recipe.tables and recipe.kind("prior") == "relaxed_mixture"
-    if reweight is False or relaxed:
+    if reweight is False:
         entries["loose_axes"] = False
-    if entries.get("reweight") and relaxed:
-        raise InputError("posterior.reweight needs a latent's density, which a relaxed component leaves unknown")
     return Reweighting(**entries)
 
 
@@ -206,22 +210,21 @@ def load_recipe(name: str | Path | Recipe, settings: Mapping[str, Any] | None = 
 def plan_recipe(
     recipe: str | Path | Recipe,
     settings: Mapping[str, Any] | None = None,
-    likelihood: str | None = None,
+    parts: Mapping[str, str | Part | None] | None = None,
     sigma: Any = None,
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Recipe:
     """The recipe with everything that a call of :func:`pyroqmri.fit` changes in it; fails before any data are read."""
-    changes = {} if settings is None else dict(settings)
-    if likelihood is not None:
-        if likelihood not in LIKELIHOODS:
-            raise InputError(f"there is no likelihood {likelihood!r}; there are {', '.join(LIKELIHOODS)}")
-        changes["likelihood.kind"] = likelihood
+    plain = load_recipe(recipe)
+    refuse_denoiser(plain)
+    objects, changes = swapped(plain, parts or {})
+    changes |= settings or {}
+    plain = replace(plain, objects=plain.objects | objects)
     if isinstance(sigma, str) and sigma == "learn":
         changes["likelihood.learn"] = True
     for name, table in ({} if given is None else given).items():
         changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
-    refuse_denoiser(load_recipe(recipe))
-    return load_recipe(recipe, changes)
+    return with_settings(plain, changes)
 
 
 def refuse_denoiser(recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
+from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.measurements.arguments import as_dict, as_inputs, as_tensor, pick_device
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
@@ -32,7 +33,10 @@ def fit(
     *,
     signal: str,
     recipe: str | Path | Recipe,
-    likelihood: str | None = None,
+    prior: str | Part | None = None,
+    decoder: str | Part | None = None,
+    guide: str | Part | None = None,
+    likelihood: str | Part | None = None,
     sigma: Any = None,
     s0: str | float = "measured",
     seed: int = 0,
@@ -58,8 +62,10 @@ def fit(
         The M settings.
     signal, recipe
         Names, see ``pyroqmri list``; a recipe may be a file or a :class:`Recipe`.
-    likelihood
-        ``gaussian`` or ``rician``, in place of the recipe's.
+    prior, decoder, guide, likelihood
+        In place of the recipe's: a kind (``"rician"``), a class, or a factory with the arguments of one (see
+        :func:`pyroqmri.register`). What the recipe's table says of the old kind and the new one does not know is left
+        out. A fit made with a class of your own is read back by ``load_fit(folder, prior=MyPrior)``.
     sigma
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
         from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
@@ -97,10 +103,11 @@ def fit(
     begin = time.monotonic()
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
-    plan = plan_recipe(recipe, settings, likelihood, sigma, given)
+    parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
+    plan = plan_recipe(recipe, settings, parts, sigma, given)
     y = as_tensor(y)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
-    magnitude = plan.kind("likelihood") == "rician"
+    magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
     known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
     bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied), plan.ranges)

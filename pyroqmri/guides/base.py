@@ -1,34 +1,16 @@
-"""What every guide answers."""
+"""What every guide has."""
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import pyro
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.voxel_model import voxel_plate
-
-
-class PairedModel(Protocol):
-    """A voxel model, as far as its guide is concerned."""
-
-    n_latents: int
-    n_unconstrained: int
-    has_direction: bool
-    is_identity: bool
-    signal: Any
-    prior: Any
-    likelihood: Any
-
-    def prepare(self, y: Tensor | Voxels, mode: bool = False) -> Voxels: ...
-
-    def simulate(self, z: Tensor, voxels: Voxels) -> Tensor: ...
-
-    def simulate_short(self, z: Tensor, voxels: Voxels) -> Tensor: ...
+from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
 
 class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
@@ -41,12 +23,12 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     needs_mode = False
     draws_population = False  # works with a prior whose population has a posterior
 
-    def __init__(self, model: PairedModel) -> None:
+    def __init__(self, model: VoxelModel) -> None:
         super().__init__()
         self._model = (model,)  # a tuple hides the module from registration
 
     @property
-    def model(self) -> PairedModel:
+    def model(self) -> VoxelModel:
         """The voxel model of the pair."""
         return self._model[0]
 
@@ -66,12 +48,26 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
         return self.model.prior.elbo(n_particles).differentiable_loss
 
     @abstractmethod
-    def z_dist(self, voxels: Voxels) -> GaussianMixture:
-        """Posterior of each voxel's latent, batch ``(N,)`` and event ``(L,)``."""
+    def z_dist(self, voxels: Voxels) -> TorchDistribution:
+        """Posterior of each voxel's latent, batch ``(N,)`` and event ``(L,)``.
+
+        A :class:`GaussianMixture` has exact quantiles and evenly spread draws; of any other distribution
+        (a flow) moments and quantiles are those of random draws, the same ones at every call.
+        """
+
+    def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
+        """Sample the latents: the Pyro program."""
+        voxels = self.prepare(y)
+        q = self.z_dist(voxels)
+        with voxel_plate(len(voxels), size, voxels.y.device):
+            pyro.sample("z", q)
 
 
 class GaussianGuide(Guide):
-    """A guide that answers one normal a voxel."""
+    """A guide whose posterior of a voxel is a single normal."""
+
+    def z_dist(self, voxels: Voxels) -> GaussianMixture:
+        raise NotImplementedError
 
     def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
         """Sample the latents: the Pyro program."""

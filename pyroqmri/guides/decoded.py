@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from pyroqmri.errors import InputError
-from pyroqmri.guides.base import PairedModel
 from pyroqmri.guides.structured import Structured
 from pyroqmri.laplace.mode import Expansion, find_mode, jacobian
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.voxel_model import VoxelModel
 
 ROUNDS, N_VOXELS = 15, 2000
 PRIOR_COUNT, PRIOR_SD = 5, 0.3  # a covariance is drawn this much towards a third of the box
@@ -41,7 +41,7 @@ class StructuredDecoded(Structured):
 
     def __init__(
         self,
-        model: PairedModel,
+        model: VoxelModel,
         n_measurements: int,
         width: int = 64,
         depth: int = 2,

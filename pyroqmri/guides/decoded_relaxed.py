@@ -7,12 +7,12 @@ from torch import Tensor
 
 from pyroqmri.distributions import ExpRelaxed
 from pyroqmri.errors import InputError
-from pyroqmri.guides.base import PairedModel, tril_from
+from pyroqmri.guides.base import tril_from
 from pyroqmri.guides.decoded import StructuredDecoded
 from pyroqmri.laplace.mode import Mode, find_mode, inverse_tril
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.priors import Population
-from pyroqmri.voxel_model import voxel_plate
+from pyroqmri.priors import Population, RelaxedMixture
+from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
 
 class RelaxedDecoded(StructuredDecoded):
@@ -36,7 +36,7 @@ class RelaxedDecoded(StructuredDecoded):
 
     def __init__(
         self,
-        model: PairedModel,
+        model: VoxelModel,
         n_measurements: int,
         width: int = 64,
         depth: int = 2,
@@ -45,13 +45,14 @@ class RelaxedDecoded(StructuredDecoded):
         decoder_steps: int = 6,
     ) -> None:
         super().__init__(model, n_measurements, width, depth, steps, final_steps, decoder_steps)
-        if not hasattr(model.prior, "temperature") or self.n_classes < 2:
+        if not isinstance(model.prior, RelaxedMixture) or self.n_classes < 2:
             raise InputError("guide relaxed_decoded needs prior relaxed_mixture with two classes or more")
+        self._prior = (model.prior,)  # a tuple hides the module from registration
 
     def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
         """Sample component and latent: the Pyro program."""
         voxels = self.prepare(y)
-        prior = self.model.prior
+        (prior,) = self._prior
         population = Population(*(t.detach() for t in prior.classes()))
         modes, logits = self.laplace(voxels, population, self.steps)
         shift = self.network(self._features(modes.z, modes.scale_tril, logits, population))[..., -1]

@@ -3,8 +3,9 @@
 import torch
 
 from pyroqmri.distributions import GaussianMixture
-from pyroqmri.guides.base import GaussianGuide, PairedModel, bounded_log_sd, perceptron, tril_from
+from pyroqmri.guides.base import GaussianGuide, bounded_log_sd, perceptron, tril_from
 from pyroqmri.guides.features import Features
+from pyroqmri.voxel_model import VoxelModel
 
 
 class Encoder(GaussianGuide):
@@ -28,7 +29,7 @@ class Encoder(GaussianGuide):
     """
 
     def __init__(
-        self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2, diagonal: bool = False
+        self, model: VoxelModel, n_measurements: int, width: int = 64, depth: int = 2, diagonal: bool = False
     ) -> None:
         super().__init__(model)
         n = model.n_latents

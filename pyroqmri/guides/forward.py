@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
-from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
+from pyroqmri.guides.base import Guide, perceptron, tril_from
 from pyroqmri.guides.features import Features
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.voxel_model import voxel_plate
+from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
 SPREAD = 0.1  # simulated noise levels reach a tenth beyond the data's on the log scale
 
@@ -55,7 +55,7 @@ class ForwardMixture(Guide):
 
     def __init__(
         self,
-        model: PairedModel,
+        model: VoxelModel,
         n_measurements: int,
         width: int = 64,
         depth: int = 2,
@@ -121,7 +121,7 @@ class ForwardGaussian(ForwardMixture):
     """
 
     def __init__(
-        self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2, simulations: int = 50_000
+        self, model: VoxelModel, n_measurements: int, width: int = 64, depth: int = 2, simulations: int = 50_000
     ) -> None:
         super().__init__(model, n_measurements, width, depth, 1, simulations)
 
@@ -186,7 +186,7 @@ def axis_coordinates(axis: Tensor, frame: Tensor) -> Tensor:
     return e * (squared / near.clamp_min(1e-20)).sqrt()
 
 
-def forward_kl(model: PairedModel, guide: Guide, voxels: Voxels, size: int | None = None) -> Tensor:
+def forward_kl(model: VoxelModel, guide: Guide, voxels: Voxels, size: int | None = None) -> Tensor:
     """Minus the log-density of the truth under the guide, of simulated voxels that stand for ``size``."""
     assert voxels.truth is not None, "forward KL needs simulated voxels: take guide.training_set"
     scale = 1.0 if size is None else size / len(voxels)

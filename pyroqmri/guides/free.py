@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.errors import InputError
-from pyroqmri.guides.base import GaussianGuide, PairedModel, tril_from
+from pyroqmri.guides.base import GaussianGuide, tril_from
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.priors import Population
+from pyroqmri.voxel_model import VoxelModel
 
 CHUNK_VALUES = 2_000_000  # numbers that the signals of a chunk's points may hold
 
@@ -43,7 +45,7 @@ class Free(GaussianGuide):
     points: Tensor
     needs_mode = True
 
-    def __init__(self, model: PairedModel, n_measurements: int, steps: int = 120, points: int = 32) -> None:
+    def __init__(self, model: VoxelModel, n_measurements: int, steps: int = 120, points: int = 32) -> None:
         super().__init__(model)
         del n_measurements
         if not model.is_identity:
@@ -89,7 +91,7 @@ class Free(GaussianGuide):
 
     def _optimised(self, voxels: Voxels) -> GaussianMixture:
         """The normal of each voxel that maximises its ELBO at the current population, by Adam on fixed points."""
-        prior = GaussianMixture(*(t.detach() for t in self.model.prior.classes()))
+        prior, population = self.model.prior, Population(*(t.detach() for t in self.model.prior.classes()))
         free = [voxels.y.new_zeros(len(voxels), p.shape[1], requires_grad=True) for p in (self.shift, self.raw)]
         optimizer = torch.optim.Adam(free, lr=0.1)
         with torch.enable_grad():
@@ -98,7 +100,7 @@ class Free(GaussianGuide):
                 q = self._placed(voxels, *free)
                 loc, tril = q.loc.squeeze(-2), q.scale_tril.squeeze(-3)
                 z = loc + (tril @ self.points[:, None, :, None]).squeeze(-1)
-                joint = self.model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z)
+                joint = self.model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z, population, voxels)
                 entropy = tril.diagonal(dim1=-2, dim2=-1).log().sum()
                 gradients = torch.autograd.grad(-joint.mean(0).sum() - entropy, free)
                 for value, gradient in zip(free, gradients, strict=True):

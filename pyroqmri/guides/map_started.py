@@ -2,8 +2,9 @@
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
-from pyroqmri.guides.base import GaussianGuide, PairedModel, perceptron, tril_from
+from pyroqmri.guides.base import GaussianGuide, perceptron, tril_from
 from pyroqmri.guides.features import Features
+from pyroqmri.voxel_model import VoxelModel
 
 
 class MapStarted(GaussianGuide):
@@ -23,7 +24,7 @@ class MapStarted(GaussianGuide):
 
     needs_mode = True
 
-    def __init__(self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, model: VoxelModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
         super().__init__(model)
         if not model.is_identity:
             raise InputError(

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from pyroqmri.distributions import ExpRelaxed, GaussianMixture
 from pyroqmri.errors import InputError
-from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
+from pyroqmri.guides.base import Guide, perceptron, tril_from
 from pyroqmri.guides.features import Features
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.voxel_model import voxel_plate
+from pyroqmri.priors import RelaxedMixture
+from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
 
 class MixtureEncoder(Guide):
@@ -31,7 +32,7 @@ class MixtureEncoder(Guide):
     Source: Xu et al. 2024, arXiv:2411.10772, where the component goes into the second encoder.
     """
 
-    def __init__(self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, model: VoxelModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
         super().__init__(model)
         n = model.n_latents
         self.n_classes = getattr(model.prior, "n_classes", 1)
@@ -81,16 +82,18 @@ class RelaxedEncoder(MixtureEncoder):
         As in :class:`MixtureEncoder`.
     """
 
-    def __init__(self, model: PairedModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, model: VoxelModel, n_measurements: int, width: int = 64, depth: int = 2) -> None:
         super().__init__(model, n_measurements, width, depth)
-        if not hasattr(model.prior, "temperature"):
+        if not isinstance(model.prior, RelaxedMixture):
             raise InputError("guide relaxed_encoder needs the relaxed_mixture prior; use mixture_encoder")
+        self._prior = (model.prior,)  # a tuple hides the module from registration
 
     def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
         """Sample component and latent: the Pyro program."""
         voxels = self.prepare(y)
         features = self.features(voxels)
         with voxel_plate(len(voxels), size, voxels.y.device):
-            log_c = pyro.sample("c", ExpRelaxed(self.model.prior.temperature, logits=self.component(features)))
-            loc, tril = self._given(features, self.model.prior.component(log_c))
+            (prior,) = self._prior
+            log_c = pyro.sample("c", ExpRelaxed(prior.temperature, logits=self.component(features)))
+            loc, tril = self._given(features, prior.component(log_c))
             pyro.sample("z", MultivariateNormal(loc, scale_tril=tril))

@@ -7,12 +7,12 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture
-from pyroqmri.guides.base import Guide, PairedModel, perceptron, tril_from
+from pyroqmri.guides.base import Guide, perceptron, tril_from
 from pyroqmri.laplace.mode import Mode, find_mode
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
-from pyroqmri.voxel_model import voxel_plate
+from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
 EXPLAINED = -4.0  # log Bayes factor of a given class over a standard normal from which a voxel counts as its own
 
@@ -49,7 +49,7 @@ class Structured(Guide):
 
     def __init__(
         self,
-        model: PairedModel,
+        model: VoxelModel,
         n_measurements: int,
         width: int = 64,
         depth: int = 2,
@@ -148,7 +148,7 @@ class Structured(Guide):
         best, highest = loc, None
         for start in self.starts(voxels, loc, precision):
             signal = self.model.simulate_short(start, short)
-            log_prob = self.model.likelihood.information(signal, short.y, short.sigma).log_prob
+            log_prob = self.model.likelihood.information(signal, short.y, short.noise).log_prob
             value = (log_prob if short.weights is None else log_prob * short.weights).sum(-1)
             offset = start - loc
             value = value - (offset * (precision @ offset.unsqueeze(-1)).squeeze(-1)).sum(-1) / 2

@@ -5,25 +5,13 @@ What guides start from, and what the classical estimators are made of.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pyroqmri.laplace.measured_s0 import s0_error, s0_slopes
+from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
-
-
-class HasInformation(Protocol):
-    """A likelihood, as far as a mode is concerned."""
-
-    def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-density, score and Fisher information of each measurement."""
-        ...
-
-    def s0_variance(self, sigma: Tensor) -> Tensor | None:
-        """Variance of the S0 that each voxel was divided by, if it has any."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,7 @@ def jacobian(simulate: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, T
 
 def expand(
     simulate: Callable[[Tensor], Tensor],
-    likelihood: HasInformation,
+    likelihood: Likelihood,
     voxels: Voxels,
     z: Tensor,
     slopes: Callable[[Tensor], tuple[Tensor, Tensor] | None] | None = None,

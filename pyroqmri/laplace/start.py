@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pyroqmri.laplace.mode import HasInformation, Mode, expand, find_mode
+from pyroqmri.laplace.mode import Mode, expand, find_mode
+from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.repeats import columns, compress, repeats, worth_it
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
@@ -41,7 +42,7 @@ class Shortening(nn.Module):
 
 
 @torch.no_grad()
-def find_start(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, n_steps: int = 30) -> Voxels:
+def find_start(voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, n_steps: int = 30) -> Voxels:
     """The same voxels with ``mode``, ``scale_tril`` and, for a signal with a direction, ``frame``.
 
     The prior is standard normal in the unconstrained coordinates, uniform in the
@@ -57,7 +58,7 @@ def find_start(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, 
 
 
 def mode_under_prior(
-    voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, precision: Tensor, n_steps: int
+    voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, precision: Tensor, n_steps: int
 ) -> tuple[Mode, Tensor | None]:
     """Mode of each voxel and the frame it is written in, under a zero-mean Gaussian prior of given ``precision``."""
     frame = None
@@ -81,7 +82,7 @@ def mode_under_prior(
 def _climb(
     voxels: Voxels,
     signal: BoundSignal,
-    likelihood: HasInformation,
+    likelihood: Likelihood,
     frame: Tensor | None,
     z: Tensor,
     precision: Tensor,
@@ -112,7 +113,7 @@ def _climb(
     return mode
 
 
-def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: HasInformation, frame: Tensor | None) -> Tensor:
+def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, frame: Tensor | None) -> Tensor:
     """Latents ``(N, L)`` of the likeliest of a fixed set of points spread over the prior."""
     n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)

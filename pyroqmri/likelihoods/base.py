@@ -1,4 +1,4 @@
-"""What every likelihood answers."""
+"""What every likelihood has."""
 
 from abc import abstractmethod
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Independent
 
 
 class Information(NamedTuple):
@@ -23,6 +24,9 @@ class Information(NamedTuple):
 class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Distribution of the measurements around the noise-free signal; owns the noise scale.
 
+    A new likelihood writes :meth:`forward` alone, a distribution of each measurement made one event by
+    ``.to_event(1)``; score, information and moments follow from it. Closed forms of them are faster.
+
     Parameters
     ----------
     n_average
@@ -36,6 +40,9 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
     """
 
     n_average: Tensor | None
+    magnitude = False  # of magnitude images: negative measurements are no data
+    # log-densities so smooth in the measurement that a few nodes stand for many repeats (pyroqmri.measurements.repeats)
+    smooth = False
 
     def __init__(self, n_average: Tensor | None = None, n_s0: int | None = None, learn: bool = False) -> None:
         super().__init__()
@@ -60,14 +67,40 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
     def forward(self, signal: Tensor, sigma: Tensor) -> TorchDistribution:
         """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``, at given noise ``(N, 1)``."""
 
-    @abstractmethod
     def information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> Information:
-        """Derivatives of the log-likelihood in the signal; what modes and curvatures are made of."""
+        """Derivatives of the log-likelihood in the signal; what modes and curvatures are made of.
+
+        By automatic differentiation where a likelihood has no closed form. The information is then that of the mean,
+        its squared slope over the variance: exact for Gaussian noise, at most the Fisher information for any.
+        """
+        y, sigma = y.expand(signal.shape), sigma.expand(*signal.shape[:-1], 1)
+        keep = torch.is_grad_enabled() and (signal.requires_grad or self.log_factor.requires_grad)
+        at = signal if keep and signal.requires_grad else signal.detach().requires_grad_()
+        with torch.enable_grad():
+            each = self._each(at, sigma)
+            log_prob, mean = each.log_prob(y), each.mean
+            (score,) = torch.autograd.grad(log_prob.sum(), at, create_graph=keep, retain_graph=True)
+            slope = torch.ones_like(at)
+            if mean is not at:
+                (slope,) = torch.autograd.grad(mean.sum(), at, create_graph=keep, retain_graph=True)
+            found = Information(log_prob, score, slope.square() / each.variance)
+        return found if keep else Information(*(t.detach() for t in found))
+
+    def _each(self, signal: Tensor, sigma: Tensor) -> TorchDistribution:
+        """Distribution of single measurements, batch ``(..., N, M)``."""
+        found = self(signal, sigma)
+        if not (isinstance(found, Independent) and found.reinterpreted_batch_ndims == 1):
+            raise TypeError(
+                f"{type(self).__name__}.forward must return independent measurements, a distribution with batch "
+                f"(..., N, M) and .to_event(1), or define information and moments; it returned {type(found).__name__}"
+            )
+        return found.base_dist
 
     def constant(self, y: Tensor) -> Tensor:
         """Terms of each measurement's log-density that depend on nothing but itself, ``(..., M)``."""
         return torch.zeros_like(y)
 
-    @abstractmethod
     def moments(self, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each measurement, each ``(..., M)``."""
+        each = self._each(signal, sigma)
+        return each.mean.expand(signal.shape), each.variance.expand(signal.shape)

@@ -11,6 +11,8 @@ from pyroqmri.likelihoods.base import Information, Likelihood
 class GaussianLikelihood(Likelihood):
     """Measurements with additive Gaussian noise; right for signed data and for magnitudes at high SNR."""
 
+    smooth = True
+
     def _scale(self, sigma: Tensor) -> Tensor:
         scale = sigma * self.factor
         return scale if self.n_average is None else scale / self.n_average.sqrt()

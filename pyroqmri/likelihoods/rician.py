@@ -16,6 +16,9 @@ class RicianLikelihood(Likelihood):
     and variance of the Rice distribution; a single one is exactly Rician.
     """
 
+    magnitude = True
+    smooth = True
+
     def forward(self, signal, sigma):
         sigma = sigma * self.factor
         if self.n_average is None:

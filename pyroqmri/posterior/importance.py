@@ -11,6 +11,7 @@ from torch import Tensor
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.errors import InputError
 from pyroqmri.posterior.psis import efficiency, smoothed
+from pyroqmri.posterior.sampled import Plain, normal_part
 
 MIN_DRAWS = 1000  # the Pareto shape of fewer is noise
 # a proposal with heavier tails than the posterior leaves no weight without a bound: half of it is twice as wide again
@@ -99,17 +100,18 @@ class Reweighted:
         Number of points, and when to correct.
     """
 
-    def __init__(self, q: GaussianMixture, log_ratio: Ratio, settings: Reweighting) -> None:
+    def __init__(self, q: Plain, log_ratio: Ratio, settings: Reweighting) -> None:
         self.q, self.log_ratio, self.settings = q, log_ratio, settings
-        self.loose = not settings.reweight
-        self.index = loose_axes(q) if self.loose else torch.arange(len(q.loc), device=q.loc.device)
+        self.normal = normal_part(q)
+        self.loose, loc = not settings.reweight, self.normal.loc
+        self.index = loose_axes(self.normal) if self.loose else torch.arange(len(loc), device=loc.device)
 
     @cached_property
     def _pool(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Points ``(S, k, L)``, weights ``(k, S)``, Pareto shapes ``(k,)`` and which voxels are corrected ``(k,)``."""
-        proposal = wide(self.q[self.index], any_axis=self.loose)
-        points = normal_points(self.settings.pool, self.q.loc.shape[-1], seed=0)
-        z = proposal.transport(points.to(self.q.loc))
+        proposal = wide(self.normal[self.index], any_axis=self.loose)
+        points = normal_points(self.settings.pool, self.normal.loc.shape[-1], seed=0)
+        z = proposal.transport(points.to(self.normal.loc))
         weights, khat = smoothed(self.log_ratio(z, proposal, self.index).T.contiguous().nan_to_num(nan=-1e30))
         settings = self.settings
         most, least = (LOOSE_KHAT, LOOSE_EFFICIENCY) if self.loose else (settings.max_khat, settings.min_efficiency)
@@ -124,7 +126,7 @@ class Reweighted:
     @property
     def corrected(self) -> Tensor:
         """Whether each voxel's weights are used ``(n,)``."""
-        found = torch.zeros(len(self.q.loc), dtype=torch.bool, device=self.q.loc.device)
+        found = torch.zeros(len(self.normal.loc), dtype=torch.bool, device=self.normal.loc.device)
         found[self.index] = self._pool[3]
         return found
 
@@ -135,7 +137,7 @@ class Reweighted:
 
     def sample(self, sample_shape: torch.Size) -> Tensor:
         """Independent draws ``(S, n, L)``: from the pool where it is corrected, else of the guide."""
-        uniform = torch.rand(len(self.index), *sample_shape, dtype=self.q.loc.dtype, device=self.q.loc.device)
+        uniform = torch.rand(len(self.index), *sample_shape, dtype=self.normal.loc.dtype, device=self.normal.loc.device)
         return self._put(uniform, self.q.sample(sample_shape))
 
     def _put(self, levels: Tensor, draws: Tensor) -> Tensor:
@@ -148,10 +150,10 @@ class Reweighted:
         return draws
 
 
-Latents = GaussianMixture | Reweighted
+Latents = Plain | Reweighted
 
 
-def uncorrected(q: Latents) -> GaussianMixture:
+def uncorrected(q: Latents) -> Plain:
     """The guide's posterior before any correction."""
     return q.q if isinstance(q, Reweighted) else q
 

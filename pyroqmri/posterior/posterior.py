@@ -18,7 +18,8 @@ from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
 from pyroqmri.posterior.psis import pareto_khat
 from pyroqmri.posterior.recalibration import POINTS, Recalibration
-from pyroqmri.posterior.summaries import LEVELS, axis_summary, cone_angle, mean_axis, quantiles
+from pyroqmri.posterior.sampled import Plain, Sampled, plain
+from pyroqmri.posterior.summaries import LEVELS, axis_summary, cone_angle, derived_around, mean_axis, quantiles
 from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
@@ -77,21 +78,24 @@ class Posterior(Estimates):
         device = self.model.sigma.device
         for i in range(0, len(self.batch.voxels), CHUNK):
             voxels = self.guide.prepare(self.batch.voxels[i : i + CHUNK].to(device))
-            q = self.guide.z_dist(voxels)
+            q = self.guide.z_dist(voxels) if len(voxels) else None
             for j in range(0, len(voxels), n):
-                yield voxels[j : j + n], self._corrected(q[j : j + n], voxels[j : j + n])
+                part = voxels[j : j + n]
+                # a mixture is known for all of them at once; another distribution is made for each part
+                found = q[j : j + n] if isinstance(q, GaussianMixture) else Sampled(self.guide.z_dist(part))
+                yield part, self._corrected(found, part)
 
     def z_dist(self, voxels: Voxels) -> Latents:
         """Posterior of the latents of prepared voxels, corrected where the posterior is."""
-        return self._corrected(self.guide.z_dist(voxels), voxels)
+        return self._corrected(plain(self.guide.z_dist(voxels)), voxels)
 
-    def _corrected(self, q: GaussianMixture, voxels: Voxels) -> Latents:
+    def _corrected(self, q: Plain, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
         found = Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
         return found if len(found.index) else q
 
-    def _log_ratio(self, z: Tensor, voxels: Voxels, q: GaussianMixture) -> Tensor:
+    def _log_ratio(self, z: Tensor, voxels: Voxels, q: Plain) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
         return self.model.log_joint(z, voxels, CHUNK_VALUES) - q.log_prob(z)
 
@@ -108,12 +112,7 @@ class Posterior(Estimates):
         theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
         if self.signal.direction is None:
             return theta
-        centre, found = derived(theta | {direction.name: axis}), derived(theta)
-        for p in self.signal.signal.derived_parameters:
-            if p.unit == "rad":
-                turns = torch.round((found[p.name] - centre[p.name]) / (2 * torch.pi))
-                found[p.name] = found[p.name] - 2 * torch.pi * turns
-        return theta | found
+        return theta | derived_around(self.signal.signal, theta, {direction.name: axis})
 
     def _draws(self, z: Tensor, voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""
@@ -143,12 +142,18 @@ class Posterior(Estimates):
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
-        out = self._judge_fit(z[:: max(1, self.n_draws // 16)], voxels)._asdict()
+        some = z[:: max(1, self.n_draws // 16)]
+        discrepancy = self.model.discrepancy(some, voxels)
+        best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
+        out = judge_fit(
+            discrepancy, voxels.y.shape[1], lambda index: self.model.residuals(best[index], voxels[index])
+        )._asdict()
         classes = self.model.prior.classes()
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
-            if uncorrected(q).logits.shape[-1] == len(classes.log_weights):
-                out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], uncorrected(q).probs)
+            own = uncorrected(q)
+            if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
+                out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
         if self.has_khat and isinstance(q, Reweighted):
             out["khat"] = q.khat
         direction = self.signal.axis
@@ -170,21 +175,16 @@ class Posterior(Estimates):
     ) -> dict[str, Tensor]:
         """Each level's quantile of each quantity ``(n,)``: of its draws; exact where a latent of its own is behind."""
         exact, found = dict[str, Tensor](), dict[str, Tensor]()
-        if self.recalibration is None and self.model.is_identity:
+        own = uncorrected(q)
+        if self.recalibration is None and self.model.is_identity and isinstance(own, GaussianMixture):
             for level in levels:
-                at = self.rescale(self.model.theta(uncorrected(q).marginal_quantile(level), voxels))
+                at = self.rescale(self.model.theta(own.marginal_quantile(level), voxels))
                 exact |= {f"{level} {p.name}": at[p.name] for p in self.signal.tissue if self.signal.box(p, at) is None}
         for name in self.names:
             keys = [f"{level} {name}" for level in levels]
             if isinstance(q, Reweighted) or keys[0] not in exact:
                 found |= dict(zip(keys, quantiles(theta[name], levels), strict=True))
         return found | {key: corrected_or_plain(q, found.get(key, value), value) for key, value in exact.items()}
-
-    def _judge_fit(self, z: Tensor, voxels: Voxels) -> GoodnessOfFit:
-        """What the measurements say against draws: for given parameters residuals are close to chi-squared."""
-        discrepancy, n = self.model.discrepancy(z, voxels), voxels.y.shape[1]
-        best = z[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
-        return judge_fit(discrepancy, n, lambda index: self.model.residuals(best[index], voxels[index]))
 
     def _get(self, what: str) -> dict[str, Tensor]:
         return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.posterior import Latents, Posterior
 from pyroqmri.posterior.region_population import gibbs_choices
 
@@ -122,7 +123,7 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0, 
             part = posterior.batch.voxels[chosen[i : i + size]].to(posterior.model.sigma.device)
             voxels = posterior.guide.prepare(part)
             q = posterior.z_dist(voxels)
-            z = _under_own(posterior, q, n_draws) if own_population else q.sample(torch.Size([n_draws]))
+            z = _under_own(posterior, q, voxels, n_draws) if own_population else q.sample(torch.Size([n_draws]))
             theta = posterior._draws(z, voxels, q)
             for name in names:
                 values = theta[name].double().cpu()
@@ -134,11 +135,15 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0, 
     return Region(n, int(inside.sum()) - n, units, mean, spread)
 
 
-def _under_own(posterior: Posterior, q: Latents, n: int) -> Tensor:
+def _under_own(posterior: Posterior, q: Latents, voxels: Voxels, n: int) -> Tensor:
     """Draws ``(n, N, L)`` of all voxels of a region under its own population."""
     z = q.sample(torch.Size([POOL]))
     direction = posterior.signal.direction
     lead = z.shape[-1] - (0 if direction is None else direction.n_latents)  # axes have no population
-    log_weights, loc, tril = posterior.model.prior.classes()
+    prior = posterior.model.prior
+    population = prior.classes()
+    # the latents of an axis are standard normal under either population
+    log_shared = prior.log_prob(z, population, voxels) + z[..., lead:].square().sum(-1) / 2
+    log_weights, loc, tril = population
     shared = GaussianMixture(log_weights, loc[..., :lead], tril[..., :lead, :lead])
-    return z[gibbs_choices(z[..., :lead], shared, n), torch.arange(z.shape[1])]
+    return z[gibbs_choices(z[..., :lead], shared, log_shared, n), torch.arange(z.shape[1])]

@@ -15,15 +15,16 @@ from pyroqmri.distributions import GaussianMixture
 BURN = 50
 
 
-def gibbs_choices(z: Tensor, shared: GaussianMixture, n: int) -> Tensor:
+def gibbs_choices(z: Tensor, shared: GaussianMixture, log_shared: Tensor, n: int) -> Tensor:
     """Which of each voxel's draws ``(S, N, L)`` stand for it in ``n`` draws of the whole region: ``(n, N)``.
 
+    ``log_shared`` ``(S, N)`` is the log-density of the draws under the shared population, ``shared`` its classes.
     Draws from the global generator.
     """
     z = z.double()
     n_voxels, size = z.shape[1:]
     shared = GaussianMixture(shared.logits.double(), shared.loc.double(), shared.scale_tril.double())
-    log_shared = shared.log_prob(z)
+    log_shared = log_shared.double()
     freedom, scale = _weak(z, shared)
     u = z.mean(0)
     chosen = []

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyroqmri.signals import SignalModel
 from pyroqmri.signals.tensor import elements_of, fastest_axis
 
 LEVELS = 41  # quantiles of the angle to the mean axis that are kept
@@ -42,3 +43,13 @@ def mean_axis(n: Tensor) -> Tensor:
     """Mean ``(n, 3)`` of axes ``(S, n, 3)``, whose signs mean nothing, on the side of positive z."""
     axis = fastest_axis(*elements_of(torch.einsum("sni,snj->nij", n, n) / len(n)))
     return axis * torch.where(axis[..., 2:] < 0, -1.0, 1.0)
+
+
+def derived_around(signal: type[SignalModel], theta: dict[str, Tensor], axis: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Derived quantities of draws, their angles within half a turn of those of the mean axis ``(n, 3)`` by its name."""
+    centre, found = signal.derived(theta | axis), signal.derived(theta)
+    for p in signal.derived_parameters:
+        if p.unit == "rad":
+            turns = torch.round((found[p.name] - centre[p.name]) / (2 * torch.pi))
+            found[p.name] = found[p.name] - 2 * torch.pi * turns
+    return found

@@ -1,12 +1,21 @@
-"""What every prior answers."""
+"""What every prior has."""
 
+import functools
+import inspect
+import itertools
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pyro
 import torch
+from pyro import poutine
+from pyro.distributions import MultivariateNormal, TorchDistribution
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
+
+from pyroqmri.distributions import GaussianMixture
+from pyroqmri.errors import InputError
 
 
 class Population(NamedTuple):
@@ -20,6 +29,10 @@ class Population(NamedTuple):
 class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class with another metaclass
     """Distribution of a voxel's latent before its measurements are seen.
 
+    A new prior writes :meth:`z_dist`, or :meth:`forward` where it has sites of its own. Either is the whole
+    statement: :meth:`log_prob` is the density of what :meth:`forward` samples, so the two cannot disagree. Both may
+    take ``voxels`` as a further argument, for a prior that depends on where a voxel lies or on covariates.
+
     Latents of a direction come last and are always standard normal, which is
     uniform over axes. A prior says which ELBO it needs.
     """
@@ -31,7 +44,10 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
 
     @abstractmethod
     def classes(self) -> Population:
-        """What all voxels share, at its current values; plain tensors, for guides."""
+        """What all voxels share, at its current values: the prior as Gaussian classes, which guides start from.
+
+        The prior itself may have another shape (heavier tails, say): only guides and proposals use the classes.
+        """
 
     def population(self) -> Population:
         """The same as the Pyro program states it, hyperpriors included; called once, outside the plate."""
@@ -41,9 +57,53 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
         """The guide's half of :meth:`population`: a population drawn from its posterior, where it has one."""
         return self.classes()
 
-    @abstractmethod
-    def forward(self, population: Population) -> Tensor:
+    def z_dist(self, population: Population) -> TorchDistribution:
+        """Distribution of a latent given the population, event ``(L,)``; its classes summed out."""
+        return GaussianMixture(*population)
+
+    def forward(self, population: Population, voxels: Any = None) -> Tensor:
         """Sample the latents ``(N, L)`` inside the plate."""
+        return pyro.sample("z", _given(self.z_dist, population, voxels))
+
+    def latents(self, population: Population, voxels: Any) -> Tensor:
+        """Sample the latents ``(N, L)`` of some voxels inside the plate: :meth:`forward`, whatever it looks at."""
+        return _given(self, population, voxels, by=self.forward)
+
+    def log_prob(self, z: Tensor, population: Population, voxels: Any = None) -> Tensor:
+        """Log-density ``(..., N)`` of latents ``(..., N, L)`` given a population; that of :meth:`forward` itself.
+
+        Discrete sites beside ``z`` are summed out.
+
+        Raises
+        ------
+        InputError
+            When a continuous site stands beside ``z``, which only the prior itself could integrate.
+        """
+        with poutine.block():
+            program = poutine.condition(self.latents, data={"z": z})
+            trace = poutine.trace(program).get_trace(population, voxels)
+            others = {name: site["fn"] for name, site in trace.iter_stochastic_nodes()}
+            if not others:
+                return _log_density(trace)
+            unsummed = [name for name, fn in others.items() if not fn.has_enumerate_support]
+            if unsummed:
+                raise InputError(
+                    f"prior {type(self).__name__} has the continuous site {unsummed[0]!r} beside 'z', so the density "
+                    "of a latent is unknown: define its log_prob(z, population), or leave out what needs the density "
+                    "(importance weights, k-hat, evidence)"
+                )
+            supports = [fn.enumerate_support(expand=False).flatten() for fn in others.values()]
+            terms = [
+                _log_density(poutine.trace(poutine.condition(program, data=dict(zip(others, values, strict=True))))
+                             .get_trace(population, voxels))
+                for values in itertools.product(*supports)
+            ]  # fmt: skip
+            return torch.stack(terms).logsumexp(0)
+
+    def is_written_by(self, owner: type["Prior"]) -> bool:
+        """Whether what is sampled is as ``owner`` wrote it, so that its closed forms apply."""
+        mine, its = type(self), owner
+        return mine.forward is its.forward and mine.z_dist is its.z_dist
 
     @torch.no_grad()
     def start(self, modes: Tensor) -> None:
@@ -63,9 +123,29 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
 class GaussianPrior(Prior):
     """A prior with one class: a multivariate normal over the latents."""
 
-    def z_dist(self, population: Population) -> pyro.distributions.TorchDistribution:
-        """Distribution of a latent, event ``(L,)``."""
-        return pyro.distributions.MultivariateNormal(population.loc[0], scale_tril=population.scale_tril[0])
+    def z_dist(self, population):
+        return MultivariateNormal(population.loc[0], scale_tril=population.scale_tril[0])
 
-    def forward(self, population):
-        return pyro.sample("z", self.z_dist(population))
+    def log_prob(self, z, population, voxels=None):
+        if self.is_written_by(GaussianPrior):
+            return GaussianMixture(*population).log_prob(z)  # by one product of matrices
+        return super().log_prob(z, population, voxels)
+
+
+@functools.cache
+def _looks_at_voxels(function: Callable[..., Any]) -> bool:
+    return "voxels" in inspect.signature(function).parameters
+
+
+def _given(call: Callable[..., Any], population: Population, voxels: Any, by: Callable[..., Any] | None = None) -> Any:
+    """Result of ``call``, which is handed the voxels where it, or the method behind it, asks for them."""
+    method = call if by is None else by
+    if _looks_at_voxels(getattr(method, "__func__", method)):
+        return call(population, voxels)
+    return call(population)
+
+
+def _log_density(trace: poutine.Trace) -> Tensor:
+    """Sum of the log-densities of all sites of a trace, in the shape of the latents' batch."""
+    trace.compute_log_prob()
+    return sum(site["log_prob"] for site in trace.nodes.values() if site["type"] == "sample")  # type: ignore[return-value]

@@ -88,6 +88,11 @@ class Mixture(Prior):
         c = pyro.sample("c", Categorical(logits=population.log_weights), infer={"enumerate": "parallel"})
         return pyro.sample("z", MultivariateNormal(population.loc[c], scale_tril=population.scale_tril[c]))
 
+    def log_prob(self, z, population, voxels=None):
+        if self.is_written_by(Mixture):
+            return self.z_dist(population).log_prob(z)
+        return super().log_prob(z, population, voxels)
+
     def elbo(self, n_particles=1):
         return TraceEnum_ELBO(num_particles=n_particles, max_plate_nesting=1)
 

@@ -1,5 +1,8 @@
 """A mixture whose component is relaxed to a point of the simplex."""
 
+import functools
+import math
+
 import pyro
 import torch
 from pyro.distributions import Normal
@@ -9,6 +12,9 @@ from torch import Tensor
 from pyroqmri.distributions import ExpRelaxed
 from pyroqmri.errors import InputError
 from pyroqmri.priors.mixture import Mixture
+
+N_POINTS = 4096  # components that stand for all of them
+_CHUNK_VALUES = 2_000_000
 
 
 class RelaxedMixture(Mixture):
@@ -71,5 +77,41 @@ class RelaxedMixture(Mixture):
         scale = population.scale_tril.diagonal(dim1=-2, dim2=-1)
         return pyro.sample("z", Normal(c @ population.loc, c @ scale).to_event(1))
 
+    def log_prob(self, z, population, voxels=None):
+        """Log-density ``(..., N)`` of latents, the component integrated out.
+
+        Given a component the latent is normal, so the integral is a mean of normal densities over quasi-random
+        components, the same ones for every latent; its error is near 0.01 nats. A one-hot component
+        (``straight_through``) leaves a mixture in closed form.
+        """
+        if not self.is_written_by(RelaxedMixture):
+            return super().log_prob(z, population, voxels)
+        if self.straight_through:
+            return self.z_dist(population).log_prob(z)
+        logits = population.log_weights + gumbel_points(N_POINTS, self.n_classes).to(population.loc)
+        c = (logits / self.temperature).softmax(-1).double()
+        scale = population.scale_tril.diagonal(dim1=-2, dim2=-1)
+        return _mean_of_normals(z.double(), c @ population.loc.double(), c @ scale.double()).to(z.dtype)
+
     def elbo(self, n_particles=1):
         return Trace_ELBO(num_particles=n_particles)
+
+
+@functools.cache
+def gumbel_points(n: int, n_classes: int) -> Tensor:
+    """Quasi-random points ``(n, C)`` of independent standard Gumbel variables."""
+    points = torch.quasirandom.SobolEngine(n_classes, scramble=True, seed=0).draw(n, dtype=torch.float64)
+    return -(-points.clamp(1e-9, 1 - 1e-9).log()).log()
+
+
+def _mean_of_normals(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Log of the mean over K normals of independent coordinates, means and sds ``(K, L)``, at ``z`` ``(..., L)``."""
+    precision = scale.square().reciprocal()
+    # the exponents of all normals are one product of matrices
+    columns = torch.cat([-precision / 2, loc * precision], -1).mT
+    constant = -(loc.square() * precision).sum(-1) / 2 - scale.log().sum(-1)
+    constant = constant - z.shape[-1] / 2 * math.log(2 * math.pi) - math.log(len(loc))
+    points = z.reshape(-1, z.shape[-1])
+    parts = points.split(max(1, _CHUNK_VALUES // len(loc)))
+    found = [(torch.cat([part.square(), part], -1) @ columns + constant).logsumexp(-1) for part in parts]
+    return torch.cat(found).view(z.shape[:-1])

@@ -86,7 +86,7 @@ class _Block:
 
     @cached_property
     def short(self) -> Shortening:
-        return Shortening(self.signal, self.counts is not None)
+        return Shortening(self.signal, self.counts is not None or not self.likelihood.smooth)
 
     @cached_property
     def box(self) -> UnitBox:
