@@ -9,12 +9,14 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.pyro_pair import PyroPair, pyro_pair
 from pyroqmri.fitting.schema import class_names, reweighting
 from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
-from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_positions, as_tensor
 from pyroqmri.measurements.noise import NoiseLevel
-from pyroqmri.measurements.preparation import Preparation, complete_inputs
+from pyroqmri.measurements.preparation import Batch, Preparation, complete_inputs
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.recalibration import Recalibration
@@ -24,6 +26,8 @@ from pyroqmri.svi import Trace
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxelwise.estimates import PointEstimates
 from pyroqmri.voxelwise.search import Search, search
+
+SMOOTHING = 100  # steps that a smoothed loss remembers
 
 
 @dataclass
@@ -83,8 +87,18 @@ class Fit:
 
     @property
     def elbo(self) -> list[float]:
-        """The evidence lower bound a voxel, in nats, at each look; a network's loss is none."""
-        return [-loss for loss in self.trace.train] if self.network is None else []
+        """The evidence lower bound per voxel, in nats, at each look; empty where the loss is not a bound.
+
+        The loss of a network, of a guide trained by forward KL, and one with a weighted KL term are none (looks in and
+        soon after a warm-up of the KL term are left out); ``trace`` has every loss.
+        """
+        plan = self.recipe.table("training")
+        weighted = plan.get("kl_weight", 1.0) != 1.0
+        bound = self.guide is not None and self.guide.maximises_elbo and not weighted
+        warmup = plan.get("kl_warmup", 0)
+        first = warmup + SMOOTHING if warmup else 0
+        looks = zip(self.trace.step, self.trace.train, strict=True)
+        return [-loss for step, loss in looks if step >= first] if bound else []
 
     def posterior(
         self,
@@ -94,6 +108,9 @@ class Fit:
         n_draws: int | None = None,
         progress: bool = False,
         reweight: bool | None = None,
+        voxels: Any = None,
+        mask: Any = None,
+        covariates: Mapping[str, Any] | None = None,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
@@ -106,9 +123,50 @@ class Fit:
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
         n_draws, reweight
-            Points a voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
+            Points per voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
+        voxels, mask, covariates
+            As in :func:`pyroqmri.fit`.
         """
-        level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.float32)
+        batch = self._batch(y, sigma, inputs).placed(
+            as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y))
+        )
+        if self.network is not None:
+            return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
+        if self.model is None or self.guide is None:
+            return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
+        settings = reweighting(self.recipe, n_draws, reweight)
+        posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
+        posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step[len(self.trace.step) - len(self.elbo) :]
+        names = class_names(self.recipe)
+        posterior.class_names = () if names is None else names
+        return posterior
+
+    def prepare(self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None) -> Voxels:
+        """Voxels ``(N, M)`` of the protocol as ``model`` and ``guide`` take them; those that cannot be fitted left out.
+
+        Parameters
+        ----------
+        y, sigma, inputs
+            As in :meth:`posterior`.
+        """
+        if self.guide is None:
+            raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair to prepare voxels for")
+        return self.guide.prepare(self._batch(y, sigma, inputs).voxels)
+
+    def pyro_pair(self, name: str | None = None) -> PyroPair:
+        """Copies of model and guide that vanilla :class:`pyro.infer.SVI` trains, see :class:`PyroPair`.
+
+        Parameters
+        ----------
+        name
+            What their parameters are called in Pyro's parameter store; one that no other pair has when None.
+        """
+        if self.model is None or self.guide is None:
+            raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair")
+        return pyro_pair(self.model, self.guide, self.recipe.name if name is None else name, unique=name is None)
+
+    def _batch(self, y: Any, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
+        level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.get_default_dtype())
         if level.dim() == 1 and len(level) != len(y):
             raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one a voxel")
         given = as_inputs(inputs)
@@ -116,17 +174,7 @@ class Fit:
             had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))
             raise InputError(f"the fit was trained with the inputs {had}, and these voxels come with {has}")
         known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
-        batch = self.preparation(as_tensor(y), level, self.acquisition, known)
-        if self.network is not None:
-            return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
-        if self.model is None or self.guide is None:
-            return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
-        settings = reweighting(self.recipe, n_draws, reweight)
-        posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
-        posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step
-        names = class_names(self.recipe)
-        posterior.class_names = () if names is None else names
-        return posterior
+        return self.preparation(as_tensor(y), level, self.acquisition, known)
 
     def save(self, folder: str | Path) -> None:
         """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""

@@ -21,6 +21,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
     trace = asdict(fit.trace)
     # no voxel kept aside has no loss, and NaN is no JSON
     trace["held_out"] = [None if x != x else x for x in trace["held_out"]]
+    looks = len(trace["step"]) - len(fit.elbo)  # that come before the loss is a bound
     return {
         "pyroqmri": version("pyroqmri"),
         "versions": package_versions(),
@@ -38,12 +39,10 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "sigma": fit.sigma_record,
         "seconds": fit.seconds,
         "elbo": {
-            "step": trace["step"],
+            "step": trace["step"][looks:],
             "train": fit.elbo,
-            "held_out": [None if x is None else -x for x in trace["held_out"]],
-        }
-        if fit.network is None
-        else {"step": [], "train": [], "held_out": []},
+            "held_out": [None if x is None else -x for x in trace["held_out"][looks:]],
+        },
         "trace": trace,
         "n_voxels": fit.n_voxels,
         "population": population_record(fit),

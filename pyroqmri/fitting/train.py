@@ -16,7 +16,7 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
-from pyroqmri.measurements.arguments import as_dict, as_inputs, as_tensor, pick_device
+from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, as_positions, as_tensor, pick_device
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
@@ -46,6 +46,9 @@ def fit(
     tied: Mapping[str, str] | None = None,
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    voxels: Any = None,
+    mask: Any = None,
+    covariates: Mapping[str, Any] | None = None,
     truth: "Mapping[str, Any] | Fit | None" = None,
     first: "Fit | None" = None,
     progress: bool = False,
@@ -85,6 +88,11 @@ def fit(
         ``{"free_water": {"D": (3.0, 0.1), "K": (0.0, 0.1)}}``.
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
+    voxels, mask
+        Where the voxels lie, for a prior that looks at it: integer indices ``(N, 3)`` of the rows of ``y``, or an image
+        ``(X, Y, Z)`` whose voxels inside, in C order, are the rows.
+    covariates
+        Numbers per voxel, each ``(N,)``, for a prior that depends on them (age, depth, ...).
     truth
         What a network's training voxels are simulated from: arrays ``(n,)`` by parameter, or a fit whose population
         is sampled; uniform in the recipe's ranges when None.
@@ -112,7 +120,8 @@ def fit(
     known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
     bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied), plan.ranges)
     noise = noise_level(y, acquisition, sigma, preparation, bound, known)
-    batch = preparation(y, torch.as_tensor(noise.level, dtype=torch.float32), acquisition, known)
+    batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
+    batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))
     result = Fit(
         recipe=plan,
         signal_name=signal,

@@ -21,6 +21,7 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     """
 
     needs_mode = False
+    maximises_elbo = True  # its loss is minus an evidence lower bound
     draws_population = False  # works with a prior whose population has a posterior
 
     def __init__(self, model: VoxelModel) -> None:

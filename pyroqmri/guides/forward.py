@@ -52,6 +52,7 @@ class ForwardMixture(Guide):
     """
 
     needs_mode = True
+    maximises_elbo = False  # the loss is a forward KL
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """From raw measurements to what a voxel model sees."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,12 @@ class Batch:
     index: Tensor
     status: Tensor
     reference: Tensor  # what each fitted voxel was divided by, (n,)
+
+    def placed(self, position: Tensor | None, covariates: Mapping[str, Tensor]) -> "Batch":
+        """The same with positions ``(N, 3)`` and covariates ``(N,)`` of all voxels, where they can be fitted."""
+        where = None if position is None else position[self.index]
+        known = {name: value[self.index] for name, value in covariates.items()}
+        return replace(self, voxels=replace(self.voxels, position=where, covariates=known))
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,9 @@ class Preparation:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
         if y.dim() != 2 or y.shape[1] != len(acq):
             raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
-        y = y.float()
+        y, sigma = y.to(torch.get_default_dtype()), sigma.to(torch.get_default_dtype())
         status, finite = self._status(y)
-        sigma = sigma.float().expand(len(y)) if sigma.dim() == 0 else sigma.float()
+        sigma = sigma.expand(len(y))
         clean = torch.where(finite.unsqueeze(-1), y, 0)
         if self.magnitude:
             clean = clean.clamp_min(0)
@@ -114,7 +120,7 @@ class Preparation:
             seen = scaled[:, torch.cat(groups)]
         if self.magnitude:
             seen = seen.clamp_min(_FLOOR)
-        given = {k: v.float()[index] for k, v in (inputs or {}).items()}
+        given = {k: v.to(y.dtype)[index] for k, v in (inputs or {}).items()}
         voxels = Voxels(seen.contiguous(), (sigma[index] / reference[index]).unsqueeze(-1), inputs=given)
         return Batch(voxels, index, status, reference[index])
 

@@ -33,6 +33,10 @@ class Voxels:
         Which of the training voxels each one is ``(N,)``, for guides that keep something of every one.
     truth
         Latents that simulated measurements were made from ``(N, L)``.
+    position
+        Where each voxel lies in the image ``(N, 3)``, integer indices; for priors that know neighbours.
+    covariates
+        What is known of each voxel beside its measurements, each ``(N,)``; for priors that depend on it.
     """
 
     y: Tensor
@@ -45,6 +49,8 @@ class Voxels:
     short: "Voxels | None" = None
     index: Tensor | None = None
     truth: Tensor | None = None
+    position: Tensor | None = None
+    covariates: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -72,6 +78,8 @@ class Voxels:
             None if self.short is None else self.short.map(function),
             opt(self.index),
             opt(self.truth),
+            opt(self.position),
+            {k: function(v) for k, v in self.covariates.items()},
         )
 
     def __getitem__(self, index: Any) -> "Voxels":

@@ -79,7 +79,7 @@ class Estimates(ABC):
     def scatter(self, values: Tensor) -> Tensor:
         """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""
         full = torch.full((len(self.batch.status), *values.shape[1:]), torch.nan)
-        full[self.batch.index] = values.float().cpu()
+        full[self.batch.index] = values.to(full).detach()
         return full
 
     def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:

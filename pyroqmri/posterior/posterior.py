@@ -241,7 +241,7 @@ class Posterior(Estimates):
             for voxels, q in self._chunks(n * n_measurements):
                 signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
                 log_prob = self.model.likelihood.information(signal, voxels.y, voxels.noise).log_prob
-                found[:, self.batch.index[done : done + len(voxels)]] = log_prob.float().cpu()
+                found[:, self.batch.index[done : done + len(voxels)]] = log_prob.to(found)
                 done += len(voxels)
         return found
 

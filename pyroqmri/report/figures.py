@@ -88,7 +88,12 @@ def _direction_key(letters: str) -> NDArray:
 
 @styled
 def loss_curve(
-    step: Sequence[float], train: Sequence[float], held_out: Sequence[float | None], *, width: float = WIDTH
+    step: Sequence[float],
+    train: Sequence[float],
+    held_out: Sequence[float | None],
+    label: str,
+    *,
+    width: float = WIDTH,
 ) -> "Figure":
     """The objective over training; the early plunge is cut off so that the end can be judged."""
     figure = new_figure(width, 2.6)
@@ -106,7 +111,7 @@ def loss_curve(
         low, high = np.percentile(late, [1, 100])
         ax.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9)
     ax.set_xlabel("training step")
-    ax.set_ylabel("ELBO a voxel (nats)")
+    ax.set_ylabel(label)
     ax.legend(loc="lower right", fontsize=8)
     ax.grid(axis="y", color="#ececea", lw=0.6)
     return figure

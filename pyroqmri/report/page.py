@@ -160,7 +160,6 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
     free = [name for name in results.names if not sections.held(results, name)]
     plain = [name for name in free if not is_angle(results.parameter(name))]
     read = read_first(results, plain)
-    elbo = results.record.get("elbo", {})
     return {
         "several": len(atlas.view.slices) > 1,
         "maps": [sections.parameter_picture(atlas, n) for n in plain],
@@ -175,7 +174,7 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
         "classes": sections.class_picture(atlas) if results.has("C", "prob") else None,
         "predictive": sections.predictive_pictures(atlas) if results.has("", "ppc") else [],
         "khat": sections.khat_picture(atlas) if results.has("", "khat") else None,
-        "training": sections.training_picture(elbo if isinstance(elbo, dict) else {}),
+        "training": sections.training_picture(results.record),
     }
 
 

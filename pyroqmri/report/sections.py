@@ -1,5 +1,6 @@
 """The figures and tables of one fit's report, made from its results."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -219,14 +220,20 @@ def class_picture(atlas: Atlas) -> Picture:
     return Picture(figure, Markup("<b>Tissue classes.</b> Posterior probability of each."), "maps of tissue classes")
 
 
-def training_picture(elbo: dict[str, Any]) -> Picture | None:
-    """The objective over the steps, if the recipe trains."""
-    step = elbo.get("step", [])
-    if len(step) < 2:
+def training_picture(record: Mapping[str, Any]) -> Picture | None:
+    """The objective over the steps, if the recipe trains: the ELBO, or minus the loss where that is no bound."""
+    elbo, trace = record.get("elbo"), record.get("trace")
+    if isinstance(elbo, dict) and len(elbo.get("step", [])) > 1:
+        what, step, curves = "Evidence lower bound", elbo["step"], (elbo.get("train", []), elbo.get("held_out", []))
+    elif isinstance(trace, dict) and len(trace.get("step", [])) > 1:
+        what, step = "Minus the loss", trace["step"]
+        curves = tuple([None if x is None else -x for x in trace.get(name, [])] for name in ("train", "held_out"))
+    else:
         return None
-    figure = loss_curve(step, elbo.get("train", []), elbo.get("held_out", []))
-    caption = Markup(
-        "<b>Evidence lower bound</b> over training; larger is better. The axis leaves out the first tenth of the steps "
+    label = "ELBO per voxel (nats)" if what.startswith("Evidence") else "minus the loss"
+    figure = loss_curve(step, *curves, label)
+    caption = Markup("<b>{}</b>").format(what) + Markup(
+        " over training; larger is better. The axis leaves out the first tenth of the steps "
         "where they fall below it. A curve that still rises at its end has not been trained long enough."
     )
     return Picture(png(figure), caption, "training curve")

@@ -206,7 +206,7 @@ def test_a_killed_fit_resumes_to_the_same_weights(tmp_path, monkeypatch):
     [
         ({"signal": "msdk"}, "there is no signal 'msdk'; there are msdki"),
         ({"recipe": "hierarchial"}, "there is no recipe 'hierarchial'"),
-        ({"likelihood": "poisson"}, "there is no likelihood 'poisson'; there are gaussian, rician"),
+        ({"likelihood": "poisson"}, "unknown kind of likelihood 'poisson'; there are gaussian, rician"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda, got 'tpu'"),
         ({"s0": "guess"}, "s0 must be"),
         ({"sigma": -1.0}, "sigma must be"),
