@@ -63,7 +63,7 @@ def test_the_fastest_axis_has_the_largest_eigenvalue(kind, dtype):
 
 def test_fractional_anisotropy_is_that_of_the_eigenvalues_in_any_frame():
     def fa(*values: float) -> float:
-        return float(fractional_anisotropy(*torch.tensor(values).double()))
+        return float(fractional_anisotropy(*torch.tensor(values, dtype=torch.float64)))
 
     assert fa(2.0, 0.0, 0.0) == pytest.approx(1, abs=1e-9)
     assert fa(1.0, 1.0, 0.0) == pytest.approx(0.5**0.5, abs=1e-9)
