@@ -71,8 +71,8 @@ def test_its_own_protocol_and_tissue_make_a_brain_that_is_found_again(tmp_path, 
             here = labels == k + 1
             # fewer than 300 voxels: one seed in 3,000 has a number beyond 5 sd somewhere
             assert np.abs(truth[here] - mean).max() < 5 * sd
-            # 0.04 to 0.15 sd in white and grey matter over twelve seeds, and a guess of the mean is off by 0.67; csf decays
-            # into the noise
+            # 0.04 to 0.15 sd in white and grey matter over twelve seeds, and a guess of the mean is off by 0.67;
+            # csf decays into the noise
             assert np.median(np.abs(found - truth)[here]) < (0.3 if tissue != "csf" else 0.67) * sd
 
 

@@ -31,7 +31,7 @@ def uniform(
     rng = np.random.default_rng(seed)
     table = [p for p in signal.parameters if isinstance(p, Parameter)]
     every = {p.name: (p.lower, p.upper) for p in table} | ranges
-    draws = iter(lambda: torch.from_numpy(rng.random(n)), None)
+    draws = (torch.from_numpy(rng.random(n)) for _ in table)
     theta = uniform_scalars(table, every, draws, lambda p, t: None if p.name in ranges else signal.box(p.name, t))
     theta |= {p.name: uniform_axes(n, rng) for p in signal.parameters if isinstance(p, Direction)}
     if "S0" in ranges:
@@ -45,7 +45,7 @@ def uniform_scalars(
     draws: Iterable[Tensor],
     box: Callable[[Parameter, Theta], Box | None],
 ) -> Theta:
-    """Parameters, each ``(N,)``, uniform in their ranges or, where those before them decide, between these bounds.
+    """Parameters, each ``(N,)``, uniform in their ranges, or in bounds that follow from the parameters before them.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def uniform_scalars(
     draws
         Numbers ``(N,)`` uniform between 0 and 1, for one parameter after the other.
     box
-        A parameter's bounds given those before it, as :meth:`pyroqmri.signals.SignalModel.box`; None takes its range.
+        Bounds of a parameter given those before it, as :meth:`pyroqmri.signals.SignalModel.box`; None is its range.
     """
     theta: Theta = {}
-    for p, u in zip(table, draws, strict=False):
+    for p, u in zip(table, draws, strict=True):
         bounds = box(p, theta)
         low, high = ranges[p.name] if bounds is None else (edge.to(u) for edge in bounds)
         theta[p.name] = (low + (high - low) * u).float()
