@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import pyroqmri as pq
-from benchmarks.protocols import half_sphere
 from pyroqmri.denoising import TENSOR_ELEMENTS, tensor_quantities
 from pyroqmri.signals import DTI, BoundSignal
+from pyroqmri.signals.shells import half_sphere, shells
+from pyroqmri.simulate import add_noise
 
 RESULTS = Path(__file__).parent / "results" / "denoising.json"
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of noise over S0; "mixed" is uniform on the report's 0 to 0.91
@@ -40,12 +41,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def acquisition(name: str) -> pq.Acquisition:
     """The report's 32 volumes (b = 50 first and last, 30 at 1000 s/mm2), or three shells of 30 with 4 b0."""
-    if name == "single":
-        b, g = np.r_[0.05, np.ones(30), 0.05], np.r_[np.zeros((1, 3)), half_sphere(30), np.zeros((1, 3))]
-    else:
-        b = np.r_[np.zeros(4), np.repeat([1.0, 2.0, 3.0], 30)]
-        g = np.r_[np.zeros((4, 3)), half_sphere(30), half_sphere(30, 1), half_sphere(30, 2)]
-    return pq.Acquisition(bval=b, bvec=g)
+    if name == "multi":
+        return shells(4, 30, 1.0, 2.0, 3.0)
+    g = np.r_[np.zeros((1, 3)), half_sphere(30), np.zeros((1, 3))]
+    return pq.Acquisition(bval=np.r_[0.05, np.ones(30), 0.05], bvec=g)
 
 
 def tensors(n: int, seed: int, acq: pq.Acquisition) -> dict[str, Tensor]:
@@ -64,9 +63,7 @@ def tensors(n: int, seed: int, acq: pq.Acquisition) -> dict[str, Tensor]:
 
 def noisy(clean: Tensor, sigma: Tensor, kind: str, seed: int) -> Tensor:
     """Magnitudes, or normal noise cut off at zero."""
-    generator = torch.Generator().manual_seed(seed)
-    real, imaginary = torch.randn(2, *clean.shape, generator=generator) * sigma[:, None]
-    return torch.hypot(clean + real, imaginary) if kind == "rician" else (clean + real).clamp_min(0)
+    return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed)).clamp_min(0)
 
 
 def scores(found: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, float]:

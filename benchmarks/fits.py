@@ -24,6 +24,8 @@ import pyroqmri as pq
 from benchmarks import scipy_fits
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.signals import DTI, IVIM, MSDKI, BallStick, BoundSignal
+from pyroqmri.signals.tensor import ELEMENTS, elements_of
+from pyroqmri.simulate import add_noise
 from pyroqmri.voxelwise.search import Search, search
 
 IVIM_B = np.array([0, 10, 20, 30, 50, 80, 100, 200, 400, 800]) / 1000
@@ -41,8 +43,7 @@ def shells(n_b0: int, n: int, *bvals: float) -> pq.Acquisition:
 
 def magnitudes(signal: Tensor, sigma: float, seed: int) -> Tensor:
     """Rician measurements."""
-    real, imaginary = torch.randn(2, *signal.shape, generator=torch.Generator().manual_seed(seed))
-    return torch.hypot(signal + sigma * real, sigma * imaginary)
+    return add_noise(signal, sigma, "rician", torch.Generator().manual_seed(seed))
 
 
 def truth(signal: str, n: int, seed: int = 0) -> dict[str, Tensor]:
@@ -57,8 +58,7 @@ def truth(signal: str, n: int, seed: int = 0) -> dict[str, Tensor]:
     if signal == "ball_stick":
         return {"f": 0.3 + 0.5 * u[0], "D_par": 1.2 + 1.2 * u[1], "D_iso": 0.5 + 1.5 * u[2], "n": axes[:, 0]}
     D = (axes * (0.3 + u.mT * torch.tensor([1.5, 0.6, 0.6]))[:, None]) @ axes.mT
-    names = {"Dxx": (0, 0), "Dyy": (1, 1), "Dzz": (2, 2), "Dxy": (0, 1), "Dxz": (0, 2), "Dyz": (1, 2)}
-    return {name: D[:, i, j].contiguous() for name, (i, j) in names.items()}
+    return {name: element.contiguous() for name, element in zip(ELEMENTS, elements_of(D), strict=True)}
 
 
 class Problem:

@@ -8,7 +8,7 @@ from scipy.special import i0e, ndtr, ndtri
 
 from benchmarks.importance import fit_proposals
 from benchmarks.oracle import IRRELEVANT, Array, Exact
-from benchmarks.protocols import half_sphere
+from pyroqmri.signals.shells import half_sphere
 
 NAMES = ("f", "D_par", "D_iso")
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.signals.shells import half_sphere
 
 # Uniform truths of Epstein et al. 2022, arXiv:2205.05587, in um2/ms
 EPSTEIN = {"S0": (0.8, 1.2), "f": (0.1, 0.5), "D_fast": (10.0, 150.0), "D_slow": (0.4, 3.0)}
@@ -56,11 +57,3 @@ def protocol(name: str) -> Acquisition:
     bval = np.concatenate([np.zeros(n_b0), *(np.full(n, b) for b, n in shells)])
     bvec = np.concatenate([np.zeros((n_b0, 3)), *(half_sphere(n, i) for i, (_, n) in enumerate(shells))])
     return Acquisition(bval=bval, bvec=bvec)
-
-
-def half_sphere(n: int, turn: int = 0) -> np.ndarray:
-    """``n`` well spread axes ``(n, 3)`` along a Fibonacci spiral; ``turn`` rotates it, one step a shell."""
-    z = (np.arange(n) + 0.5) / n
-    azimuth = np.pi * (3 - np.sqrt(5)) * np.arange(n) + turn
-    ring = np.sqrt(1 - z**2)
-    return np.stack([ring * np.cos(azimuth), ring * np.sin(azimuth), z], -1)

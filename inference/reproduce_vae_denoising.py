@@ -18,6 +18,7 @@ import pyroqmri as pq
 from pyroqmri.denoising import TENSOR_ELEMENTS, DenoiserFit, tensor_quantities
 from pyroqmri.io import read_scan
 from pyroqmri.signals import DTI
+from pyroqmri.signals.shells import half_sphere
 from pyroqmri.simulate import simulate
 
 HIGH = 0.91  # the report's highest noise level over S0
@@ -32,10 +33,8 @@ NAMES = {
 
 def protocol() -> pq.Acquisition:
     """32 volumes: b = 50 s/mm2 first and last, 30 directions at 1000."""
-    z = (np.arange(30) + 0.5) / 30
-    azimuth, ring = math.pi * (3 - math.sqrt(5)) * np.arange(30), np.sqrt(1 - z**2)
-    g = np.stack([ring * np.cos(azimuth), ring * np.sin(azimuth), z], -1)
-    return pq.Acquisition(bval=np.r_[0.05, np.ones(30), 0.05], bvec=np.r_[np.zeros((1, 3)), g, np.zeros((1, 3))])
+    g = np.r_[np.zeros((1, 3)), half_sphere(30), np.zeros((1, 3))]
+    return pq.Acquisition(bval=np.r_[0.05, np.ones(30), 0.05], bvec=g)
 
 
 def tensors(acq: pq.Acquisition, n: int, seed: int) -> dict[str, torch.Tensor]:

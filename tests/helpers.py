@@ -12,6 +12,7 @@ from pyroqmri.likelihoods import GaussianLikelihood
 from pyroqmri.parameter import Box, Parameter
 from pyroqmri.priors import Prior, StandardNormal
 from pyroqmri.signals import MSDKI, BoundSignal, SignalModel
+from pyroqmri.simulate import add_noise
 from pyroqmri.voxel_model import VoxelModel
 
 
@@ -86,9 +87,7 @@ def shells(n_b0: int, n_directions: int, *bvals: float, bvec: bool = True) -> Ac
 
 def rician(signal: Tensor, sigma: float | Tensor, seed: int = 0) -> Tensor:
     """Magnitudes of noisy complex measurements."""
-    generator = torch.Generator().manual_seed(seed)
-    real, imaginary = torch.randn(2, *signal.shape, generator=generator)
-    return torch.hypot(signal + sigma * real, sigma * imaginary)
+    return add_noise(signal, sigma, "rician", torch.Generator().manual_seed(seed))
 
 
 def tissue(n: int, seed: int = 0) -> dict[str, Tensor]:

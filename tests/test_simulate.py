@@ -3,19 +3,22 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import kstest, rice
 
 from benchmarks.protocols import protocol
 from benchmarks.truth import region_mass
 from pyroqmri.errors import InputError
-from pyroqmri.signals import MSDKI, BallStick, BoundSignal
+from pyroqmri.signals import MSDKI, SIGNALS, BallStick, BoundSignal, SignalModel
 from pyroqmri.simulate import (
+    CLASSES,
     GaussianClasses,
+    add_noise,
     brain_phantom,
     cluster_classes,
     clusters,
     gaussian_classes,
     simulate,
+    tissue,
     tissue_classes,
     uniform,
 )
@@ -50,6 +53,16 @@ def test_noise_has_its_second_moment(noise, second_moment):
     expected = clean[0].double().numpy() ** 2 + second_moment * sigma**2
     assert (np.abs(squares.mean(0) - expected) < 4 * squares.std(0) / np.sqrt(len(squares))).all()
     assert (y < 0).any() == (noise == "gaussian")
+
+
+def test_noise_of_either_kind_follows_its_distribution():
+    clean, sigma = torch.full((400, 50), 0.3), torch.linspace(0.1, 0.3, 400)
+    y = add_noise(clean, sigma, "gaussian", torch.Generator().manual_seed(1))
+    assert kstest(((y - clean) / sigma[:, None]).flatten(), "norm").pvalue > KS_P
+    y = add_noise(clean, 0.2, "rician", torch.Generator().manual_seed(1))
+    assert kstest(y.flatten(), rice(1.5, scale=0.2).cdf).pvalue > KS_P
+    twin = add_noise(clean, torch.full((400,), 0.2), "rician", torch.Generator().manual_seed(1))
+    assert torch.equal(y, twin)
 
 
 def test_no_noise_is_the_signal():
@@ -127,6 +140,50 @@ def test_uniform_is_uniform():
     # each Cartesian coordinate of a uniform axis is uniform
     for i in range(3):
         assert kstest((theta["n"][:, i] + 1) / 2, "uniform").pvalue > KS_P
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_uniform_parameters_are_standard_normal_without_bounds(name):
+    # whatever bounds depend on one another: the unconstrained coordinates say where in its bounds each parameter lies
+    signal = SIGNALS[name]
+    theta = {key: value.double() for key, value in uniform(signal, 4000, seed=1).items()}
+    z = BoundSignal(signal, signal.default_protocol).unconstrain(theta).numpy()
+    for column in z.T:
+        assert kstest(column, "norm").pvalue > KS_P
+
+
+@pytest.mark.parametrize("name", [name for name, signal in SIGNALS.items() if signal.typical_tissue])
+def test_typical_tissue_is_drawn_around_its_means(name):
+    signal = SIGNALS[name]
+    theta, labels = tissue(signal, 6000, seed=0)
+    assert set(theta) == {p.name for p in signal.parameters}
+    for k, tissue_name in enumerate(CLASSES):
+        for parameter, (mean, sd) in signal.typical_tissue[tissue_name].items():
+            # truncation at a bound moves a mean by less than 0.6 sd
+            assert abs(float(theta[parameter][labels == k].mean()) - mean) < 0.6 * sd
+
+
+def test_a_signal_without_tissue_says_so():
+    class Bare(SignalModel):
+        requires = ("te",)
+        parameters = SIGNALS["t2_decay"].parameters
+
+        @staticmethod
+        def signal(acq, T2):
+            return torch.exp(-acq.te / T2)
+
+    class Half(Bare):
+        typical_tissue = {"white matter": {"T2": (80.0, 5.0)}}
+
+        @staticmethod
+        def signal(acq, T2):
+            return torch.exp(-acq.te / T2)
+
+    with pytest.raises(InputError, match="known for Bare: its typical_tissue lacks white matter, grey matter, csf"):
+        brain_phantom(Bare, (16, 16, 1), 0)
+    with pytest.raises(InputError, match="known for Half: its typical_tissue lacks grey matter, csf"):
+        tissue(Half, 10, 0)
+    assert uniform(Bare, 10, 0)["T2"].shape == (10,)
 
 
 def test_gaussian_classes_stay_inside_the_bounds_and_have_directions():

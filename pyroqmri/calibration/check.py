@@ -116,7 +116,7 @@ def check(
         S0 over sigma; the training's when None.
     truth
         ``"own"``: from the fit's own learned population, which tests the inference alone. ``"tissue"``: from white
-        and grey matter and csf (:data:`pyroqmri.simulate.TISSUE`), which tests the population too. Or
+        and grey matter and csf (``typical_tissue`` of the signal), which tests the population too. Or
         voxels made elsewhere.
     seed
         Of truths, noise and draws.

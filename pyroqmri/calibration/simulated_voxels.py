@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyro
 import torch
 from torch import Tensor
@@ -12,9 +11,9 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.parameter import Direction, frame_around
+from pyroqmri.parameter import frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal
-from pyroqmri.simulate import CLASSES, TISSUE, simulate, tissue_classes, uniform
+from pyroqmri.simulate import CLASSES, add_noise, simulate, tissue, uniform
 
 S0_SPREAD = 0.1  # of tissue, where S0 is inferred
 
@@ -90,9 +89,7 @@ def _measured(fit: Fit, theta: dict[str, Tensor], s0: float, sigma: float, seed:
     kind = "gaussian" if fit.recipe.kind("likelihood") == "gaussian" else "rician"
     inputs = {name: torch.ones(len(next(iter(theta.values())))) for name in signal.inputs}
     clean = whole(theta, inputs) * s0
-    generator = torch.Generator().manual_seed(seed + 104729)
-    real, imaginary = torch.randn(2, *clean.shape, generator=generator) * sigma
-    return (clean + real if kind == "gaussian" else torch.hypot(clean + real, imaginary)), inputs
+    return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed + 104729)), inputs
 
 
 def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
@@ -150,13 +147,6 @@ def own_snr(fit: Fit) -> float:
 
 
 def _tissue(signal: Any, n: int, seed: int, held: Mapping[str, Mapping[str, Any]]) -> tuple[dict, Tensor | None]:
-    theta, labels = uniform(signal, n, seed), None
-    if signal.__name__ in TISSUE:
-        found, labels = tissue_classes(signal).sample(n, seed)
-        theta |= found
-    if any(isinstance(p, Direction) for p in signal.parameters):
-        rng = np.random.default_rng([seed, 1])
-        axes = {p.name: rng.standard_normal((n, 3)) for p in signal.parameters if isinstance(p, Direction)}
-        theta |= {k: torch.as_tensor(v / np.linalg.norm(v, axis=1, keepdims=True)).float() for k, v in axes.items()}
+    theta, labels = tissue(signal, n, seed) if signal.typical_tissue else (uniform(signal, n, seed), None)
     theta |= {name: torch.full((n,), float(value)) for name, value in held["fixed"].items()}
     return theta | {name: theta[target] for name, target in held["tied"].items()}, labels

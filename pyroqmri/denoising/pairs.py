@@ -11,6 +11,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.signals import BoundSignal, SignalModel
+from pyroqmri.simulate import add_noise
 
 NOISE_KINDS = ("gaussian", "rician")
 
@@ -148,9 +149,7 @@ class SimulatedPairs(Source):
     def epoch(self, generator: torch.Generator) -> Pairs:
         """All signals, each at a noise level drawn for it."""
         sigma = self._levels(generator)
-        real, imaginary = torch.randn(2, *self.clean.shape, generator=generator) * sigma[:, None]
-        y = self.clean + real
-        y = torch.hypot(y, imaginary) if self.noise.kind == "rician" else y.clamp_min(0)
+        y = add_noise(self.clean, sigma, self.noise.kind, generator).clamp_min(0)
         if self.preparation.s0 != "measured":
             return Pairs(y, self.clean)
         batch = self.preparation(y, sigma, self.acquisition)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.denoising.fit import Denoised
+from pyroqmri.simulate import add_noise
 
 _VALUES = 200_000  # of residuals compared with the expected ones
 _BINS = np.linspace(-5, 5, 81)
@@ -106,11 +107,7 @@ def check_residual(
 
 def _expected(signal: Tensor, kind: str, seed: int) -> Tensor:
     """Residuals of noise of level 1 around a signal."""
-    generator = torch.Generator().manual_seed(seed)
-    real = signal + torch.randn(signal.shape, generator=generator)
-    if kind == "gaussian":
-        return real - signal
-    return torch.hypot(real, torch.randn(signal.shape, generator=generator)) - signal
+    return add_noise(signal, 1.0, kind, torch.Generator().manual_seed(seed)) - signal
 
 
 def _spatial(found: NDArray, mask: NDArray[np.bool_], fine: NDArray[np.bool_]) -> list[float | None]:

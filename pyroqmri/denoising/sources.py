@@ -12,9 +12,8 @@ from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.parameter import Direction
 from pyroqmri.signals import SIGNALS, BoundSignal
-from pyroqmri.simulate import tissue_classes
+from pyroqmri.simulate import tissue, uniform
 from pyroqmri.voxelwise.search import Search, search
 
 if TYPE_CHECKING:
@@ -38,9 +37,9 @@ def make_source(fit: "DenoiserFit", y: Tensor, batch: Batch, given: Mapping[str,
     if given is not None:
         theta = _given(fit.signal_name, given)
     elif fit.targets.source == "uniform":
-        theta = uniform_truth(fit.signal_name, acq, 4 * fit.targets.voxels, fit.seed)
+        theta = uniform(signal, 4 * fit.targets.voxels, fit.seed)
     elif fit.targets.source == "tissue":
-        theta = _tissue(fit.signal_name, fit.targets.voxels, fit.seed)
+        theta, _ = tissue(signal, fit.targets.voxels, fit.seed)
     else:
         theta = _fitted(fit, batch)
     clean = physical_signals(signal, acq, theta)
@@ -60,26 +59,6 @@ def _scan(fit: "DenoiserFit", y: Tensor, batch: Batch) -> Source:
         generator = torch.Generator().manual_seed(fit.seed)
         seen = seen[torch.randperm(len(seen), generator=generator)[: fit.targets.voxels]]
     return ScanPairs(seen, fit.centre, fit.targets.hidden)
-
-
-def uniform_truth(signal_name: str, acq: Any, n: int, seed: int) -> dict[str, Tensor]:
-    """Parameters of ``n`` voxels, uniform inside their bounds, dependent bounds and all; directions uniform."""
-    bound = BoundSignal(SIGNALS[signal_name], acq)
-    generator = torch.Generator().manual_seed(seed)
-    # a standard normal of the unconstrained coordinates is uniform by construction, in any frame
-    z = torch.randn(n, bound.n_latents, generator=generator)
-    return bound.constrain(z, None if bound.direction is None else torch.eye(3).expand(n, 3, 3))
-
-
-def _tissue(signal_name: str, n: int, seed: int) -> dict[str, Tensor]:
-    signal = SIGNALS[signal_name]
-    theta, _ = tissue_classes(signal).sample(n, seed)
-    generator = torch.Generator().manual_seed(seed)
-    for p in signal.parameters:
-        if isinstance(p, Direction):
-            axes = torch.randn(n, 3, generator=generator)
-            theta[p.name] = axes / axes.norm(dim=-1, keepdim=True)
-    return theta
 
 
 def _fitted(fit: "DenoiserFit", batch: Batch) -> dict[str, Tensor]:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.signals.tensor import log_linear_tensor
+from pyroqmri.signals.tensor import ELEMENTS, elements_of, fractional_anisotropy, log_linear_tensor
 
-TENSOR_ELEMENTS = ("Dxx", "Dyy", "Dzz", "Dxy", "Dxz", "Dyz")
+TENSOR_ELEMENTS = ELEMENTS
 _LOW_B = 1.5  # ms/um2; above it the log of the signal is no longer linear in b
 _CHUNK = 65_536
 
@@ -37,13 +37,7 @@ def tensor_quantities(acq: Acquisition, y: Tensor) -> dict[str, Tensor]:
     scale = y.amax(-1, keepdim=True).clamp_min(1e-12)
     parts = [log_linear_tensor(acq[keep], (y / scale)[i : i + _CHUNK, keep]) for i in range(0, max(1, len(y)), _CHUNK)]
     d = torch.cat(parts)
-    rows = {"Dxx": (0, 0), "Dyy": (1, 1), "Dzz": (2, 2), "Dxy": (0, 1), "Dxz": (0, 2), "Dyz": (1, 2)}
-    found = {name: d[:, i, j] for name, (i, j) in rows.items()}
-    return found | {"MD": d.diagonal(dim1=-2, dim2=-1).mean(-1), "FA": fractional_anisotropy(d)}
-
-
-def fractional_anisotropy(d: Tensor) -> Tensor:
-    """FA ``(N,)`` of tensors ``(N, 3, 3)``, eigenvalues below zero set to zero."""
-    values = torch.linalg.eigvalsh(d).clamp_min(0)
-    spread = (values - values.mean(-1, keepdim=True)).square().sum(-1)
-    return (1.5 * spread / values.square().sum(-1).clamp_min(1e-12)).sqrt()
+    # noise makes eigenvalues negative, which no diffusion has
+    fa = fractional_anisotropy(*torch.linalg.eigvalsh(d).clamp_min(0).unbind(-1))
+    elements = dict(zip(ELEMENTS, elements_of(d), strict=True))
+    return elements | {"MD": d.diagonal(dim1=-2, dim2=-1).mean(-1), "FA": fa}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import BoundSignal
+from pyroqmri.simulate import add_noise, uniform_axes, uniform_scalars
 from pyroqmri.voxel_model import VoxelModel
 
 _ROUNDS = 200  # of redrawing truths that no tissue has
@@ -75,8 +77,7 @@ class Scanner:
         inputs = {name: value[like] for name, value in self.batch.voxels.inputs.items()}
         sigma = self.batch.voxels.noise[like, 0] * reference
         clean = full(theta, inputs) * reference.unsqueeze(-1)
-        real, imaginary = torch.randn(2, *clean.shape, generator=generator) * sigma.unsqueeze(-1)
-        y = torch.hypot(clean + real, imaginary) if self.noise == "rician" else clean + real
+        y = add_noise(clean, sigma, self.noise, generator)
         found = self.preparation(y, sigma, self.acquisition, inputs)
         return found.voxels, found.index
 
@@ -87,8 +88,7 @@ def complete(signal: BoundSignal, tissue: Mapping[str, Tensor], seed: int) -> di
     theta = dict(tissue) | {name: torch.full((n,), value) for name, value in signal.fixed.items()}
     theta |= {name: theta[target] for name, target in signal.tied.items()}
     if signal.direction is not None and signal.direction.name not in theta:
-        axes = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
-        theta[signal.direction.name] = torch.nn.functional.normalize(axes, dim=-1)
+        theta[signal.direction.name] = uniform_axes(n, np.random.default_rng(seed))
     return theta
 
 
@@ -130,7 +130,8 @@ def uniform_truth(
     parts: list[Tensor] = []
     n = 0
     for i in range(_ROUNDS):
-        tissue = _draw(signal, ranges, torch.rand(settings.voxels, signal.n_tissue, generator=generator))
+        draws = torch.rand(settings.voxels, signal.n_tissue, generator=generator).unbind(-1)
+        tissue = uniform_scalars(signal.tissue, ranges, draws, signal.box)
         theta = complete(signal, tissue, seed + i)
         like = torch.randint(len(batch.voxels), (settings.voxels,), generator=generator)
         clean = signal(theta, {name: value[like] for name, value in batch.voxels.inputs.items()})
@@ -148,16 +149,6 @@ def uniform_truth(
         f"only {n} of {_ROUNDS * settings.voxels} uniform truths lie in their ranges with a signal below "
         f"truth.max_signal = {settings.max_signal:g} S0; change the ranges or raise it"
     )
-
-
-def _draw(signal: BoundSignal, ranges: Mapping[str, tuple[float, float]], u: Tensor) -> dict[str, Tensor]:
-    """Free scalar parameters of uniform numbers ``(N, P)``, inside the bounds that those before leave each."""
-    tissue: dict[str, Tensor] = {}
-    for p, x in zip(signal.tissue, u.unbind(-1), strict=True):
-        box = signal.box(p, tissue)
-        low, high = ranges[p.name] if box is None else box
-        tissue[p.name] = low + (high - low) * x
-    return tissue
 
 
 def given_truth(signal: BoundSignal, arrays: Mapping[str, Any], scale: float, seed: int) -> dict[str, Tensor]:

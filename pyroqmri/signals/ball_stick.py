@@ -4,6 +4,7 @@ import torch
 
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.shells import shells
 from pyroqmri.signals.tensor import principal_axis
 
 
@@ -27,6 +28,12 @@ class BallStick(SignalModel):
         Parameter("theta", r"\theta", "rad", 0.0, torch.pi, "polar angle of the stick"),
         Parameter("phi", r"\phi", "rad", -torch.pi, torch.pi, "azimuth of the stick"),
     )
+    default_protocol = shells(6, 30, 1.0, 2.0, 3.0)
+    typical_tissue = {
+        "white matter": {"f": (0.60, 0.10), "D_par": (1.9, 0.20), "D_iso": (0.9, 0.15)},
+        "grey matter": {"f": (0.20, 0.08), "D_par": (1.5, 0.25), "D_iso": (1.0, 0.12)},
+        "csf": {"f": (0.04, 0.03), "D_par": (2.8, 0.2), "D_iso": (3.0, 0.1)},
+    }
 
     @staticmethod
     def signal(acq, f, D_par, D_iso, n):

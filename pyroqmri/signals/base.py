@@ -2,13 +2,35 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Box, Direction, Parameter
+
+Tissue = Mapping[str, tuple[float, float]]  # mean and sd of each scalar parameter
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """How the logarithm of a signal is linear: log S/S0 = design @ coefficients.
+
+    Parameters
+    ----------
+    design
+        Design matrix ``(M, C)`` of an acquisition, without the column of log S0.
+    theta
+        Physical parameters, each ``(N,)``, of coefficients ``(C, N)``.
+    predicted
+        Weigh by the squared signal that unweighted least squares predicts; else by the squared measurement.
+    """
+
+    design: Callable[[Acquisition], Tensor]
+    theta: Callable[[Tensor], dict[str, Tensor]]
+    predicted: bool
 
 
 class SignalModel(ABC):
@@ -19,10 +41,16 @@ class SignalModel(ABC):
     ``signal``. Everything else (transforms, network widths, site names, file
     names, axis labels, bounds of the fits) comes from the table.
 
+    A signal may also have a ``default_protocol``, a common scan at 3 T that is
+    simulated when no protocol is given, and ``typical_tissue``: by tissue (white
+    matter, grey matter, csf), the mean and sd of each scalar parameter in healthy
+    adults. Without them `simulate` needs a protocol and draws uniform parameters.
+
     Raises
     ------
     TypeError
-        At import, when the table does not match the arguments of ``signal``.
+        At import, when the table does not match the arguments of ``signal``, the
+        default protocol lacks a required setting, or a tissue a parameter.
     """
 
     requires: ClassVar[tuple[str, ...]]
@@ -34,6 +62,9 @@ class SignalModel(ABC):
     suffix: ClassVar[str] = "dwimap"  # BIDS suffix of its maps
     derived_parameters: ClassVar[tuple[Parameter | Direction, ...]] = ()
     source: ClassVar[str] = ""
+    default_protocol: ClassVar[Acquisition | None] = None
+    typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
+    log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -41,6 +72,13 @@ class SignalModel(ABC):
         arguments = list(inspect.signature(cls.signal).parameters)[1:]
         if arguments != table:
             raise TypeError(f"{cls.__name__}: parameter table {table} does not match signal{tuple(arguments)}")
+        settings = {} if cls.default_protocol is None else cls.default_protocol.settings()
+        if settings and not set(cls.requires) <= set(settings):
+            raise TypeError(f"{cls.__name__}: default_protocol has {list(settings)}, not all of {list(cls.requires)}")
+        scalars = [p.name for p in cls.parameters if isinstance(p, Parameter)]
+        for name, tissue in cls.typical_tissue.items():
+            if set(tissue) != set(scalars):
+                raise TypeError(f"{cls.__name__}: typical_tissue of {name} is of {list(tissue)}, not of {scalars}")
 
     @staticmethod
     @abstractmethod

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -36,6 +37,7 @@ class CESTLorentz(SignalModel):
         Parameter("w_mt", r"\Gamma_{MT}", "ppm", 10.0, 100.0, "full width of macromolecules at half their height"),
         Parameter("shift", r"\delta_{B0}", "ppm", -1.0, 1.0, "frequency of water, moved by the field"),
     )
+    default_protocol = Acquisition(offset=torch.cat([torch.tensor([300.0, 300.0]), torch.arange(-8, 8.25, 0.25)]))
 
     @staticmethod
     def signal(acq, A_water, w_water, A_amide, w_amide, A_noe, w_noe, A_mt, w_mt, shift):

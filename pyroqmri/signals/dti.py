@@ -1,14 +1,25 @@
 """Diffusion tensor imaging."""
 
 import torch
+from torch import Tensor
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Direction, Parameter
-from pyroqmri.signals.base import SignalModel
-from pyroqmri.signals.tensor import fastest_axis, tensor_design
+from pyroqmri.signals.base import LogLinear, SignalModel
+from pyroqmri.signals.shells import shells
+from pyroqmri.signals.tensor import ELEMENTS, fastest_axis, fractional_anisotropy, tensor_design
 
 
 def _off_diagonal(name: str) -> Parameter:
     return Parameter(f"D{name}", f"D_{{{name}}}", "um2/ms", -4.0, 4.0, f"tensor element {name}")
+
+
+def _design(acq: Acquisition) -> Tensor:
+    return tensor_design(acq)[:, :6]
+
+
+def _theta(coefficients: Tensor) -> dict[str, Tensor]:
+    return dict(zip(ELEMENTS, coefficients, strict=True))
 
 
 class DTI(SignalModel):
@@ -40,11 +51,13 @@ class DTI(SignalModel):
         Parameter("RD", "RD", "um2/ms", 0.0, 4.0, "radial diffusivity"),
         Direction("V1", "V_1", "axis of fastest diffusion"),
     )
+    default_protocol = shells(6, 30, 1.0)
+    log_linear = LogLinear(_design, _theta, predicted=True)  # weighed as dipy does
 
     @staticmethod
     def signal(acq, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz):
         elements = torch.cat(torch.broadcast_tensors(Dxx, Dyy, Dzz, Dxy, Dxz, Dyz), -1)
-        return torch.exp(elements @ tensor_design(acq)[:, :6].mT)
+        return torch.exp(elements @ _design(acq).mT)
 
     @classmethod
     def box(cls, name, theta):
@@ -65,10 +78,8 @@ class DTI(SignalModel):
 
     @classmethod
     def derived(cls, theta):
-        xx, yy, zz, xy, xz, yz = (theta[p.name] for p in cls.parameters)
+        xx, yy, zz, xy, xz, yz = (theta[name] for name in ELEMENTS)
         trace = xx + yy + zz
-        square = xx.square() + yy.square() + zz.square() + 2 * (xy.square() + xz.square() + yz.square())
-        anisotropic = (square - trace.square() / 3).clamp_min(0)
         with torch.no_grad():
             axis = fastest_axis(xx, yy, zz, xy, xz, yz)
         x, y, z = axis.unbind(-1)
@@ -76,7 +87,7 @@ class DTI(SignalModel):
         along = x * x * xx + y * y * yy + z * z * zz + 2 * (x * y * xy + x * z * xz + y * z * yz)
         return {
             "MD": trace / 3,
-            "FA": (1.5 * (anisotropic + 1e-12) / (square + 1e-12)).sqrt(),
+            "FA": fractional_anisotropy(xx, yy, zz, xy, xz, yz),
             "AD": along,
             "RD": (trace - along) / 2,
             "V1": axis,

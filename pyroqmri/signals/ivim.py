@@ -2,6 +2,7 @@
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -21,6 +22,15 @@ class IVIM(SignalModel):
         Parameter("D_fast", "D^*", "um2/ms", 3.0, 200.0, "pseudo-diffusivity"),
         Parameter("D_slow", "D", "um2/ms", 0.01, 4.0, "tissue diffusivity"),
     )
+    # the b-values of Epstein et al. 2022, arXiv:2205.05587, four times each
+    default_protocol = Acquisition(
+        bval=torch.tensor(sorted([0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 0.4, 0.8] * 4))
+    )
+    typical_tissue = {
+        "white matter": {"f": (0.06, 0.02), "D_fast": (12.0, 3.0), "D_slow": (0.75, 0.08)},
+        "grey matter": {"f": (0.10, 0.03), "D_fast": (15.0, 4.0), "D_slow": (0.85, 0.08)},
+        "csf": {"f": (0.04, 0.02), "D_fast": (20.0, 6.0), "D_slow": (3.0, 0.1)},
+    }
 
     @staticmethod
     def signal(acq, f, D_fast, D_slow):

@@ -1,11 +1,24 @@
 """Mean-signal diffusion kurtosis imaging."""
 
 import torch
+from torch import Tensor
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
-from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.base import LogLinear, SignalModel
+from pyroqmri.signals.shells import shells
 
 MAX_PRODUCT = 2.0  # of D and K, ms/um2 being the unit of b
+
+
+def _design(acq: Acquisition) -> Tensor:
+    assert acq.bval is not None
+    return torch.stack([-acq.bval, acq.bval.square() / 6], -1)
+
+
+def _theta(coefficients: Tensor) -> dict[str, Tensor]:
+    D, variance = coefficients
+    return {"D": D, "K": variance / D.square()}
 
 
 class MSDKI(SignalModel):
@@ -27,6 +40,13 @@ class MSDKI(SignalModel):
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "mean-signal diffusivity"),
         Parameter("K", "K", "1", -1.0, 3.0, "mean-signal kurtosis"),
     )
+    default_protocol = shells(6, 30, 1.0, 2.0, 3.0)
+    typical_tissue = {
+        "white matter": {"D": (1.0, 0.10), "K": (1.1, 0.15)},
+        "grey matter": {"D": (1.2, 0.10), "K": (0.7, 0.12)},
+        "csf": {"D": (3.0, 0.1), "K": (0.05, 0.05)},
+    }
+    log_linear = LogLinear(_design, _theta, predicted=False)  # weighed as dipy does
 
     @classmethod
     def box(cls, name, theta):

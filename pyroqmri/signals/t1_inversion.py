@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -26,6 +27,9 @@ class T1Inversion(SignalModel):
     parameters = (
         Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),
         Parameter("inv_eff", r"\eta", "1", 0.5, 1.0, "inversion efficiency: 1 inverts, 0.5 saturates"),
+    )
+    default_protocol = Acquisition(
+        ti=torch.tensor([50.0, 150, 300, 600, 1000, 1700, 2800, 4500]), tr=torch.full((8,), 6000.0)
     )
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -23,6 +24,7 @@ class T1VFA(SignalModel):
     suffix = "T1map"
     inputs = ("B1",)
     parameters = (Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),)
+    default_protocol = Acquisition(flip=torch.deg2rad(torch.tensor([2.0, 4, 8, 12, 16, 20])), tr=torch.full((6,), 15.0))
 
     @staticmethod
     def signal(acq, T1, B1=1.0):

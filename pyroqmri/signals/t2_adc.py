@@ -2,6 +2,7 @@
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -19,6 +20,9 @@ class T2ADC(SignalModel):
     parameters = (
         Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusivity"),
+    )
+    default_protocol = Acquisition(
+        bval=torch.tensor([0.0, 0.5, 1, 2]).repeat(4), te=torch.tensor([60.0, 80, 100, 140]).repeat_interleave(4)
     )
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -24,6 +25,7 @@ class T2Biexp(SignalModel):
         Parameter("T2_short", "T_{2,short}", "ms", 1.0, 200.0, "relaxation time of the pool that decays faster"),
         Parameter("T2_long", "T_{2,long}", "ms", 1.0, 2000.0, "relaxation time of the other pool"),
     )
+    default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod
     def signal(acq, f, T2_short, T2_long):

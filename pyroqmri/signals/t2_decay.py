@@ -2,6 +2,7 @@
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -21,6 +22,7 @@ class T2Decay(SignalModel):
     source = "doi:10.1063/1.1716296"
     suffix = "T2map"
     parameters = (Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),)
+    default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod
     def signal(acq, T2):

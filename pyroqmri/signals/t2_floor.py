@@ -2,6 +2,7 @@
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
@@ -24,6 +25,7 @@ class T2Floor(SignalModel):
         Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
         Parameter("floor", "c", "1", 0.0, 0.3, "noise floor over S0"),
     )
+    default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod
     def signal(acq, T2, floor):

@@ -6,6 +6,8 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import frame_around
 
+ELEMENTS = ("Dxx", "Dyy", "Dzz", "Dxy", "Dxz", "Dyz")
+
 
 def tensor_design(acq: Acquisition) -> Tensor:
     """Design matrix ``(M, 7)`` of log S = -b g'Dg + log S0; columns xx, yy, zz, xy, xz, yz, log S0."""
@@ -41,6 +43,25 @@ def principal_axis(acq: Acquisition, y: Tensor) -> Tensor:
 def elements_of(tensor: Tensor) -> tuple[Tensor, ...]:
     """Elements xx, yy, zz, xy, xz, yz of symmetric tensors ``(..., 3, 3)``."""
     return tuple(tensor[..., i, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+
+
+def fractional_anisotropy(
+    xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor | float = 0.0, xz: Tensor | float = 0.0, yz: Tensor | float = 0.0
+) -> Tensor:
+    r"""FA ``(...)`` of tensors by their elements, or by their three eigenvalues, which are elements too.
+
+    .. math:: FA^2 = \frac{3}{2} \frac{|D - \bar D I|^2}{|D|^2}
+
+    It is 0 for a tensor of zeros.
+
+    Source: Basser and Pierpaoli 1996, doi:10.1006/jmrb.1996.0086.
+    """
+    mean = (xx + yy + zz) / 3
+    across = xy * xy + xz * xz + yz * yz
+    spread = (xx - mean).square() + (yy - mean).square() + (zz - mean).square() + 2 * across
+    square = spread + 3 * mean.square()
+    # the root of zero has no slope
+    return (1.5 * (spread + 1e-12 * square) / square.clamp_min(1e-12)).sqrt()
 
 
 def fastest_axis(xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz: Tensor) -> Tensor:

@@ -24,19 +24,16 @@ def simulate(
     seed: int = 0,
     inputs: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    r"""Measurements ``(N, M)`` of N voxels with parameters ``theta``, each ``(N,)``, directions ``(N, 3)``.
-
-    Rician noise is the magnitude of a complex signal with independent normal noise in both channels,
-    :math:`y = |S + \sigma (\epsilon_1 + i \epsilon_2)|` (Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618).
+    """Measurements ``(N, M)`` of N voxels with parameters ``theta``, each ``(N,)``, directions ``(N, 3)``.
 
     Parameters
     ----------
     signal, acquisition, theta, inputs
-        The physics. S0 is 1 unless ``theta`` holds ``S0``.
+        The physics. S0 is 1 unless ``theta`` names ``S0``.
     snr, sigma
         Noise level: exactly one of 1/sigma, for an S0 of 1, and sigma itself, a number or ``(N,)``.
     noise
-        ``"rician"``, ``"gaussian"`` or ``"none"`` (which needs no level).
+        ``"rician"`` or ``"gaussian"``, as in :func:`add_noise`, or ``"none"`` (which needs no level).
     seed
         Same seed, same noise.
 
@@ -54,16 +51,26 @@ def simulate(
     if noise == "none":
         return clean
     level = noise_level(snr, sigma).to(clean)
-    generator = torch.Generator().manual_seed(seed)
+    return add_noise(clean, level, noise, torch.Generator().manual_seed(seed))
+
+
+def add_noise(clean: Tensor, sigma: Tensor | float, noise: str, generator: torch.Generator) -> Tensor:
+    r"""Noise-free measurements ``(N, M)`` with noise of level ``sigma``, a number or ``(N,)``, in the same units.
+
+    ``"gaussian"`` noise is added. ``"rician"`` measurements are magnitudes of a complex signal with independent normal
+    noise in both channels, :math:`y = |S + \sigma (\epsilon_1 + i \epsilon_2)|` (Gudbjartsson and Patz 1995,
+    doi:10.1002/mrm.1910340618). Both draw the same numbers from ``generator``.
+    """
+    level = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) and sigma.ndim else sigma
     real, imaginary = torch.randn(2, *clean.shape, generator=generator, dtype=clean.dtype) * level
     return clean + real if noise == "gaussian" else torch.hypot(clean + real, imaginary)
 
 
 def noise_level(snr: float | None, sigma: float | Tensor | None) -> Tensor:
-    """Sigma as a scalar or ``(N, 1)`` tensor, from exactly one of ``snr`` and ``sigma``."""
+    """Sigma ``()`` or ``(N,)`` from exactly one of ``snr`` and ``sigma``."""
     if (snr is None) == (sigma is None):
         raise InputError("give the noise level once: either snr or sigma")
     level = torch.as_tensor(1 / snr if snr is not None else sigma, dtype=torch.float64)
     if not (torch.isfinite(level).all() and (level > 0).all()):
         raise InputError("the noise level must be positive and finite")
-    return level.unsqueeze(-1) if level.ndim == 1 else level
+    return level

@@ -46,14 +46,14 @@ def brain_phantom(signal: type[SignalModel], shape: tuple[int, int, int], seed: 
     """A synthetic brain of white matter, a folded cortex, ventricles and outer fluid.
 
     Inside a class each parameter varies half smoothly over space and half from voxel to voxel; at any one
-    voxel it follows the class's truncated normal (:data:`pyroqmri.simulate.TISSUE`), independently of the other
+    voxel it follows the class's truncated normal (``typical_tissue`` of the signal), independently of the other
     parameters. Directions form a smooth field that is uniform on the sphere at any one voxel. So the best
     estimator that looks at one voxel at a time is known: the posterior mean under ``population``.
 
     Raises
     ------
     InputError
-        When no tissue values are known for the signal, or the shape holds none of a tissue.
+        When the signal has no ``typical_tissue``, or the shape holds none of a tissue.
     """
     labels = _anatomy(shape)
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES) + 1)[1:]

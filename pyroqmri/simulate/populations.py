@@ -1,6 +1,6 @@
 """Tissue parameters to simulate: uniform, the three clusters of a paper, classes of any signal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,28 +8,12 @@ import torch
 from torch import Tensor
 
 from pyroqmri.errors import InputError
-from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.parameter import Box, Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 
 Theta = dict[str, Tensor]
 
-CLASSES = ("white matter", "grey matter", "csf")
-
-# Mean and sd of each tissue class, by the name of the signal model; order of CLASSES. Chosen inside the range of
-# healthy adults at 3 T, not fitted to anything.
-TISSUE: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "MSDKI": {"D": ((1.0, 0.10), (1.2, 0.10), (3.0, 0.1)), "K": ((1.1, 0.15), (0.7, 0.12), (0.05, 0.05))},
-    "BallStick": {
-        "f": ((0.60, 0.10), (0.20, 0.08), (0.04, 0.03)),
-        "D_par": ((1.9, 0.20), (1.5, 0.25), (2.8, 0.2)),
-        "D_iso": ((0.9, 0.15), (1.0, 0.12), (3.0, 0.1)),
-    },
-    "IVIM": {
-        "f": ((0.06, 0.02), (0.10, 0.03), (0.04, 0.02)),
-        "D_fast": ((12.0, 3.0), (15.0, 4.0), (20.0, 6.0)),
-        "D_slow": ((0.75, 0.08), (0.85, 0.08), (3.0, 0.1)),
-    },
-}
+CLASSES = ("white matter", "grey matter", "csf")  # as in `typical_tissue` of the signals
 
 
 def uniform(
@@ -45,17 +29,47 @@ def uniform(
     if unknown:
         raise InputError(f"ranges names {', '.join(sorted(unknown))}, which {signal.__name__} does not have")
     rng = np.random.default_rng(seed)
-    theta = {}
-    for p in signal.parameters:
-        if isinstance(p, Direction):
-            theta[p.name] = _directions(rng, n)
-        else:
-            box = None if p.name in ranges else signal.box(p.name, theta)
-            lower, upper = ranges.get(p.name, (p.lower, p.upper)) if box is None else (b.numpy() for b in box)
-            theta[p.name] = _float(rng.uniform(lower, upper, n))
+    table = [p for p in signal.parameters if isinstance(p, Parameter)]
+    every = {p.name: (p.lower, p.upper) for p in table} | ranges
+    draws = (torch.from_numpy(rng.random(n)) for _ in table)
+    theta = uniform_scalars(table, every, draws, lambda p, t: None if p.name in ranges else signal.box(p.name, t))
+    theta |= {p.name: uniform_axes(n, rng) for p in signal.parameters if isinstance(p, Direction)}
     if "S0" in ranges:
         theta["S0"] = _float(rng.uniform(*ranges["S0"], n))
     return theta
+
+
+def uniform_scalars(
+    table: Iterable[Parameter],
+    ranges: Mapping[str, tuple[float, float]],
+    draws: Iterable[Tensor],
+    box: Callable[[Parameter, Theta], Box | None],
+) -> Theta:
+    """Parameters, each ``(N,)``, uniform in their ranges, or in bounds that follow from the parameters before them.
+
+    Parameters
+    ----------
+    table
+        The parameters, those that the bounds of others depend on first.
+    ranges
+        Lower and upper end of each.
+    draws
+        Numbers ``(N,)`` uniform between 0 and 1, for one parameter after the other.
+    box
+        Bounds of a parameter given those before it, as :meth:`pyroqmri.signals.SignalModel.box`; None is its range.
+    """
+    theta: Theta = {}
+    for p, u in zip(table, draws, strict=True):
+        bounds = box(p, theta)
+        low, high = ranges[p.name] if bounds is None else (edge.to(u) for edge in bounds)
+        theta[p.name] = (low + (high - low) * u).float()
+    return theta
+
+
+def uniform_axes(n: int, rng: np.random.Generator) -> Tensor:
+    """Axes ``(n, 3)``, uniform on the sphere."""
+    normal = rng.standard_normal((n, 3))
+    return _float(normal / np.linalg.norm(normal, axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -194,24 +208,36 @@ def gaussian_classes(
     seed: int,
 ) -> tuple[Theta, Tensor]:
     """Parameters of ``n`` voxels drawn from :func:`signal_classes`, directions uniform; and class indices ``(n,)``."""
-    theta, labels = signal_classes(signal, means, sds, weights).sample(n, seed)
-    rng = np.random.default_rng([seed, 1])
-    directions = {p.name: _directions(rng, n) for p in signal.parameters if isinstance(p, Direction)}
-    return {**theta, **directions}, labels
+    return _sample(signal, signal_classes(signal, means, sds, weights), n, seed)
 
 
 def tissue_classes(signal: type[SignalModel], weights: Sequence[float] = (1, 1, 1)) -> GaussianClasses:
-    """The classes of TISSUE for a signal, truncated to its bounds; weights in the order of CLASSES."""
-    if signal.__name__ not in TISSUE:
-        raise InputError(f"no tissue values are known for {signal.__name__}; simulate.TISSUE has {', '.join(TISSUE)}")
-    table = TISSUE[signal.__name__]
-    means, sds = ([{name: values[k][j] for name, values in table.items()} for k in range(len(CLASSES))] for j in (0, 1))
+    """The ``typical_tissue`` of a signal, truncated to its bounds; weights in the order of CLASSES.
+
+    Raises
+    ------
+    InputError
+        When the signal has none, or not of every class.
+    """
+    table = signal.typical_tissue
+    if missing := [name for name in CLASSES if name not in table]:
+        raise InputError(
+            f"no tissue values are known for {signal.__name__}: its typical_tissue lacks {', '.join(missing)}; "
+            "simulate uniform parameters, or add them to the signal's file"
+        )
+    means, sds = ([{p: values[j] for p, values in table[name].items()} for name in CLASSES] for j in (0, 1))
     return signal_classes(signal, means, sds, weights, CLASSES)
 
 
-def _directions(rng: np.random.Generator, n: int) -> Tensor:
-    normal = rng.standard_normal((n, 3))
-    return _float(normal / np.linalg.norm(normal, axis=-1, keepdims=True))
+def tissue(signal: type[SignalModel], n: int, seed: int) -> tuple[Theta, Tensor]:
+    """Parameters of ``n`` voxels drawn from :func:`tissue_classes`, directions uniform; and class indices ``(n,)``."""
+    return _sample(signal, tissue_classes(signal), n, seed)
+
+
+def _sample(signal: type[SignalModel], classes: GaussianClasses, n: int, seed: int) -> tuple[Theta, Tensor]:
+    theta, labels = classes.sample(n, seed)
+    rng = np.random.default_rng([seed, 1])
+    return theta | {p.name: uniform_axes(n, rng) for p in signal.parameters if isinstance(p, Direction)}, labels
 
 
 def _float(values: np.ndarray) -> Tensor:

@@ -1,17 +1,13 @@
 """Weighted least squares in closed form, for signals whose logarithm is linear in some coefficients."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyroqmri.acquisition import Acquisition
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.signals import DTI, MSDKI, BoundSignal, SignalModel
-from pyroqmri.signals.tensor import tensor_design
+from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.cholesky import solve
 
 _SMALLEST = 1e-4  # of S0: the logarithm of less says nothing
@@ -19,49 +15,9 @@ _FEW, _MANY = 4096, 32768  # voxels whose measurements stay in a core's cache; v
 _LN2 = math.log(2)
 
 
-@dataclass(frozen=True)
-class LogLinear:
-    """How a signal is linear: log S/S0 = design @ coefficients.
-
-    Parameters
-    ----------
-    design
-        Design matrix ``(M, C)`` of an acquisition, without the column of log S0.
-    theta
-        Physical parameters, each ``(N,)``, of coefficients ``(C, N)``.
-    predicted
-        Weigh by the squared signal that unweighted least squares predicts; else by the squared measurement.
-    """
-
-    design: Callable[[Acquisition], Tensor]
-    theta: Callable[[Tensor], dict[str, Tensor]]
-    predicted: bool
-
-
-def _kurtosis_design(acq: Acquisition) -> Tensor:
-    assert acq.bval is not None
-    return torch.stack([-acq.bval, acq.bval.square() / 6], -1)
-
-
-def _kurtosis(coefficients: Tensor) -> dict[str, Tensor]:
-    D, variance = coefficients
-    return {"D": D, "K": variance / D.square()}
-
-
-def _tensor(coefficients: Tensor) -> dict[str, Tensor]:
-    return dict(zip(("Dxx", "Dyy", "Dzz", "Dxy", "Dxz", "Dyz"), coefficients, strict=True))
-
-
-# each weighs as the program does that everyone compares with, dipy
-LOG_LINEAR: dict[type[SignalModel], LogLinear] = {
-    MSDKI: LogLinear(_kurtosis_design, _kurtosis, predicted=False),
-    DTI: LogLinear(lambda acq: tensor_design(acq)[:, :6], _tensor, predicted=True),
-}
-
-
 def has_closed_form(signal: BoundSignal) -> bool:
     """Whether the signal is linear in its logarithm with all of its parameters free."""
-    return signal.signal in LOG_LINEAR and not signal.fixed and not signal.tied
+    return signal.signal.log_linear is not None and not signal.fixed and not signal.tied
 
 
 def weighted_fit(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> dict[str, Tensor]:
@@ -76,7 +32,8 @@ def weighted_fit(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> 
     -----
     Unweighted first, then the weighted correction to it: a sum that small numbers do not spoil in float32.
     """
-    form = LOG_LINEAR[signal.signal]
+    form = signal.signal.log_linear
+    assert form is not None
     design = form.design(signal.acquisition).double()
     if signal.infer_s0:
         design = torch.cat([design, torch.ones_like(design[:, :1])], -1)

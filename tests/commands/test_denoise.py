@@ -12,12 +12,11 @@ import pyroqmri as pq
 from pyroqmri.cli import main
 from pyroqmri.commands import apply_image, denoise_image, fit_image, rebuild_report
 from pyroqmri.denoising import Denoised, check_residual, tensor_quantities
-from pyroqmri.denoising.sources import uniform_truth
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.load_denoiser import is_denoiser
 from pyroqmri.measurements.status import NO_SIGNAL, NOT_FINITE
 from pyroqmri.signals import DTI
-from pyroqmri.simulate import simulate
+from pyroqmri.simulate import simulate, uniform
 from tests.helpers import shells
 from tests.small_scan import write_scan
 
@@ -111,9 +110,9 @@ def test_given_truth_replaces_the_simulation(tissue):
         pq.fit_denoiser(y, acq, sigma=30.0, truth={k: v for k, v in truth.items() if k != "Dyz"}, settings=SHORT)
 
 
-def test_uniform_truth_is_positive_definite():
+def test_uniform_tensors_are_positive_definite():
     acq = shells(2, 12, 1.0)
-    theta = uniform_truth("dti", acq, 500, 0)
+    theta = uniform(DTI, 500, 0)
     assert (simulate(DTI, acq, theta, noise="none") < 1 + 1e-6).all()
 
 

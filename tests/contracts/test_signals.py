@@ -11,6 +11,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.parameter import Direction, Parameter, frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
+from pyroqmri.simulate import CLASSES
 from tests.helpers import shells
 
 
@@ -270,6 +271,27 @@ def test_bounds_that_depend_on_one_another_hold_and_turn_back(name):
         assert (theta[p.name] <= p.upper).all()
 
 
+@EVERY
+def test_its_default_protocol_can_be_simulated_and_tells_its_parameters_apart(name):
+    protocol = SIGNALS[name].default_protocol
+    assert protocol is not None
+    signal = bound(name, protocol).double()
+    z, frame = theta_over_the_box(signal, 64)
+    z, frame = torch.zeros(1, signal.n_latents).double(), None if frame is None else frame[:1].double()
+    slopes = torch.func.jacrev(lambda u: simulate(signal, u, frame)[0])(z)[:, 0]
+    assert torch.linalg.matrix_rank(slopes, rtol=1e-6) == signal.n_latents
+
+
+@EVERY
+def test_its_typical_tissue_is_inside_its_bounds(name):
+    table = {p.name: p for p in SIGNALS[name].parameters}
+    assert set(SIGNALS[name].typical_tissue) in (set(), set(CLASSES))
+    for tissue in SIGNALS[name].typical_tissue.values():
+        for parameter, (mean, sd) in tissue.items():
+            assert table[parameter].lower < mean < table[parameter].upper
+            assert 0 < sd < table[parameter].upper - table[parameter].lower
+
+
 D = Parameter("D", "D", "um2/ms", 0.0, 3.0, "diffusivity")
 K = Parameter("K", "K", "1", 0.0, 3.0, "kurtosis")
 
@@ -285,3 +307,12 @@ def test_a_table_that_does_not_match_the_signal_is_a_type_error(parameters, inpu
     assert issubclass(declare((D,)), SignalModel)
     with pytest.raises(TypeError, match="does not match signal"):
         declare(parameters, inputs)
+
+
+def test_a_default_protocol_or_tissue_that_does_not_match_is_a_type_error():
+    declared = declare((D,))
+    fine = {"default_protocol": shells(1, 6, 1.0), "typical_tissue": {"csf": {"D": (3.0, 0.1)}}}
+    assert type("Fine", (declared,), fine | {"signal": staticmethod(lambda acq, D: D)}).default_protocol is not None
+    for wrong in ({"default_protocol": ECHOES}, {"typical_tissue": {"csf": {"T2": (3.0, 0.1)}}}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            type("Wrong", (declared,), wrong)

@@ -5,7 +5,14 @@ import torch
 
 from pyroqmri import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.signals.tensor import elements_of, fastest_axis, log_linear_tensor, principal_axis, tensor_design
+from pyroqmri.signals.tensor import (
+    elements_of,
+    fastest_axis,
+    fractional_anisotropy,
+    log_linear_tensor,
+    principal_axis,
+    tensor_design,
+)
 from tests.helpers import shells
 
 
@@ -52,6 +59,27 @@ def test_the_fastest_axis_has_the_largest_eigenvalue(kind, dtype):
     assert float((torch.linalg.eigvalsh(tensor.double())[:, -1] - found).max()) < 20 * torch.finfo(dtype).eps
     if values[0] - values[1] > 0.1:
         assert ((axis.double() * turn[..., 0]).sum(-1).abs() > 1 - 1e-6).all()
+
+
+def test_fractional_anisotropy_is_that_of_the_eigenvalues_in_any_frame():
+    def fa(*values: float) -> float:
+        return float(fractional_anisotropy(*torch.tensor(values, dtype=torch.float64)))
+
+    assert fa(2.0, 0.0, 0.0) == pytest.approx(1, abs=1e-9)
+    assert fa(1.0, 1.0, 0.0) == pytest.approx(0.5**0.5, abs=1e-9)
+    # a stick of 1.7 and 0.3: (1.7 - 0.3) / sqrt(1.7^2 + 2 x 0.3^2)
+    assert fa(1.7, 0.3, 0.3) == pytest.approx(1.4 / 3.07**0.5, abs=1e-9)
+    assert fa(0.8, 0.8, 0.8) < 1e-5
+    assert fa(0.0, 0.0, 0.0) == 0
+    values, turn = torch.linalg.eigh(tensors().double())
+    turned = fractional_anisotropy(*elements_of((turn * values.unsqueeze(-2)) @ turn.mT))
+    torch.testing.assert_close(turned, fractional_anisotropy(*values.unbind(-1)))
+
+
+def test_fractional_anisotropy_has_a_slope_where_it_is_least():
+    values = torch.full((3,), 0.8, requires_grad=True)
+    (slope,) = torch.autograd.grad(fractional_anisotropy(*values), values)
+    assert torch.isfinite(slope).all()
 
 
 def test_the_fastest_axis_of_a_voxel_without_numbers_is_none():

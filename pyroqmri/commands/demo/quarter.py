@@ -13,7 +13,7 @@ from pyroqmri.commands.summary import Summary, summarise
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
 from pyroqmri.measurements.status import NO_SIGNAL, NOT_FINITE
-from pyroqmri.signals.tensor import log_linear_tensor
+from pyroqmri.signals.tensor import elements_of, fractional_anisotropy, log_linear_tensor
 
 SHARE = 0.25
 WHITE_FA, WHITE_MD = 0.4, 1.2  # um2/ms
@@ -97,11 +97,9 @@ def tissues(scan: Scan) -> dict[str, np.ndarray]:
     b0 = scan.y[:, acq.b0.numpy()].mean(1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.nan_to_num(scan.y[:, low.numpy()] / b0, nan=1.0, posinf=1.0, neginf=0.0)
-    eigenvalues = torch.linalg.eigvalsh(log_linear_tensor(acq[low], torch.from_numpy(relative)))
-    md = eigenvalues.mean(-1)
-    spread = (eigenvalues - md.unsqueeze(-1)).square().sum(-1)
-    fa = (1.5 * spread / eigenvalues.square().sum(-1)).sqrt()
-    white = (fa > WHITE_FA) & (md < WHITE_MD)
+    tensor = log_linear_tensor(acq[low], torch.from_numpy(relative))
+    md = tensor.diagonal(dim1=-2, dim2=-1).mean(-1)
+    white = (fractional_anisotropy(*elements_of(tensor)) > WHITE_FA) & (md < WHITE_MD)
     return {"white matter": white.numpy(), "all": np.ones(len(scan.y), bool)}
 
 
