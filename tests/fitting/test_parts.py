@@ -150,7 +150,7 @@ def test_a_guide_without_a_mixture_answers_everything(own, tmp_path):
     assert torch.isfinite(torch.tensor([cell.coverage for cell in check(fit, n=400, seed=1).cells])).all()
     other = pq.fit(y, ACQ, signal="msdki", recipe="hierarchical", settings=FEW)
     compared = pq.compare({"flow": fit, "structured": other}, y, seed=1)
-    evidence = {row.name: row.total for row in compared.ranking["evidence"]}
+    evidence = {row.name: row.total for row in compared.ranking("evidence")[0]}
     # the model is the same but for what 20 steps learned of the population: evidence integrates the guide out
     assert abs(evidence["flow"] - evidence["structured"]) / len(y) < 0.5
 
