@@ -1,21 +1,16 @@
-"""What ArviZ is given is what the posterior says, for ours and for any Pyro pair."""
+"""What ArviZ is given is what the posterior says."""
 
 import math
 import warnings
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoMultivariateNormal
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.decoders import IdentityDecoder
-from pyroqmri.diagnostics import from_pyro_svi, posterior_to_arviz, read_netcdf, write_netcdf
+from pyroqmri.diagnostics import posterior_to_arviz, read_netcdf, write_netcdf
 from pyroqmri.diagnostics.arviz_adapter import attributes, group_names, import_arviz, stacking_weights
-from pyroqmri.errors import InputError
 from pyroqmri.guides import MapStarted
 from pyroqmri.likelihoods import RicianLikelihood
 from pyroqmri.measurements.preparation import Batch
@@ -138,74 +133,6 @@ def test_stacking_weights_prefer_the_model_that_predicts():
     weights = stacking_weights({"good": good, "bad": good - 1 - 0.1 * rng.normal(size=200)})
     assert weights["good"] > 0.9
     assert sum(weights.values()) == pytest.approx(1)
-
-
-X = torch.linspace(-1, 1, 40)
-Y = 1.0 + 2.0 * X + 0.3 * torch.randn(40, generator=torch.Generator().manual_seed(3))
-
-
-def line(x, y=None):
-    a = pyro.sample("a", dist.Normal(0.0, 3.0))
-    b = pyro.sample("b", dist.Normal(0.0, 3.0))
-    with pyro.plate("points", len(x)):
-        mean = pyro.deterministic("mean", a + b * x)
-        pyro.sample("y", dist.Normal(mean, 0.3), obs=y)
-
-
-def exact_line() -> tuple[torch.Tensor, torch.Tensor]:
-    design = torch.stack([torch.ones(40), X], -1)
-    covariance = torch.linalg.inv(design.mT @ design / 0.09 + torch.eye(2) / 9)
-    return covariance @ design.mT @ Y / 0.09, covariance
-
-
-def exact_guide(x, y=None):
-    loc, covariance = exact_line()
-    z = pyro.sample("z", dist.MultivariateNormal(loc, covariance), infer={"is_auxiliary": True})
-    pyro.sample("a", dist.Delta(z[0]))
-    pyro.sample("b", dist.Delta(z[1]))
-
-
-def test_any_pyro_pair_has_a_road_to_arviz():
-    data = from_pyro_svi(
-        line, exact_guide, X, Y, n_draws=300, losses=[3.0, 2.0], dims={"y": ["point"], "mean": ["point"]}
-    )
-    assert set(group_names(data)) == GROUPS - {"constant_data"}
-    loc, covariance = exact_line()
-    for i, name in enumerate("ab"):
-        draws = data["posterior"][name].to_numpy()
-        sd = float(covariance[i, i].sqrt())
-        # 300 draws: the error of a mean is sd / 17, five of those fail once in two million
-        assert abs(draws.mean() - float(loc[i])) < 5 * sd / math.sqrt(300)
-    assert data["posterior"]["mean"].dims == ("chain", "draw", "point")
-    assert data["prior"]["mean"].sizes == {"chain": 1, "draw": 300, "point": 40}
-    assert data["log_likelihood"]["y"].sizes["point"] == 40
-    # log p - log q of the exact posterior is the evidence, the same for every draw
-    ratio = (data["sample_stats"]["log_p"] - data["sample_stats"]["log_q"]).to_numpy()
-    assert ratio.std() < 1e-3
-    np.testing.assert_allclose(data["sample_stats"]["elbo"], [-3.0, -2.0])
-    assert 2 < data["prior"]["a"].to_numpy().std() < 4
-    assert data["prior_predictive"]["y"].to_numpy().std() > 2 * data["posterior_predictive"]["y"].to_numpy().std()
-    np.testing.assert_allclose(data["observed_data"]["y"], Y)
-
-
-def test_an_autoguide_from_the_store():
-    guide = AutoMultivariateNormal(line)
-    svi = SVI(line, guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO(2))
-    losses = [svi.step(X, Y) for _ in range(250)]
-    data = from_pyro_svi(line, guide, X, Y, n_draws=200, losses=losses)
-    loc, covariance = exact_line()
-    assert abs(data["posterior"]["b"].to_numpy().mean() - float(loc[1])) < float(covariance[1, 1].sqrt())
-    assert attributes(data)["khat"] < 0.7
-
-
-def test_a_site_that_the_guide_leaves_out_is_refused():
-    def half(x, y=None):
-        pyro.sample("a", dist.Normal(0.0, 1.0))
-
-    with pytest.raises(InputError, match="does not sample b"):
-        from_pyro_svi(line, half, X, Y, n_draws=5)
-    with pytest.raises(InputError, match="observes nothing"):
-        from_pyro_svi(line, exact_guide, X, n_draws=5)
 
 
 def test_acquisition_without_directions():
