@@ -123,7 +123,7 @@ class Fit:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
         settings = reweighting(self.recipe, n_draws, reweight)
         posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
-        posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step
+        posterior.recipe, posterior.elbo, posterior.elbo_steps = self.recipe.name, self.elbo, self.trace.step
         names = class_names(self.recipe)
         posterior.class_names = () if names is None else names
         return posterior
