@@ -28,16 +28,24 @@ _BAD_KHAT = 0.7
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Draws of each voxel, the chains that they are split into, those of the wide groups and those of k-hat."""
+    """Chains and draws of each, ``(chains, draws)``: of most groups, and of the wide ones; draws for k-hat."""
 
-    draws: int
-    chains: int
-    wide: int
+    most: tuple[int, int]
+    wide: tuple[int, int]
     khat: int
 
+    @property
+    def draws(self) -> int:
+        """Draws of each voxel."""
+        return self.most[0] * self.most[1]
+
     def narrowed(self, z: Tensor) -> Tensor:
-        """The first draws of every chain ``(wide, ...)``, of all draws ``(S, ...)``."""
-        return z.unflatten(0, (self.chains, -1))[:, : self.wide // self.chains].flatten(0, 1)
+        """The first draws of the first chains, as many as the wide groups keep, of all draws ``(S, ...)``."""
+        return z.unflatten(0, self.most)[: self.wide[0], : self.wide[1]].flatten(0, 1)
+
+    def chained(self, group: str, values: Tensor) -> Tensor:
+        """Draws ``(S, ...)`` of a group by chain ``(chains, draws, ...)``."""
+        return values.unflatten(0, self.wide if group in _WIDE else self.most)
 
 
 @torch.no_grad()
@@ -96,16 +104,17 @@ def posterior_to_arviz(
     if n == 0:
         raise InputError(f"voxels {voxels} takes none of the {len(posterior.batch.voxels)} fitted voxels; take some")
     each = math.ceil(n_draws / n_chains)
-    wide = min(each, max(1, max_bytes // (2 * len(_WIDE) * 4 * max(n * m, 1) * n_chains)))
+    room = max(1, max_bytes // (2 * len(_WIDE) * 4 * max(n * m, 1)))  # draws of the wide groups that memory has
+    wide = (min(n_chains, room), min(each, max(1, room // n_chains)))
     n_khat = max(n_chains * each, _KHAT_DRAWS if n <= _KHAT_VOXELS else 0)
-    numbers = _Numbers(n_chains * each, n_chains, n_chains * wide, n_khat)
+    numbers = _Numbers((n_chains, each), wide, n_khat)
     groups: dict[str, dict[str, np.ndarray]] = {}
     told = torch.zeros(m, dtype=torch.bool)
     done = 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for part in _chunks(posterior, chosen, max(numbers.draws, n_khat) * m):
-            told |= _fill(groups, _draws(posterior, part, numbers), slice(done, done + len(part)), n, n_chains)
+            told |= _fill(groups, _draws(posterior, part, numbers), slice(done, done + len(part)), n, numbers)
             done += len(part)
     _drop_untold(groups, told)
     groups["observed_data"] = {"y": _plain(chosen.y if told.all() else chosen.y[:, told])}
@@ -179,8 +188,8 @@ def _attributes(posterior: Posterior, numbers: _Numbers, statistics: Mapping[str
         "draws": f"{resampled}; elsewhere {of_guide}" if some else of_guide,
         "recalibrated": "no" if posterior.recalibration is None else "yes, the parameters; nothing else depends on it",
         "n_draws": numbers.draws,
-        "n_chains": numbers.chains,
-        "wide_draws": numbers.wide,
+        "n_chains": numbers.most[0],
+        "wide_draws": numbers.wide[0] * numbers.wide[1],
         "khat": f"Pareto shape of the importance weights of {n_khat} {source}",
         "khat_draws": n_khat,
         "khat_bad_voxels": int((khat > _BAD_KHAT).sum()),
@@ -198,7 +207,7 @@ def _fill(
     found: Mapping[str, Mapping[str, Tensor]],
     where: slice,
     n: int,
-    n_chains: int,
+    numbers: _Numbers,
 ) -> Tensor:
     """Put a chunk where it belongs; which measurements' likelihood depends on the parameters."""
     for group, values in found.items():
@@ -207,7 +216,7 @@ def _fill(
             if name in _PER_VOXEL:
                 lead, part = (), value
             else:
-                part = value.unflatten(0, (n_chains, -1))
+                part = numbers.chained(group, value)
                 lead = part.shape[:2]
             if name not in kept:
                 kept[name] = np.empty(

@@ -99,6 +99,8 @@ def test_wide_groups_give_way_to_memory():
     assert data["log_likelihood"]["y"].shape == (4, 2, N, 12)
     assert attributes(data)["n_draws"] == 52
     assert attributes(data)["wide_draws"] == 8
+    least = posterior_to_arviz(mixture_posterior(), slice(None), n_draws=50, max_bytes=2 * 3 * 4 * N * 12 * 2)
+    assert least["log_likelihood"]["y"].shape == (2, 1, N, 12)
 
 
 def test_a_direction_keeps_its_axes():
