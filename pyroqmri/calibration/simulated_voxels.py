@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.parts import part_of
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal
-from pyroqmri.simulate import CLASSES, add_noise, simulate, tissue, uniform
+from pyroqmri.simulate import CLASSES, NOISES, add_noise, simulate, tissue, uniform
 
 S0_SPREAD = 0.1  # of tissue, where S0 is inferred
 
@@ -70,7 +71,7 @@ def own_voxels(fit: Fit, n: int, seed: int, snr: float | None = None) -> Simulat
     device = model.sigma.device
     with torch.random.fork_rng(devices=[]), pyro.plate("voxels", n):
         torch.manual_seed(seed)
-        z = model.prior(model.prior.classes())
+        z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
         frame = frame_around(torch.randn(n, 3)).to(device)
     m = len(model.signal.acquisition)
     theta = {k: v.cpu() for k, v in model.theta(z, Voxels(z.new_zeros(n, m), frame=frame)).items()}
@@ -86,10 +87,16 @@ def own_voxels(fit: Fit, n: int, seed: int, snr: float | None = None) -> Simulat
 def _measured(fit: Fit, theta: dict[str, Tensor], s0: float, sigma: float, seed: int) -> tuple[Tensor, dict]:
     signal = SIGNALS[fit.signal_name]
     whole = BoundSignal(signal, fit.acquisition, fit.fixed, fit.tied, fit.preparation.s0 == "inferred")
-    kind = "gaussian" if fit.recipe.kind("likelihood") == "gaussian" else "rician"
+    kind = fit.recipe.kind("likelihood")
     inputs = {name: torch.ones(len(next(iter(theta.values())))) for name in signal.inputs}
     clean = whole(theta, inputs) * s0
-    return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed + 104729)), inputs
+    if kind in NOISES:
+        return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed + 104729)), inputs
+    # a likelihood of the user's own: single measurements, at the noise level without the learned factor in it
+    own = part_of(fit.recipe, "likelihood")(None, None, **fit.recipe.table("likelihood"))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 104729)
+        return own(clean, torch.full((len(clean), 1), sigma)).sample(), inputs
 
 
 def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """From any Pyro model and guide trained by SVI to ArviZ."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyroqmri.diagnostics.arviz_adapter import from_groups
+from pyroqmri.diagnostics.pyro_sites import is_deterministic, is_random, refuse_subsamples, scored
 from pyroqmri.errors import InputError
 from pyroqmri.posterior.psis import pareto_khat
 
 Groups = dict[str, dict[str, list[Tensor]]]
+Program = Callable[[], Any]
 
 
 @torch.no_grad()
@@ -21,6 +24,7 @@ def from_pyro_svi(
     model: Callable[..., Any],
     guide: Callable[..., Any],
     *args: Any,
+    kwargs: Mapping[str, Any] | None = None,
     n_draws: int = 500,
     losses: Sequence[float] = (),
     dims: Mapping[str, Sequence[str]] | None = None,
@@ -36,13 +40,16 @@ def from_pyro_svi(
     Pareto shape of the guide's importance weights: above 0.7 the guide is too far
     from the posterior, and everything that is computed from its draws with it.
 
+    Masked points of an observed site ``y`` are not scored: its log likelihood lies along ``y_scored``, whose labels
+    are the places of the points that count among all, and floating-point ``observed_data`` are NaN elsewhere.
+
     Parameters
     ----------
     model, guide
         Pyro programs of the same arguments; an autoguide is one. Parameters may live in
         modules or in the store.
-    args
-        What both are called with, data included. Plates must not be subsampled here.
+    args, kwargs
+        What both are called with, data included: positional arguments, and those by name as one mapping.
     n_draws
         Draws of each group.
     losses
@@ -59,103 +66,103 @@ def from_pyro_svi(
     Raises
     ------
     InputError
-        When nothing is observed, or a latent site of the model is not sampled by the guide,
-        as one that is enumerated in training is not.
+        When nothing is observed, a latent site of the model is not sampled by the guide, as one that is enumerated in
+        training is not, a plate is subsampled, a mask differs between draws, or ``dims`` do not fit a site.
     """
+    model, guide = (partial(program, *args, **({} if kwargs is None else kwargs)) for program in (model, guide))
     groups: Groups = {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        observed = _observed(model, guide, args)
+        observed, masks = _observed(model, guide)
         for _ in range(n_draws):
-            _one_draw(groups, model, guide, args)
+            _one_draw(groups, model, guide, masks)
     found = {name: {k: _stack(v) for k, v in group.items()} for name, group in groups.items()}
     ratio = torch.stack(groups["sample_stats"]["log_p"]) - torch.stack(groups["sample_stats"]["log_q"])
     khat = float(pareto_khat(ratio.double()[None])[0]) if n_draws >= 25 else float("nan")
     if len(losses):
         found["sample_stats"]["elbo"] = -np.asarray(losses, np.float64)
-    found["observed_data"] = {k: v.detach().cpu().numpy() for k, v in observed.items()}
+    found["observed_data"] = {k: _where_scored(v, masks[k]) for k, v in observed.items()}
     if constant_data:
         found["constant_data"] = {k: np.asarray(v) for k, v in constant_data.items()}
     names = _dims(found, {} if dims is None else dims)
-    labels = {k: v for k, v in ({} if coords is None else coords).items()}
+    labels = dict({} if coords is None else coords) | _drop_masked(found, names, masks)
     return from_groups(found, names, labels, {"khat": khat, "inference_library": "pyro"})
 
 
-def _observed(model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Tensor]:
-    """Values of the observed sites; refuses what has no honest draws."""
-    inner = poutine.trace(guide).get_trace(*args)
-    trace = poutine.trace(poutine.replay(model, inner)).get_trace(*args)
+def _observed(model: Program, guide: Program) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Values of the observed sites, and which of their points are scored; refuses what has no honest draws."""
+    inner = poutine.trace(guide).get_trace()
+    trace = poutine.trace(poutine.replay(model, inner)).get_trace()
+    for t in (inner, trace):
+        refuse_subsamples(t)
+    trace.compute_log_prob()
     sampled = {k for k, site in inner.nodes.items() if site["type"] == "sample"}
-    observed, missing = {}, []
+    observed, masks, missing = {}, {}, []
     for name, site in trace.nodes.items():
-        if not _is_random(site):
+        if not is_random(site):
             continue
         if site["is_observed"]:
-            observed[name] = site["value"]
+            observed[name], masks[name] = site["value"], scored(site)
         elif name not in sampled:
             missing.append(name)
-    if not observed:
+    if not any(mask.any() for mask in masks.values()):
         raise InputError("the model observes nothing when it is called with these arguments; give it its data")
     if missing:
         raise InputError(
             f"the guide does not sample {', '.join(missing)}, which the model does; sum the site out of the model, or "
             "put it into the guide"
         )
-    return observed
+    return observed, masks
 
 
 class _Unobserved(Messenger):
     """Draw what is observed; Pyro's ``uncondition`` draws deterministic values too, and in a plate reshapes them."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] and _is_random(msg):
+        if msg["is_observed"] and is_random(msg):
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
-def _is_random(site: Any) -> bool:
-    """Whether a site is sampled, and no plate, factor or deterministic value."""
-    if site["type"] != "sample" or site["infer"].get("_deterministic"):
-        return False
-    # Pyro keeps no public name for the site of a plate
-    return type(site["fn"]).__name__ not in ("_Subsample", "Unit")
-
-
-def _one_draw(groups: Groups, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _one_draw(groups: Groups, model: Program, guide: Program, masks: Mapping[str, Tensor]) -> None:
     """A draw from the guide with its replicate, and one from the prior with its own."""
-    inner = poutine.trace(guide).get_trace(*args)
-    trace = poutine.trace(poutine.replay(model, inner)).get_trace(*args)
+    inner = poutine.trace(guide).get_trace()
+    trace = poutine.trace(poutine.replay(model, inner)).get_trace()
     for t in (inner, trace):
         t.compute_log_prob()
     _add(groups, "posterior", trace, observed=False)
-    for name, site in trace.nodes.items():
-        if _is_random(site) and site["is_observed"]:
-            # each element of the site's batch is a data point; a subsampled plate's scale is not part of it
-            groups.setdefault("log_likelihood", {}).setdefault(name, []).append(site["unscaled_log_prob"])
+    for name, mask in masks.items():
+        site = trace.nodes[name]
+        if not torch.equal(mask, scored(site)):
+            raise InputError(
+                f"the mask of site {name} differs between draws, so that no point of it can be scored in all of them; "
+                "mask by the data alone"
+            )
+        # each element of the site's batch is a data point
+        log_prob = site["unscaled_log_prob"].expand(mask.shape)
+        groups.setdefault("log_likelihood", {}).setdefault(name, []).append(log_prob)
     stats = groups.setdefault("sample_stats", {})
     stats.setdefault("log_p", []).append(torch.as_tensor(trace.log_prob_sum()))
     stats.setdefault("log_q", []).append(torch.as_tensor(inner.log_prob_sum()))
-    data = [k for k, site in trace.nodes.items() if _is_random(site) and site["is_observed"]]
     free = _Unobserved()(model)
     for kind, program in (("posterior", poutine.condition(free, _latents(trace))), ("prior", free)):
-        again = poutine.trace(program).get_trace(*args)
+        again = poutine.trace(program).get_trace()
         if kind == "prior":
-            _add(groups, "prior", again, observed=False, leave=data)
-        for name in data:
+            _add(groups, "prior", again, observed=False, leave=tuple(masks))
+        for name in masks:
             groups.setdefault(f"{kind}_predictive", {}).setdefault(name, []).append(
                 torch.as_tensor(again.nodes[name]["value"])
             )
 
 
 def _latents(trace: Any) -> dict[str, Tensor]:
-    return {k: s["value"] for k, s in trace.nodes.items() if _is_random(s) and not s["is_observed"]}
+    return {k: s["value"] for k, s in trace.nodes.items() if is_random(s) and not s["is_observed"]}
 
 
 def _add(groups: Groups, group: str, trace: Any, observed: bool, leave: Sequence[str] = ()) -> None:
     """Latent and deterministic values of a trace."""
     for name, site in trace.nodes.items():
-        deterministic = site["type"] == "sample" and site["infer"].get("_deterministic")
-        latent = _is_random(site) and site["is_observed"] == observed and name not in leave
-        if deterministic or latent:
+        latent = is_random(site) and site["is_observed"] == observed and name not in leave
+        if is_deterministic(site) or latent:
             groups.setdefault(group, {}).setdefault(name, []).append(torch.as_tensor(site["value"]))
 
 
@@ -164,15 +171,49 @@ def _stack(values: list[Tensor]) -> np.ndarray:
     return torch.stack([torch.as_tensor(v).detach() for v in values])[None].cpu().numpy()
 
 
+def _where_scored(value: Tensor, mask: Tensor) -> np.ndarray:
+    """Observed values, NaN where no density was asked for."""
+    value = torch.as_tensor(value).detach().cpu()
+    if value.is_floating_point() and not mask.all() and value.dim() >= mask.dim():
+        value = torch.where(mask.view(*mask.shape, *(1,) * (value.dim() - mask.dim())), value, torch.nan)
+    return value.numpy()
+
+
+def _drop_masked(
+    groups: dict[str, dict[str, np.ndarray]], names: dict[str, list[str]], masks: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Leave the scored points of each log likelihood, along one axis; labels of that axis."""
+    labels: dict[str, Any] = {}
+    for name, mask in masks.items():
+        if mask.all():
+            continue
+        if not mask.any():
+            del groups["log_likelihood"][name]
+            continue
+        axis, before = f"{name}_scored", names[f"log_likelihood/{name}"]
+        groups["log_likelihood"][name] = groups["log_likelihood"][name][:, :, mask.numpy()]
+        names[f"log_likelihood/{name}"] = [axis]
+        labels[axis] = np.flatnonzero(mask.numpy())
+        if mask.dim() > 1:
+            places = np.nonzero(mask.numpy())
+            labels |= {f"{axis}_{k}": ((axis,), place) for k, place in zip(before, places, strict=True)}
+    return labels
+
+
 def _dims(groups: Mapping[str, Mapping[str, np.ndarray]], given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Names of the axes of every array, ``NAME_dim_0`` where none is given."""
+    axes = {
+        (group, name): array.ndim - (0 if group in ("observed_data", "constant_data") else 2)
+        for group, arrays in groups.items()
+        for name, array in arrays.items()
+        if name != "elbo"
+    }
     found: dict[str, list[str]] = {"elbo": ["step"]}
-    for group, arrays in groups.items():
-        lead = 0 if group in ("observed_data", "constant_data") else 2
-        for name, array in arrays.items():
-            if name != "elbo":
-                own = [f"{name}_dim_{i}" for i in range(array.ndim - lead)]
-                whole = list(given[name]) if name in given else found.get(name, own)
-                # a likelihood has lost the axes of its event
-                found[f"{group}/{name}" if len(whole) > len(own) else name] = whole[: len(own)]
+    for (group, name), n in axes.items():
+        whole = max(n_axes for (_, other), n_axes in axes.items() if other == name)
+        names = list(given.get(name, [f"{name}_dim_{i}" for i in range(whole)]))
+        if len(names) != whole:
+            raise InputError(f"dims of {name} must name its {whole} axes, got {len(names)}: {', '.join(names)}")
+        # a likelihood has lost the axes of its event, which come last
+        found[f"{group}/{name}"] = names[:n]
     return found

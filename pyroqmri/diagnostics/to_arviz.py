@@ -1,6 +1,8 @@
 """From posteriors of voxels to ArviZ."""
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,16 +10,41 @@ import torch
 from torch import Tensor
 
 from pyroqmri.diagnostics.arviz_adapter import from_groups
-from pyroqmri.distributions import GaussianMixture
+from pyroqmri.errors import InputError
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior import Posterior
+from pyroqmri.posterior.importance import Latents, Reweighted, uncorrected
 from pyroqmri.posterior.psis import pareto_khat
 
-N_DRAWS = 200
+N_DRAWS, N_CHAINS = 200, 4
 MAX_BYTES = 1_000_000_000
 _WIDE = ("posterior_predictive", "prior_predictive", "log_likelihood")
+_PER_VOXEL = ("khat", "importance_weighted")
 _CHUNK_VALUES = 4_000_000
 _KHAT_DRAWS, _KHAT_VOXELS = 1000, 1000  # a Pareto shape from 200 draws is speckle; from 1,000 it takes time
+_BAD_KHAT = 0.7
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Chains and draws of each, ``(chains, draws)``: of most groups, and of the wide ones; draws for k-hat."""
+
+    most: tuple[int, int]
+    wide: tuple[int, int]
+    khat: int
+
+    @property
+    def draws(self) -> int:
+        """Draws of each voxel."""
+        return self.most[0] * self.most[1]
+
+    def narrowed(self, z: Tensor) -> Tensor:
+        """The first draws of the first chains, as many as the wide groups keep, of all draws ``(S, ...)``."""
+        return z.unflatten(0, self.most)[: self.wide[0], : self.wide[1]].flatten(0, 1)
+
+    def chained(self, group: str, values: Tensor) -> Tensor:
+        """Draws ``(S, ...)`` of a group by chain ``(chains, draws, ...)``."""
+        return values.unflatten(0, self.wide if group in _WIDE else self.most)
 
 
 @torch.no_grad()
@@ -29,14 +56,19 @@ def posterior_to_arviz(
     *,
     ijk: np.ndarray | None = None,
     max_bytes: int = MAX_BYTES,
+    n_chains: int = N_CHAINS,
 ) -> Any:
     """Everything that ArviZ has a group for, of some voxels: InferenceData, or a DataTree from ArviZ 1.0 on.
 
     The groups are posterior, prior, posterior_predictive, prior_predictive,
-    log_likelihood, observed_data, sample_stats (log_p, log_q, khat, elbo) and
-    constant_data (acquisition and noise). The population is point-estimated, so the
-    prior is the learned one. Measurements whose likelihood does not depend on the
+    log_likelihood, observed_data, sample_stats (log_p, log_q, khat, importance_weighted,
+    elbo) and constant_data (acquisition and noise). The population is point-estimated, so
+    the prior is the learned one. Measurements whose likelihood does not depend on the
     parameters are left out.
+
+    Draws are those of the maps: resampled from importance-weighted points wherever the posterior is corrected by
+    weights, and recalibrated where the fit is. Every group is of the same latents; recalibration moves the parameters
+    alone, as everywhere. What was done is in the container's attributes.
 
     Parameters
     ----------
@@ -47,7 +79,7 @@ def posterior_to_arviz(
         times draws are tens of gigabytes, and comparisons need them streamed
         (:func:`pyroqmri.compare`), not kept.
     n_draws
-        Independent draws of each.
+        Independent draws of each voxel over all chains, rounded up to a multiple of ``n_chains``.
     seed
         Of the draws.
     ijk
@@ -55,25 +87,41 @@ def posterior_to_arviz(
     max_bytes
         The three groups that are as wide as the measurements keep fewer draws where they would take
         more than half of this; ``attrs["wide_draws"]`` says how many. All arrays are float32.
+    n_chains
+        Chains that the draws are split into. All of them are independent draws, so R-hat is near 1 and says nothing
+        of the fit; ``khat`` does.
+
+    Raises
+    ------
+    InputError
+        When there is no voxel, draw or chain to take.
     """
+    if n_draws < 1 or n_chains < 1:
+        raise InputError(f"ArviZ needs a draw and a chain at least, got n_draws {n_draws} and n_chains {n_chains}")
     chosen = posterior.batch.voxels[voxels]
     n, m = chosen.y.shape
-    wide = min(n_draws, max(1, max_bytes // (2 * len(_WIDE) * 4 * max(n * m, 1))))
+    if n == 0:
+        raise InputError(f"voxels {voxels} takes none of the {len(posterior.batch.voxels)} fitted voxels; take some")
+    each = math.ceil(n_draws / n_chains)
+    room = max(1, max_bytes // (2 * len(_WIDE) * 4 * max(n * m, 1)))  # draws of the wide groups that memory has
+    wide = (min(n_chains, room), min(each, max(1, room // n_chains)))
+    n_khat = max(n_chains * each, _KHAT_DRAWS if n <= _KHAT_VOXELS else 0)
+    numbers = _Numbers((n_chains, each), wide, n_khat)
     groups: dict[str, dict[str, np.ndarray]] = {}
     told = torch.zeros(m, dtype=torch.bool)
     done = 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        n_khat = max(n_draws, _KHAT_DRAWS if n <= _KHAT_VOXELS else 0)
-        for part in _chunks(posterior, chosen, max(n_draws, n_khat) * m):
-            told |= _fill(groups, _draws(posterior, part, n_draws, wide, n_khat), slice(done, done + len(part)), n)
+        for part in _chunks(posterior, chosen, max(numbers.draws, n_khat) * m):
+            told |= _fill(groups, _draws(posterior, part, numbers), slice(done, done + len(part)), n, numbers)
             done += len(part)
     _drop_untold(groups, told)
     groups["observed_data"] = {"y": _plain(chosen.y if told.all() else chosen.y[:, told])}
     groups["constant_data"] = _constants(posterior, voxels, told)
+    attrs = _attributes(posterior, numbers, groups["sample_stats"])
     if len(posterior.elbo):
         groups["sample_stats"]["elbo"] = np.asarray(posterior.elbo, np.float32)
-    return _container(posterior, groups, voxels, told, ijk, {"wide_draws": wide, "khat_draws": n_khat})
+    return _container(posterior, groups, voxels, told, ijk, attrs)
 
 
 def _chunks(posterior: Posterior, voxels: Voxels, per_voxel: int) -> Iterator[Voxels]:
@@ -84,30 +132,67 @@ def _chunks(posterior: Posterior, voxels: Voxels, per_voxel: int) -> Iterator[Vo
         yield posterior.guide.prepare(voxels[i : i + size].to(device))
 
 
-def _draws(posterior: Posterior, voxels: Voxels, n_draws: int, wide: int, n_khat: int) -> dict[str, dict[str, Tensor]]:
+def _draws(posterior: Posterior, voxels: Voxels, numbers: _Numbers) -> dict[str, dict[str, Tensor]]:
     """The sampled groups of a chunk; every array leads with its draws, then voxels."""
     model = posterior.model
-    q, classes = posterior.guide.z_dist(voxels), model.prior.classes()
-    prior = GaussianMixture(*classes)
-    z, z_prior = q.sample(torch.Size([n_draws])), prior.sample(torch.Size([n_draws, len(voxels)]))
-    log_p, log_q = model.y_dist(z, voxels).log_prob(voxels.y) + prior.log_prob(z), q.log_prob(z)
-    signal = model.simulate(z[:wide], voxels)
-    theta = {k: v for k, v in posterior._theta(z, voxels).items() if v.dim() > 1}
-    weights = log_p - log_q
-    if n_khat > n_draws:
-        more = q.sample(torch.Size([n_khat]))
-        weights = model.y_dist(more, voxels).log_prob(voxels.y) + prior.log_prob(more) - q.log_prob(more)
+    q, classes = posterior.z_dist(voxels), model.prior.classes()
+    z = q.sample(torch.Size([numbers.draws]))
+    z_prior = model.prior.sample_latents(numbers.draws, classes, voxels)
+    few = numbers.narrowed(z)
+    signal = model.simulate(few, voxels)
+    theta = {k: v for k, v in posterior._draws(z, voxels, q).items() if v.dim() > 1}
     groups = {
         "posterior": theta,
         "prior": {k: v for k, v in posterior._theta(z_prior, voxels).items() if k in theta},
-        "posterior_predictive": {"y": model.y_dist(z[:wide], voxels).sample()},
-        "prior_predictive": {"y": model.y_dist(z_prior[:wide], voxels).sample()},
+        "posterior_predictive": {"y": model.y_dist(few, voxels).sample()},
+        "prior_predictive": {"y": model.y_dist(numbers.narrowed(z_prior), voxels).sample()},
         "log_likelihood": {"y": model.likelihood.information(signal, voxels.y, voxels.noise).log_prob},
-        "sample_stats": {"log_p": log_p, "log_q": log_q, "khat": pareto_khat(weights.T)},
+        "sample_stats": _statistics(posterior, voxels, q, z, numbers),
     }
     if len(classes.log_weights) > 1:
         groups["posterior"]["class_probability"] = _class_probability(classes, z)
     return groups
+
+
+def _statistics(posterior: Posterior, voxels: Voxels, q: Latents, z: Tensor, numbers: _Numbers) -> dict[str, Tensor]:
+    """Densities ``(S, n)`` of the draws, and what the importance weights of each voxel are like ``(n,)``."""
+    log_p, guide = posterior.model.log_joint(z, voxels, _CHUNK_VALUES), uncorrected(q)
+    log_q = guide.log_prob(z)
+    weighted = q.corrected if isinstance(q, Reweighted) else torch.zeros(len(voxels), dtype=torch.bool)
+    if posterior.has_khat and isinstance(q, Reweighted):
+        khat = q.khat
+    elif isinstance(q, Reweighted) or numbers.khat > numbers.draws:
+        khat = pareto_khat(posterior._log_ratio(guide.sample(torch.Size([numbers.khat])), voxels, guide).T)
+    else:
+        khat = pareto_khat((log_p - log_q).T)
+    # weighted draws follow the joint density itself: who weights them by log_p - log_q must not do it twice
+    log_q = torch.where(weighted.to(log_q.device), log_p, log_q)
+    return {"log_p": log_p, "log_q": log_q, "khat": khat, "importance_weighted": weighted}
+
+
+def _attributes(posterior: Posterior, numbers: _Numbers, statistics: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the draws are, in words and numbers that a netCDF file keeps."""
+    weighted, khat, settings = statistics["importance_weighted"], statistics["khat"], posterior.reweighting
+    of_guide = f"independent draws of the {type(posterior.guide).__name__} guide"
+    pool = 0 if settings is None else settings.pool
+    some = bool(weighted.any())
+    resampled = f"resampled with replacement from a pool of {pool} importance-weighted points per voxel"
+    n_khat = pool if posterior.has_khat else numbers.khat
+    source = "points of the pool" if posterior.has_khat else "draws of the guide"
+    return {
+        "signal": posterior.signal.signal.__name__,
+        "recipe": posterior.recipe,
+        "inference_library": "pyroqmri",
+        "importance_weighted": f"{int(weighted.sum())} of {len(weighted)} voxels" if some else "no",
+        "draws": f"{resampled}; elsewhere {of_guide}" if some else of_guide,
+        "recalibrated": "no" if posterior.recalibration is None else "yes, the parameters; nothing else depends on it",
+        "n_draws": numbers.draws,
+        "n_chains": numbers.most[0],
+        "wide_draws": numbers.wide[0] * numbers.wide[1],
+        "khat": f"Pareto shape of the importance weights of {n_khat} {source}",
+        "khat_draws": n_khat,
+        "khat_bad_voxels": int((khat > _BAD_KHAT).sum()),
+    }
 
 
 def _class_probability(classes: Any, z: Tensor) -> Tensor:
@@ -117,18 +202,26 @@ def _class_probability(classes: Any, z: Tensor) -> Tensor:
 
 
 def _fill(
-    groups: dict[str, dict[str, np.ndarray]], found: Mapping[str, Mapping[str, Tensor]], where: slice, n: int
+    groups: dict[str, dict[str, np.ndarray]],
+    found: Mapping[str, Mapping[str, Tensor]],
+    where: slice,
+    n: int,
+    numbers: _Numbers,
 ) -> Tensor:
     """Put a chunk where it belongs; which measurements' likelihood depends on the parameters."""
     for group, values in found.items():
         kept = groups.setdefault(group, {})
         for name, value in values.items():
-            per_voxel = name == "khat"
-            lead = () if per_voxel else (1, len(value))
-            rest = value.shape[1:] if per_voxel else value.shape[2:]
+            if name in _PER_VOXEL:
+                lead, part = (), value
+            else:
+                part = numbers.chained(group, value)
+                lead = part.shape[:2]
             if name not in kept:
-                kept[name] = np.empty((*lead, n, *rest), np.float32)
-            kept[name][where if per_voxel else (0, slice(None), where)] = _plain(value)
+                kept[name] = np.empty(
+                    (*lead, n, *part.shape[len(lead) + 1 :]), bool if value.dtype == torch.bool else np.float32
+                )
+            kept[name][(*(slice(None),) * len(lead), where)] = _plain(part)
     spread = found["log_likelihood"]["y"]
     # a b0 under a known S0 has the same likelihood whatever the tissue, and PSIS chokes on it
     return (spread.amax(0) > spread.amin(0)).any(0).cpu() if len(spread) > 1 else torch.ones(spread.shape[-1]).bool()
@@ -159,7 +252,7 @@ def _container(
     settings = {k: _plain(v.cpu()[told]) for k, v in posterior.signal.acquisition.settings().items()}
     dims: dict[str, list[str]] = {"y": ["voxel", "measurement"], "bvec": ["measurement", "axis"], "elbo": ["step"]}
     dims |= {k: ["measurement"] for k in (*settings, "n_average") if k != "bvec"}
-    dims |= {k: ["voxel"] for k in ("log_p", "log_q", "khat", "sigma", "reference")}
+    dims |= {k: ["voxel"] for k in ("log_p", "log_q", *_PER_VOXEL, "sigma", "reference")}
     dims |= {k: ["voxel", "axis"][: v.ndim - 2] for k, v in groups["posterior"].items()}
     dims["class_probability"] = ["voxel", "class"]
     index = posterior.batch.index[voxels].numpy()
@@ -177,7 +270,6 @@ def _container(
     if len(posterior.elbo):
         coords["step"] = np.asarray(posterior.elbo_steps)
     units = {p.name: {"units": p.unit, "long_name": p.doc} for p in posterior.parameters.values()} | _SETTING_UNITS
-    attrs = {"signal": posterior.signal.signal.__name__, "inference_library": "pyroqmri", **attrs}
     return from_groups(groups, dims, coords, attrs, units)
 
 
@@ -189,9 +281,13 @@ _SETTING_UNITS = {
     "y": {"units": "S0", "long_name": "measurement"},
     "sigma": {"units": "S0", "long_name": "noise level"},
     "log_p": {"units": "nats", "long_name": "log joint density of measurements and latents"},
-    "log_q": {"units": "nats", "long_name": "log density of the guide"},
+    "log_q": {
+        "units": "nats",
+        "long_name": "log density of the draws: the guide's, log_p where they are importance weighted",
+    },
     "khat": {"units": "1", "long_name": "Pareto shape of the importance weights"},
-    "elbo": {"units": "nats", "long_name": "evidence lower bound a voxel in training"},
+    "importance_weighted": {"long_name": "whether draws are resampled by importance weights"},
+    "elbo": {"units": "nats", "long_name": "evidence lower bound per voxel in training"},
 }
 
 

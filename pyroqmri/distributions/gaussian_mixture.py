@@ -5,7 +5,7 @@ import math
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import constraints, register_kl
 
 
 class GaussianMixture(TorchDistribution):
@@ -31,9 +31,10 @@ class GaussianMixture(TorchDistribution):
     support = constraints.real_vector
 
     def __init__(self, logits: Tensor, loc: Tensor, scale_tril: Tensor, validate_args: bool | None = None) -> None:
-        self.logits = logits.log_softmax(-1)
-        self.loc, self.scale_tril = loc, scale_tril
-        super().__init__(loc.shape[:-2], loc.shape[-1:], validate_args=validate_args)
+        batch = torch.broadcast_shapes(logits.shape[:-1], loc.shape[:-2], scale_tril.shape[:-3])
+        self.logits = logits.log_softmax(-1).expand(batch + logits.shape[-1:])
+        self.loc, self.scale_tril = loc.expand(batch + loc.shape[-2:]), scale_tril.expand(batch + scale_tril.shape[-3:])
+        super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
 
     @classmethod
     def single(cls, loc: Tensor, scale_tril: Tensor) -> "GaussianMixture":
@@ -47,6 +48,7 @@ class GaussianMixture(TorchDistribution):
             value = getattr(self, name)
             setattr(new, name, value.expand(batch_shape + value.shape[-event:]))
         super(GaussianMixture, new).__init__(batch_shape, self.event_shape, validate_args=False)  # type: ignore[arg-type]
+        new._validate_args = self._validate_args
         return new
 
     def __getitem__(self, index: slice | Tensor) -> "GaussianMixture":
@@ -100,7 +102,16 @@ class GaussianMixture(TorchDistribution):
             return loc + (tril @ torch.randn(*shape, 1, dtype=loc.dtype, device=loc.device)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         return torch.logsumexp(self._joint(value), -1)
+
+    def entropy(self) -> Tensor:
+        """Entropy ``(...)`` in nats of a single component; several have none in closed form."""
+        if self.loc.shape[-2] > 1:
+            raise NotImplementedError("the entropy of a mixture of two components or more has no closed form")
+        log_det = self.scale_tril.squeeze(-3).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return log_det + self.loc.shape[-1] / 2 * (1 + math.log(2 * math.pi))
 
     def responsibilities(self, value: Tensor) -> Tensor:
         """Probability ``(..., C)`` of each component at values ``(..., L)``."""
@@ -138,8 +149,20 @@ class GaussianMixture(TorchDistribution):
         return (lower + upper) / 2
 
 
-def normal_points(n: int, n_latents: int, seed: int) -> Tensor:
+@register_kl(GaussianMixture, GaussianMixture)
+def _kl_of_single_components(p: GaussianMixture, q: GaussianMixture) -> Tensor:
+    """Kullback-Leibler divergence ``(...)`` in nats between single components."""
+    if p.loc.shape[-2] > 1 or q.loc.shape[-2] > 1:
+        raise NotImplementedError("the divergence of mixtures of two components or more has no closed form")
+    tril, offset = torch.broadcast_tensors(q.scale_tril, p.scale_tril)[0], (p.loc - q.loc).unsqueeze(-1)
+    both = torch.cat([p.scale_tril.expand_as(tril), offset.expand(*tril.shape[:-1], 1)], -1)
+    white = torch.linalg.solve_triangular(tril, both, upper=False).square().sum((-3, -2, -1))
+    log_dets = (d.scale_tril.squeeze(-3).diagonal(dim1=-2, dim2=-1).log().sum(-1) for d in (q, p))
+    return next(log_dets) - next(log_dets) + (white - p.loc.shape[-1]) / 2
+
+
+def normal_points(n: int, n_latents: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Scrambled Sobol points ``(n, n_latents + 1)`` for ``GaussianMixture.transport``: one uniform, then normals."""
-    points = torch.quasirandom.SobolEngine(n_latents + 1, scramble=True, seed=seed).draw(n)
+    points = torch.quasirandom.SobolEngine(n_latents + 1, scramble=True, seed=seed).draw(n, dtype=dtype)
     points = points.clamp(1e-6, 1 - 1e-6)
     return torch.cat([points[:, :1], torch.special.ndtri(points[:, 1:])], -1)

@@ -24,8 +24,9 @@ class MeasuredNormal(TorchDistribution):
     has_rsample = True
 
     def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = loc, scale
-        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=validate_args)
+        batch = torch.broadcast_shapes(loc.shape[:-1], scale.shape[:-1])
+        self.loc, self.scale = loc.expand(batch + loc.shape[-1:]), scale
+        super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
         new = self._get_checked_instance(MeasuredNormal, _instance)
@@ -52,6 +53,14 @@ class MeasuredNormal(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         n = self.event_shape[0]
-        log_scale = self.scale.log().sum(-1) * (n / self.scale.shape[-1])
         residual = ((value - self.loc) / self.scale).square().sum(-1)
-        return -residual / 2 - log_scale - n / 2 * math.log(2 * math.pi)
+        return -residual / 2 - self._log_scale() - n / 2 * math.log(2 * math.pi)
+
+    def entropy(self) -> Tensor:
+        """Entropy ``(...)`` of the event in nats."""
+        n = self.event_shape[0]
+        return (self._log_scale() + n / 2 * (1 + math.log(2 * math.pi))).expand(self.batch_shape)
+
+    def _log_scale(self) -> Tensor:
+        """Sum of the measurements' log sds."""
+        return self.scale.log().sum(-1) * (self.event_shape[0] / self.scale.shape[-1])

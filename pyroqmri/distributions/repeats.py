@@ -55,11 +55,11 @@ class Repeats(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.plain().mean
+        return self.plain().expand(self.batch_shape).mean
 
     @property
     def variance(self) -> Tensor:
-        return self.plain().variance
+        return self.plain().expand(self.batch_shape).variance
 
     def sample(self, sample_shape=torch.Size()) -> Tensor:
         with torch.no_grad():

@@ -136,6 +136,7 @@ class Fit:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
         settings = reweighting(self.recipe, n_draws, reweight)
         posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
+        posterior.recipe = self.recipe.name
         posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step[len(self.trace.step) - len(self.elbo) :]
         names = class_names(self.recipe)
         posterior.class_names = () if names is None else names

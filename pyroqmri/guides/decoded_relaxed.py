@@ -65,7 +65,7 @@ class RelaxedDecoded(StructuredDecoded):
     def _given(
         self, voxels: Voxels, c: Tensor, modes: Mode, logits: Tensor, population: Population
     ) -> tuple[Tensor, Tensor]:
-        """Mean and factor of the latent given components ``(N, C)``."""
+        """Mean and factor of the latent given components ``(..., N, C)``."""
         m, s = c @ population.loc, c @ population.scale_tril.diagonal(dim1=-2, dim2=-1)
         z, tril = self._quadratic_posterior(voxels, c, modes.z, m, s)
         log_share = (c * logits.log_softmax(-1)).sum(-1, keepdim=True) / 4
@@ -77,12 +77,12 @@ class RelaxedDecoded(StructuredDecoded):
     def _quadratic_posterior(
         self, voxels: Voxels, c: Tensor, corners: Tensor, m: Tensor, s: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean ``(N, L)`` and factor under normal priors of means ``m`` and sds ``s``, differentiable in both."""
+        """Mean ``(..., N, L)`` and factor under normal priors of means ``m`` and sds ``s``, differentiable in both."""
         short = voxels.short
         assert short is not None
         precision = s.square().reciprocal().diag_embed()
         with torch.no_grad():
-            start = torch.einsum("nc,cnl->nl", c, corners)
+            start = torch.einsum("...nc,cnl->...nl", c, corners)
             mode = find_mode(
                 lambda u: self.model.expand_short(u, short),
                 start,

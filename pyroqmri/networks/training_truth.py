@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyro
 import torch
 from torch import Tensor
 
@@ -193,12 +194,10 @@ def population_truth(signal: BoundSignal, model: VoxelModel, n: int, s0_ratio: f
             f"the population is of {model.signal.signal.__name__} with {', '.join(its)}, and the network is of "
             f"{signal.signal.__name__} with {', '.join(mine)}; fit it with the same signal, S0 and fixed parameters"
         )
-    generator = torch.Generator().manual_seed(seed)
-    classes = model.prior.classes()
-    label = torch.multinomial(classes.log_weights.softmax(-1).cpu(), n, replacement=True, generator=generator)
-    noise = torch.randn(n, classes.loc.shape[-1], 1, generator=generator)
-    z = classes.loc.cpu()[label] + (classes.scale_tril.cpu()[label] @ noise).squeeze(-1)
-    u = model.decoder(z.to(next(model.buffers()).device)).cpu()
+    with torch.random.fork_rng(devices=[]), pyro.plate("voxels", n):
+        torch.manual_seed(seed)
+        z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
+    u = model.decoder(z).cpu()
     tissue: dict[str, Tensor] = {}
     for i, p in enumerate(signal.tissue):
         tissue[p.name] = p.constrain(u[:, i], signal.box(p, tissue))

@@ -70,6 +70,7 @@ class Posterior(Estimates):
         self.elbo: Sequence[float] = ()
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
+        self.recipe = ""
 
     def _chunks(self, n_per_voxel: int) -> Iterator[tuple[Voxels, Latents]]:
         """Prepared voxels with their posterior, so few that ``n_per_voxel`` numbers for each fit in memory."""

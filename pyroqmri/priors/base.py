@@ -69,6 +69,12 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
         """Sample the latents ``(N, L)`` of some voxels inside the plate: :meth:`forward`, whatever it looks at."""
         return _given(self, population, voxels, by=self.forward)
 
+    @torch.no_grad()
+    def sample_latents(self, n: int, population: Population, voxels: Any) -> Tensor:
+        """Draws ``(S, N, L)`` of the latents of some voxels, ``n`` of each, by the program."""
+        with poutine.block(), pyro.plate("draws", n, dim=-2), pyro.plate("voxels", len(voxels), dim=-1):
+            return self.latents(population, voxels)
+
     def log_prob(self, z: Tensor, population: Population, voxels: Any = None) -> Tensor:
         """Log-density ``(..., N)`` of latents ``(..., N, L)`` given a population; that of :meth:`forward` itself.
 

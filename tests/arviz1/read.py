@@ -43,6 +43,10 @@ def check(path: Path, groups: set[str]) -> None:
     assert type(data).__name__ == "DataTree"
     assert set(ours.group_names(data)) == groups
     print(f"{path.name}: {type(data).__name__} with {len(groups)} groups; arviz {az.__version__}")
+    if "n_chains" in ours.attributes(data):
+        found = ours.attributes(data)
+        assert data["posterior"].sizes["chain"] == found["n_chains"] == 4
+        print(f"  draws: {found['draws']}; importance weighted: {found['importance_weighted']}")
     name = next(k for k, v in data["posterior"].items() if v.ndim == 3 and k != "class_probability")
     table = az.summary(data, var_names=[name])
     print(f"  az.summary of {name}: columns {', '.join(table.columns[:4])}; first mean {table.iloc[0, 0]}")

@@ -1,29 +1,31 @@
-"""What ArviZ is given is what the posterior says, for ours and for any Pyro pair."""
+"""What ArviZ is given is what the posterior says."""
 
 import math
 import warnings
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoMultivariateNormal
 
+import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.calibration.simulated_voxels import own_voxels
 from pyroqmri.decoders import IdentityDecoder
-from pyroqmri.diagnostics import from_pyro_svi, posterior_to_arviz, read_netcdf, write_netcdf
+from pyroqmri.diagnostics import posterior_to_arviz, read_netcdf, write_netcdf
 from pyroqmri.diagnostics.arviz_adapter import attributes, group_names, import_arviz, stacking_weights
 from pyroqmri.errors import InputError
 from pyroqmri.guides import MapStarted
 from pyroqmri.likelihoods import RicianLikelihood
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.posterior import Posterior
+from pyroqmri.posterior.recalibration import Recalibration
 from pyroqmri.priors import Mixture
 from pyroqmri.signals import MSDKI, BallStick, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
 from tests.helpers import rician, shells, tissue
+from tests.posterior.test_loose_axes import fitted as ball_stick_fit
 
 GROUPS = {
     "posterior", "prior", "posterior_predictive", "prior_predictive", "log_likelihood", "observed_data",
@@ -87,14 +89,18 @@ def test_arrays_are_what_the_model_says():
 
 def test_a_measurement_that_no_parameter_touches_is_left_out():
     data = posterior_to_arviz(mixture_posterior(n_b0=3), slice(0, 4), n_draws=30)
-    assert data["log_likelihood"]["y"].shape == (1, 30, 4, 12)
+    assert data["log_likelihood"]["y"].shape == (4, 8, 4, 12)  # 30 rounded up
     assert data["constant_data"]["bval"].shape == (12,)
 
 
 def test_wide_groups_give_way_to_memory():
-    data = posterior_to_arviz(mixture_posterior(), slice(None), n_draws=50, max_bytes=2 * 3 * 4 * N * 12 * 7)
-    assert data["posterior"]["D"].sizes["draw"] == 50
-    assert data["log_likelihood"]["y"].sizes["draw"] == attributes(data)["wide_draws"] == 7
+    data = posterior_to_arviz(mixture_posterior(), slice(None), n_draws=50, max_bytes=2 * 3 * 4 * N * 12 * 11)
+    assert data["posterior"]["D"].shape == (4, 13, N)
+    assert data["log_likelihood"]["y"].shape == (4, 2, N, 12)
+    assert attributes(data)["n_draws"] == 52
+    assert attributes(data)["wide_draws"] == 8
+    least = posterior_to_arviz(mixture_posterior(), slice(None), n_draws=50, max_bytes=2 * 3 * 4 * N * 12 * 2)
+    assert least["log_likelihood"]["y"].shape == (2, 1, N, 12)
 
 
 def test_a_direction_keeps_its_axes():
@@ -140,74 +146,6 @@ def test_stacking_weights_prefer_the_model_that_predicts():
     assert sum(weights.values()) == pytest.approx(1)
 
 
-X = torch.linspace(-1, 1, 40)
-Y = 1.0 + 2.0 * X + 0.3 * torch.randn(40, generator=torch.Generator().manual_seed(3))
-
-
-def line(x, y=None):
-    a = pyro.sample("a", dist.Normal(0.0, 3.0))
-    b = pyro.sample("b", dist.Normal(0.0, 3.0))
-    with pyro.plate("points", len(x)):
-        mean = pyro.deterministic("mean", a + b * x)
-        pyro.sample("y", dist.Normal(mean, 0.3), obs=y)
-
-
-def exact_line() -> tuple[torch.Tensor, torch.Tensor]:
-    design = torch.stack([torch.ones(40), X], -1)
-    covariance = torch.linalg.inv(design.mT @ design / 0.09 + torch.eye(2) / 9)
-    return covariance @ design.mT @ Y / 0.09, covariance
-
-
-def exact_guide(x, y=None):
-    loc, covariance = exact_line()
-    z = pyro.sample("z", dist.MultivariateNormal(loc, covariance), infer={"is_auxiliary": True})
-    pyro.sample("a", dist.Delta(z[0]))
-    pyro.sample("b", dist.Delta(z[1]))
-
-
-def test_any_pyro_pair_has_a_road_to_arviz():
-    data = from_pyro_svi(
-        line, exact_guide, X, Y, n_draws=300, losses=[3.0, 2.0], dims={"y": ["point"], "mean": ["point"]}
-    )
-    assert set(group_names(data)) == GROUPS - {"constant_data"}
-    loc, covariance = exact_line()
-    for i, name in enumerate("ab"):
-        draws = data["posterior"][name].to_numpy()
-        sd = float(covariance[i, i].sqrt())
-        # 300 draws: the error of a mean is sd / 17, five of those fail once in two million
-        assert abs(draws.mean() - float(loc[i])) < 5 * sd / math.sqrt(300)
-    assert data["posterior"]["mean"].dims == ("chain", "draw", "point")
-    assert data["prior"]["mean"].sizes == {"chain": 1, "draw": 300, "point": 40}
-    assert data["log_likelihood"]["y"].sizes["point"] == 40
-    # log p - log q of the exact posterior is the evidence, the same for every draw
-    ratio = (data["sample_stats"]["log_p"] - data["sample_stats"]["log_q"]).to_numpy()
-    assert ratio.std() < 1e-3
-    np.testing.assert_allclose(data["sample_stats"]["elbo"], [-3.0, -2.0])
-    assert 2 < data["prior"]["a"].to_numpy().std() < 4
-    assert data["prior_predictive"]["y"].to_numpy().std() > 2 * data["posterior_predictive"]["y"].to_numpy().std()
-    np.testing.assert_allclose(data["observed_data"]["y"], Y)
-
-
-def test_an_autoguide_from_the_store():
-    guide = AutoMultivariateNormal(line)
-    svi = SVI(line, guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO(2))
-    losses = [svi.step(X, Y) for _ in range(250)]
-    data = from_pyro_svi(line, guide, X, Y, n_draws=200, losses=losses)
-    loc, covariance = exact_line()
-    assert abs(data["posterior"]["b"].to_numpy().mean() - float(loc[1])) < float(covariance[1, 1].sqrt())
-    assert attributes(data)["khat"] < 0.7
-
-
-def test_a_site_that_the_guide_leaves_out_is_refused():
-    def half(x, y=None):
-        pyro.sample("a", dist.Normal(0.0, 1.0))
-
-    with pytest.raises(InputError, match="does not sample b"):
-        from_pyro_svi(line, half, X, Y, n_draws=5)
-    with pytest.raises(InputError, match="observes nothing"):
-        from_pyro_svi(line, exact_guide, X, n_draws=5)
-
-
 def test_acquisition_without_directions():
     acq = Acquisition(bval=[1.0, 2.0, 3.0])
     signal = BoundSignal(MSDKI, acq)
@@ -216,3 +154,135 @@ def test_acquisition_without_directions():
     batch = Batch(model.prepare(y, mode=True), torch.arange(4), torch.ones(4, dtype=torch.uint8), torch.ones(4))
     data = posterior_to_arviz(Posterior(model, MapStarted(model, 3), batch), n_draws=20)
     assert "direction_x" not in data["log_likelihood"].coords
+
+
+N_MAPS, N_DRAWS = 150, 1000
+SCAN = shells(0, 8, 0.7, 1.4, 2.4)
+
+
+@cache
+def fitted(recipe: str) -> pq.Fit:
+    y = rician(BoundSignal(MSDKI, SCAN)(tissue(800)), 0.06, 2)
+    short = {"training.steps": 120} | ({"guide.simulations": 6000} if recipe == "uniform" else {})
+    return pq.fit(y, SCAN, signal="msdki", recipe=recipe, sigma=0.06, s0=1.0, settings=short)
+
+
+def plain() -> Posterior:
+    return fitted("hierarchical").posterior(rician(BoundSignal(MSDKI, SCAN)(tissue(N_MAPS, 5)), 0.06, 3), n_draws=1024)
+
+
+def recalibrated() -> Posterior:
+    """Intervals of D wider by half, of K narrower and shifted: no draw may escape it."""
+    levels = tuple(float(x) for x in torch.linspace(-2, 2, 9))
+    maps = {
+        "D": (levels, tuple(1.5 * x for x in levels)),
+        "K": (levels, tuple(0.7 * x + 0.5 for x in levels)),
+    }
+    found = replace(fitted("hierarchical"), recalibration=Recalibration(maps))
+    return found.posterior(rician(BoundSignal(MSDKI, SCAN)(tissue(N_MAPS, 5)), 0.06, 3), n_draws=1024)
+
+
+def reweighted() -> Posterior:
+    return fitted("uniform").posterior(rician(BoundSignal(MSDKI, SCAN)(tissue(N_MAPS, 5)), 0.06, 3))
+
+
+def loose() -> Posterior:
+    simulated = own_voxels(ball_stick_fit(), N_MAPS, seed=3)
+    return ball_stick_fit().posterior(simulated.y, sigma=simulated.sigma, n_draws=1024)
+
+
+POSTERIORS = {"plain": plain, "recalibrated": recalibrated, "reweighted": reweighted, "loose": loose}
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_draws_are_those_of_the_maps(name):
+    posterior = POSTERIORS[name]()
+    data = posterior_to_arviz(posterior, slice(None), n_draws=N_DRAWS)
+    assert data["posterior"]["chain"].size == 4
+    # standard errors of 1,000 draws here and, at most, of 1,024 points there
+    error = math.sqrt(1 / N_DRAWS + 1 / 1024)
+    # an angle's mean is that of the mean axis in maps: the cone below is for them
+    for quantity in (k for k, p in posterior.parameters.items() if p.unit != "rad"):
+        draws = data["posterior"][quantity].to_numpy().reshape(N_DRAWS, N_MAPS)
+        mean, sd = (getattr(posterior, what)[quantity].numpy() for what in ("mean", "sd"))
+        # five standard errors in each of a few hundred numbers
+        assert (np.abs(draws.mean(0) - mean) < 5 * error * sd).all()
+        # the sd of a flat or two-humped posterior has less error than a normal's, of a long-tailed one more
+        ratio = draws.std(0, ddof=1) / sd
+        assert (np.abs(ratio - 1) < 10 * error / math.sqrt(2)).all()
+        assert abs(ratio.mean() - 1) < 5 * error / math.sqrt(2 * N_MAPS) + 0.005
+    if posterior.signal.axis is not None:
+        n = data["posterior"]["n"].to_numpy().reshape(N_DRAWS, N_MAPS, 3)
+        axis = posterior.direction.numpy()
+        inside = np.degrees(np.arccos(np.abs((n * axis).sum(-1)).clip(0, 1))) < posterior.cone(0.5).numpy()
+        assert (np.abs(inside.mean(0) - 0.5) < 5 * 0.5 * error + 0.01).all()
+
+
+@pytest.mark.parametrize("make", [plain, reweighted])
+def test_the_likelihood_is_that_of_the_same_draws(make):
+    posterior = make()
+    voxels = posterior.batch.voxels[:20]
+    data = posterior_to_arviz(posterior, slice(0, 20), n_draws=40)
+    theta = {k: torch.as_tensor(data["posterior"][k].to_numpy()).flatten(0, 1) for k in ("D", "K")}
+    noise = voxels.noise if voxels.sigma is not None else posterior.model.sigma.expand(20, 1)
+    exact = posterior.model.likelihood.information(posterior.signal(theta), voxels.y, noise).log_prob
+    found = data["log_likelihood"]["y"].to_numpy().reshape(exact.shape)
+    np.testing.assert_allclose(found, exact.detach(), atol=5e-3)
+    stats = data["sample_stats"]
+    same = np.isclose(stats["log_p"], stats["log_q"])
+    assert same[..., stats["importance_weighted"].to_numpy()].all()
+    assert not same[..., ~stats["importance_weighted"].to_numpy()].any()
+
+
+def test_recalibration_moves_the_parameters_alone():
+    before, after = (posterior_to_arviz(make(), slice(0, 20), n_draws=40) for make in (plain, recalibrated))
+    for group in ("log_likelihood", "posterior_predictive", "sample_stats"):
+        for name, values in before[group].items():
+            np.testing.assert_array_equal(values, after[group][name])
+    assert (
+        after["posterior"]["D"].std(("chain", "draw")) > 1.2 * before["posterior"]["D"].std(("chain", "draw"))
+    ).all()
+
+
+def test_the_attributes_say_what_the_draws_are():
+    found = {
+        name: attributes(posterior_to_arviz(make(), slice(0, 20), n_draws=40)) for name, make in POSTERIORS.items()
+    }
+    for name, attrs in found.items():
+        assert (attrs["n_draws"], attrs["n_chains"]) == (40, 4)
+        assert attrs["recipe"] == ("uniform" if name == "reweighted" else "hierarchical")
+        assert attrs["signal"] == ("BallStick" if name == "loose" else "MSDKI")
+        assert attrs["recalibrated"].startswith("yes" if name == "recalibrated" else "no")
+        assert (attrs["importance_weighted"] == "no") == (name in ("plain", "recalibrated"))
+        assert ("resampled with replacement" in attrs["draws"]) == (name in ("reweighted", "loose"))
+    assert found["plain"]["draws"] == "independent draws of the Structured guide"
+    assert found["reweighted"]["khat_draws"] == 1024
+    assert found["loose"]["khat_draws"] == 1000
+    weighted, of = found["loose"]["importance_weighted"].replace(" voxels", "").split(" of ")
+    assert 0 < int(weighted) < int(of) == 20
+
+
+def test_khat_is_that_of_the_maps():
+    posterior = reweighted()
+    data = posterior_to_arviz(posterior, slice(0, 20), n_draws=40)
+    np.testing.assert_allclose(data["sample_stats"]["khat"], posterior.khat[:20], rtol=1e-2, atol=1e-2)
+    assert attributes(data)["khat_bad_voxels"] == int((posterior.khat[:20] > 0.7).sum())
+
+
+@pytest.mark.parametrize("make", [plain, reweighted])
+def test_chains_are_independent(make):
+    az = import_arviz()
+    data = posterior_to_arviz(make(), slice(0, 50), n_draws=800)
+    for name in ("D", "K"):
+        # R-hat of 4 independent chains of 200 draws stays below 1.03, and their 800 draws count as at least 500
+        assert float(az.rhat(data, var_names=[name])[name].max()) < 1.03
+        assert float(az.ess(data, var_names=[name])[name].min()) > 500
+    again = posterior_to_arviz(make(), slice(0, 50), n_draws=800, n_chains=1)
+    assert again["posterior"]["D"].shape == (1, 800, 50)
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(InputError, match="takes none of the 30 fitted voxels"):
+        posterior_to_arviz(mixture_posterior(), slice(40, 50))
+    with pytest.raises(InputError, match="n_draws 0 and n_chains 4"):
+        posterior_to_arviz(mixture_posterior(), n_draws=0)
