@@ -15,7 +15,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import nibabel as nib
 import numpy as np
@@ -144,6 +144,13 @@ class _Writer:
         self.written.append(write_json(self.out / f"{name}.json", {**sidecar, **self.common}))
 
 
+class WrittenMaps(NamedTuple):
+    """All files written, and the status code of each voxel ``(N,)`` as its map has it."""
+
+    files: list[Path]
+    status: NDArray[np.uint8]
+
+
 def write_maps(
     posterior: "Estimates",
     scan_ref: Grid,
@@ -157,7 +164,7 @@ def write_maps(
     sources: Sequence[str],
     class_names: Sequence[str] | None = None,
     khat: bool = False,
-) -> list[Path]:
+) -> WrittenMaps:
     """Write every map of a posterior, each with its sidecar, and the BIDS files of the folder.
 
     Parameters
@@ -179,9 +186,8 @@ def write_maps(
 
     Returns
     -------
-    list of Path
-        All files written: float32 maps that are 0 outside the mask, and NaN
-        inside it only where the status map has a code for it.
+    WrittenMaps
+        Float32 maps are 0 outside the mask, and NaN inside it only where the status map has a code for it.
 
     Raises
     ------
@@ -194,9 +200,8 @@ def write_maps(
     _write_parameters(writer, posterior, suffix)
     _write_direction(writer, posterior, suffix)
     _write_checks(writer, posterior, class_names, khat)
-    _write_status(writer, posterior.status)  # type: ignore[attr-defined]
-    writer.written += write_bids(out)
-    return writer.written
+    status = _write_status(writer, posterior.status)  # type: ignore[attr-defined]
+    return WrittenMaps([*writer.written, *write_bids(out)], status)
 
 
 def _words(posterior: "Estimates") -> dict[str, str]:
@@ -268,7 +273,7 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
         writer.add(classes, ("param-C", "stat-prob", "dwimap"), sidecar)
 
 
-def _write_status(writer: _Writer, status: Any) -> None:
+def _write_status(writer: _Writer, status: Any) -> NDArray[np.uint8]:
     """Written last: a voxel that lacks a number in any map never passes for a fine one."""
     codes = np.asarray(status).astype(np.uint8)
     codes[writer.lacking & (codes == FINE)] = NOT_CONVERGED
@@ -278,6 +283,7 @@ def _write_status(writer: _Writer, status: Any) -> None:
         "Counts": {str(code): int((codes == code).sum()) for code in STATUS if (codes == code).any()},
     }
     writer.add(codes, ("desc-status", "mask"), sidecar, np.uint8)
+    return codes
 
 
 def write_bids(out: Path) -> list[Path]:

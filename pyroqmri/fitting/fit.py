@@ -128,6 +128,12 @@ class Fit:
         posterior.class_names = () if names is None else names
         return posterior
 
+    def on(self, acquisition: Acquisition, keep: torch.Tensor | None = None) -> "Fit":
+        """The fit for another scan of its protocol: see :func:`pyroqmri.fitting.rebuild.on`."""
+        from pyroqmri.fitting.rebuild import on
+
+        return on(self, acquisition, keep)
+
     def save(self, folder: str | Path) -> None:
         """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""
         from pyroqmri.fitting.save import save_fit

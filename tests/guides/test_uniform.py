@@ -83,7 +83,7 @@ def test_ranges_and_weights_come_back_from_disk(tmp_path):
 
 def test_the_shape_of_the_weights_is_a_map(tmp_path):
     scan = write_scan(tmp_path / "in")
-    out = fit_image(scan.image, mask=scan.mask, signal="msdki", recipe="uniform", sigma=SIGMA, out=tmp_path / "out",
+    out = fit_image(scan.files, signal="msdki", recipe="uniform", sigma=SIGMA, out=tmp_path / "out",
                     settings=QUICK)  # fmt: skip
     (path,) = out.glob("*_model-msdki_desc-khat_dwimap.nii.gz")
     inside = nib.load(path).get_fdata()[scan.inside]
