@@ -15,7 +15,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import nibabel as nib
 import numpy as np
@@ -47,7 +47,6 @@ _ASYMPTOTIC = {
 _POINT = {"mean": "estimate of a network, which has no standard deviation"}
 _PPC = "posterior predictive p-value: near 0 where the signal does not describe the measurements"
 _RESIDUAL_P = "p-value of the residual sum of squares: near 0 where the signal does not describe the measurements"
-
 _RESIDUAL = "root-mean-square residual in units of the noise: 1 where noise is all there is"
 
 
@@ -144,13 +143,6 @@ class _Writer:
         self.written.append(write_json(self.out / f"{name}.json", {**sidecar, **self.common}))
 
 
-class WrittenMaps(NamedTuple):
-    """All files written, and the status code of each voxel ``(N,)`` as its map has it."""
-
-    files: list[Path]
-    status: NDArray[np.uint8]
-
-
 def write_maps(
     posterior: "Estimates",
     scan_ref: Grid,
@@ -164,7 +156,7 @@ def write_maps(
     sources: Sequence[str],
     class_names: Sequence[str] | None = None,
     khat: bool = False,
-) -> WrittenMaps:
+) -> tuple[list[Path], NDArray[np.uint8]]:
     """Write every map of a posterior, each with its sidecar, and the BIDS files of the folder.
 
     Parameters
@@ -186,8 +178,11 @@ def write_maps(
 
     Returns
     -------
-    WrittenMaps
-        Float32 maps are 0 outside the mask, and NaN inside it only where the status map has a code for it.
+    list of Path
+        All files written: float32 maps that are 0 outside the mask, and NaN
+        inside it only where the status map has a code for it.
+    ndarray
+        The status code of each voxel ``(N,)``, as its map has it.
 
     Raises
     ------
@@ -201,7 +196,7 @@ def write_maps(
     _write_direction(writer, posterior, suffix)
     _write_checks(writer, posterior, class_names, khat)
     status = _write_status(writer, posterior.status)  # type: ignore[attr-defined]
-    return WrittenMaps([*writer.written, *write_bids(out)], status)
+    return [*writer.written, *write_bids(out)], status
 
 
 def _words(posterior: "Estimates") -> dict[str, str]:

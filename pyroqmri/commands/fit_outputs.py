@@ -62,13 +62,13 @@ def write_results(
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
-    written = write_maps(
+    _, status = write_maps(
         summary, scan.ref, scan.mask, folder, signal_name=fit.signal_name, suffix=SIGNALS[fit.signal_name].suffix,
         recipe=fit.recipe.name, likelihood=fit.recipe.kind("likelihood"), sources=[scan.ref.path.name],
         khat=summary.khat is not None,
     )  # fmt: skip
     codes, counts = np.unique(summary.status.numpy(), return_counts=True)
-    numbers = fit_numbers(fit, summary, written.status)
+    numbers = fit_numbers(fit, summary, status)
     alarms = [*alarms, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
         "notes": [*scan.notes, *notes],

@@ -10,7 +10,7 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.commands import apply_image, fit_image, inputs, rebuild_report, summary
+from pyroqmri.commands import apply_image, fit_image, fit_outputs, inputs, rebuild_report, summary
 from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.demo.index import demo_table, read_demo
@@ -20,6 +20,10 @@ from pyroqmri.commands.inputs import digest, given_noise
 from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
+from pyroqmri.fitting.save import save_fit
+from pyroqmri.report.fit_numbers import numbers_of
+from pyroqmri.report.folder_of_maps import read_folder
+from pyroqmri.report.verdict import judge
 from tests.small_scan import SHAPE, SIGMA, gradients, write_scan
 
 SHORT = {"training.steps": 20, "training.batch_size": 64}
@@ -270,6 +274,24 @@ def test_apply_takes_the_noise_level_that_was_given_else_measures_it(scan, tmp_p
     assert record_of(again[1])["sigma"]["value"] == pytest.approx(2 * record_of(measured)["sigma"]["value"], rel=1e-3)
     other = apply_image(measured, scan.files, sigma=7, out=tmp_path / "seven")
     assert record_of(other)["sigma"]["value"] == pytest.approx(7)
+
+
+@pytest.mark.parametrize(("recipe", "khat"), [("least_squares", False), ("hierarchical", True)])
+def test_the_verdict_in_hand_is_that_of_the_files_and_is_written_once(scan, tmp_path, monkeypatch, recipe, khat):
+    values = scan.values.copy()
+    values[2:5, 2:5, :, 5] *= 0.2  # of voxels inside, more than the share that is an alarm
+    scan.write_image(values)
+    verdicts, saved = [], []
+    monkeypatch.setattr(fit_outputs, "judge", lambda fit: verdicts.append(judge(fit)) or verdicts[-1])
+    monkeypatch.setattr(fit_outputs, "save_fit", lambda *args: saved.append(args) or save_fit(*args))
+    settings = {} if recipe == "least_squares" else SHORT
+    out = fit_image(
+        scan.files, signal="ball_stick", recipe=recipe, sigma=SIGMA, khat=khat, settings=settings, out=tmp_path / "out"
+    )
+    assert verdicts == [judge(numbers_of(read_folder(out)))]
+    assert verdicts[0].level == "alarm"
+    assert [check.plain for check in verdicts[0].alarms] == record_of(out)["alarms"]
+    assert len(saved) == 1
 
 
 def test_another_protocol_is_refused(read):
