@@ -179,8 +179,7 @@ def write_maps(
     Returns
     -------
     list of Path
-        All files written: float32 maps that are 0 outside the mask, and NaN
-        inside it only where the status map has a code for it.
+        All files written: float32 maps, 0 outside the mask and NaN inside it only where the status map has a code.
     ndarray
         The status code of each voxel ``(N,)``, as its map has it.
 

@@ -63,7 +63,10 @@ def build_parts(
         network = build_network(recipe, signal)
     for name, part in (("model.", model), ("guide.", guide), ("network.", network)):
         if part is not None:
-            part.load_state_dict({k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)})
+            # how many measurements a mean is of is the acquisition's, and nothing that was learned
+            own = {k: v for k, v in part.state_dict().items() if k.endswith("n_average")}
+            theirs = {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}
+            part.load_state_dict(theirs | own)
     return Parts(signal, likelihood, model, guide, network)
 
 

@@ -60,6 +60,19 @@ def test_parts_made_again_with_their_weights_give_the_same_posterior():
     assert torch.equal(fit.posterior(y).mean["D"], before)
 
 
+@pytest.mark.parametrize("recipe", ["least_squares", "hierarchical"])
+def test_means_over_directions_are_of_the_directions_that_are_kept(recipe):
+    y, acq = msdki_data(60, SIGMA)
+    settings = {} if recipe == "least_squares" else QUICK
+    fit = pq.fit(y, acq, signal="msdki", recipe=recipe, sigma=SIGMA, settings={**settings, "data.average": "shells"})
+    keep = torch.ones(len(acq), dtype=torch.bool)
+    keep[torch.nonzero(acq.bval > 0.5).squeeze(-1)[::4]] = False
+    less = fit.on(acq, keep)
+    expected = fit.preparation.n_average(acq[keep])
+    assert not torch.equal(expected, fit.preparation.n_average(acq))
+    assert torch.equal(less.likelihood.n_average, expected)
+
+
 def test_a_network_keeps_to_its_measurements():
     y, acq = sticks()
     settings = {"training.epochs": 1, "training.starts": 1}
