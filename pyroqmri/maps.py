@@ -47,7 +47,6 @@ _ASYMPTOTIC = {
 _POINT = {"mean": "estimate of a network, which has no standard deviation"}
 _PPC = "posterior predictive p-value: near 0 where the signal does not describe the measurements"
 _RESIDUAL_P = "p-value of the residual sum of squares: near 0 where the signal does not describe the measurements"
-
 _RESIDUAL = "root-mean-square residual in units of the noise: 1 where noise is all there is"
 
 
@@ -157,7 +156,7 @@ def write_maps(
     sources: Sequence[str],
     class_names: Sequence[str] | None = None,
     khat: bool = False,
-) -> list[Path]:
+) -> tuple[list[Path], NDArray[np.uint8]]:
     """Write every map of a posterior, each with its sidecar, and the BIDS files of the folder.
 
     Parameters
@@ -180,8 +179,9 @@ def write_maps(
     Returns
     -------
     list of Path
-        All files written: float32 maps that are 0 outside the mask, and NaN
-        inside it only where the status map has a code for it.
+        All files written: float32 maps, 0 outside the mask and NaN inside it only where the status map has a code.
+    ndarray
+        The status code of each voxel ``(N,)``, as its map has it.
 
     Raises
     ------
@@ -194,9 +194,8 @@ def write_maps(
     _write_parameters(writer, posterior, suffix)
     _write_direction(writer, posterior, suffix)
     _write_checks(writer, posterior, class_names, khat)
-    _write_status(writer, posterior.status)  # type: ignore[attr-defined]
-    writer.written += write_bids(out)
-    return writer.written
+    status = _write_status(writer, posterior.status)  # type: ignore[attr-defined]
+    return [*writer.written, *write_bids(out)], status
 
 
 def _words(posterior: "Estimates") -> dict[str, str]:
@@ -268,7 +267,7 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
         writer.add(classes, ("param-C", "stat-prob", "dwimap"), sidecar)
 
 
-def _write_status(writer: _Writer, status: Any) -> None:
+def _write_status(writer: _Writer, status: Any) -> NDArray[np.uint8]:
     """Written last: a voxel that lacks a number in any map never passes for a fine one."""
     codes = np.asarray(status).astype(np.uint8)
     codes[writer.lacking & (codes == FINE)] = NOT_CONVERGED
@@ -278,6 +277,7 @@ def _write_status(writer: _Writer, status: Any) -> None:
         "Counts": {str(code): int((codes == code).sum()) for code in STATUS if (codes == code).any()},
     }
     writer.add(codes, ("desc-status", "mask"), sidecar, np.uint8)
+    return codes
 
 
 def write_bids(out: Path) -> list[Path]:

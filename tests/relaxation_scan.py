@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.commands import ScanFiles
 from pyroqmri.signals import SIGNALS, BoundSignal
 
 SHAPE = (8, 8, 4)
@@ -24,6 +25,11 @@ class RelaxationScan:
     mask: Path
     inside: np.ndarray
     theta: dict[str, np.ndarray]
+
+    @property
+    def files(self) -> ScanFiles:
+        """Image and mask as commands take them; the rest lies beside the image."""
+        return ScanFiles(self.image, mask=self.mask)
 
     def write_map(self, name: str, values: np.ndarray) -> Path:
         """Values ``(X, Y, Z)`` as an image beside the scan."""

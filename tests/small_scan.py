@@ -6,6 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from pyroqmri.commands import ScanFiles
+
 SHAPE = (8, 8, 4)
 S0, SIGMA = 500.0, 10.0
 
@@ -34,6 +36,11 @@ class SmallScan:
         self.b, self.g = b, g
         np.savetxt(self.bval, b[None], fmt="%g")
         np.savetxt(self.bvec, g.T, fmt="%.6f")
+
+    @property
+    def files(self) -> ScanFiles:
+        """Image and mask as commands take them; the rest lies beside the image."""
+        return ScanFiles(self.image, mask=self.mask)
 
     @property
     def arguments(self) -> list[str]:

@@ -7,6 +7,7 @@ import signal as signals
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from pyroqmri.cli import cli
 from pyroqmri.cli.common import number_or_word, toml_value
+from pyroqmri.cli.files import SETTINGS
+from pyroqmri.commands.protocol_files import ProtocolFiles
 from tests.small_scan import gradients, sticks, write_scan
 
 QUICK = ("--set", "training.steps=20", "--set", "training.batch_size=64", "--quiet")
@@ -297,7 +301,24 @@ def test_values_are_read_as_toml():
     assert toml_value("[1, 2]") == [1, 2]
     assert number_or_word("2.5") == 2.5
     assert number_or_word("estimate") == "estimate"
-    assert number_or_word(None) is None
+
+
+def test_every_file_of_a_protocol_has_an_option_in_every_command_that_reads_a_scan():
+    assert list(SETTINGS) == [field.name for field in fields(ProtocolFiles)]
+    scan = {f"--{name}" for name in (*SETTINGS, "json", "mask")}
+    for name in ("fit", "apply", "compare", "denoise", "check", "simulate"):
+        options = {word for option in cli.commands[name].params for word in option.opts}
+        wanted = {f"--{setting}" for setting in SETTINGS} if name in ("check", "simulate") else scan
+        assert wanted <= options, name
+
+
+@pytest.mark.parametrize("command", ["compare", "denoise"])
+def test_an_offset_file_is_read_by_every_command(command, scan, run, tmp_path):
+    recipe = "hierarchical" if command == "compare" else "denoise_dae"
+    call = ("--signal", "cest_lorentz", "--recipe", recipe, "--offset", "none.txt", "--out", "out")
+    code, _, err = run(command, *scan.arguments, *call)
+    assert code == 2
+    assert "none.txt" in err
 
 
 def test_help_is_quick_and_imports_nothing_heavy():

@@ -60,7 +60,8 @@ def ref():
 
 
 def write(out, posterior, ref, mask, **changes):
-    return write_maps(posterior, ref, mask, out, **{**WORDS, "sources": ["sub-01_ses-2_dwi.nii.gz"], **changes})
+    words = {**WORDS, "sources": ["sub-01_ses-2_dwi.nii.gz"], **changes}
+    return write_maps(posterior, ref, mask, out, **words)[0]
 
 
 def test_every_map_has_its_contract_name(tmp_path, ref, mask):

@@ -43,9 +43,7 @@ def test_it_is_fitted_mapped_and_reported(tmp_path, stretched, recipe):
     scan = write_relaxation_scan(tmp_path / "in", "sub-01_dwi", stretched, RANGES, Acquisition(bval=BVAL), {})
     np.savetxt(scan.image.with_name("sub-01_dwi.bval"), 1000 * np.array(BVAL)[None], fmt="%g")
     settings = {"training.steps": 60, "training.batch_size": 128} if recipe == "hierarchical" else None
-    out = fit_image(
-        scan.image, signal=stretched, recipe=recipe, settings=settings, mask=scan.mask, out=tmp_path / "out"
-    )
+    out = fit_image(scan.files, signal=stretched, recipe=recipe, settings=settings, out=tmp_path / "out")
     for name, ends in RANGES.items():
         (path,) = out.glob(f"sub-01_model-{stretched}_param-{name}_stat-mean_dwimap.nii.gz")
         found = np.asarray(nib.load(path).dataobj)[scan.inside]
@@ -53,7 +51,7 @@ def test_it_is_fitted_mapped_and_reported(tmp_path, stretched, recipe):
         assert np.median(np.abs(found - scan.theta[name])) < 0.2 * (ends[1] - ends[0])
     page = rebuild_report(out).read_text()
     assert "distributed diffusivity" in page
-    again = apply_image(out, scan.image, mask=scan.mask, out=tmp_path / "again")
+    again = apply_image(out, scan.files, out=tmp_path / "again")
     assert {p.name for p in again.glob("*_stat-*")} == {p.name for p in out.glob("*_stat-*")}
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import Setting, debug_option, number_or_word, protocol_options, say_loading, toml_value
+from pyroqmri.cli.common import NumberOrWord, Setting, debug_option, say_loading, toml_value
+from pyroqmri.cli.files import named_files, protocol_files, protocol_options
 
 
 @click.command()
@@ -16,7 +17,7 @@ from pyroqmri.cli.common import Setting, debug_option, number_or_word, protocol_
 @click.option("--truth", metavar="own|tissue|both",
               help="Truths of its own population or simulated tissue. [default: own of a fit, else both]")  # fmt: skip
 @click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
-@click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@click.option("--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True)
 @click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
               help="Change an entry of the recipe; may be repeated.")  # fmt: skip
 @click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
@@ -29,30 +30,26 @@ from pyroqmri.cli.common import Setting, debug_option, number_or_word, protocol_
 @click.option("--quiet", is_flag=True, help="Nothing but the verdict.")
 @debug_option
 def check(
-    fit_dir: str | None, signal: str | None, recipe: str | None, bval: str | None, bvec: str | None, te: str | None,
-    ti: str | None, tr: str | None, flip: str | None, offset: str | None, snr: float | None, truth: str | None,
-    likelihood: str | None, s0: str, settings: Any, fix: Any, tie: Any, voxels: int, seed: int, recalibrate: bool,
-    out: str | None, overwrite: bool, quiet: bool,
+    fit_dir: str | None, signal: str | None, recipe: str | None, snr: float | None, truth: str | None,
+    likelihood: str | None, s0: str | float, settings: Any, fix: Any, tie: Any, voxels: int, seed: int,
+    recalibrate: bool, out: str | None, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Are the intervals right? Simulate voxels on this protocol and noise, and count; exit 1 when they are not.
 
     Give the folder of a fit, or --signal, --recipe, --snr and the files of a protocol.
     """
     common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
-    protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip, "offset": offset}
-    _refuse(
-        fit_dir, signal, recipe, snr, {**protocol, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
-    )
+    extra = {**named_files(), "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
+    _refuse(fit_dir, signal, recipe, snr, extra)
     say_loading(quiet)
     from pyroqmri.commands.check import check_fit, check_recipe
 
     if fit_dir is not None:
         found = check_fit(fit_dir, out=out, snr=snr, truth="own" if truth is None else truth, **common)
     else:
-        reference = number_or_word(s0)
-        assert signal is not None and recipe is not None and snr is not None and reference is not None
+        assert signal is not None and recipe is not None and snr is not None
         found = check_recipe(
-            signal=signal, recipe=recipe, snr=snr, out=out, protocol=protocol, likelihood=likelihood, s0=reference,
+            signal=signal, recipe=recipe, snr=snr, out=out, protocol=protocol_files(), likelihood=likelihood, s0=s0,
             settings=dict(settings), fixed=dict(fix), tied=dict(tie), truth="both" if truth is None else truth,
             **common,
         )  # fmt: skip

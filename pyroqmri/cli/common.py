@@ -41,12 +41,22 @@ def toml_value(text: str) -> Any:
         return text
 
 
-def number_or_word(text: str | None) -> str | float | None:
+def number_or_word(text: str) -> str | float:
     """A number where the text is one."""
     try:
-        return text if text is None else float(text)
+        return float(text)
     except ValueError:
         return text
+
+
+class NumberOrWord(click.ParamType):
+    """A number where the text is one; anything else stays as it is."""
+
+    name = "number or word"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str | float:
+        """A number, or the text."""
+        return number_or_word(value) if isinstance(value, str) else value
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -60,30 +70,6 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
-scan_options = options(
-    click.option("--bval", metavar="FILE", help="b-values; s/mm2 and ms/um2 are recognised."),
-    click.option("--bvec", metavar="FILE", help="Gradient directions, 3 x M or M x 3."),
-    click.option("--te", metavar="FILE", help="Echo times, one a volume."),
-    click.option("--ti", metavar="FILE", help="Inversion times, one a volume."),
-    click.option("--tr", metavar="FILE", help="Repetition times, one a volume."),
-    click.option("--flip", metavar="FILE", help="Flip angles, one a volume."),
-    click.option("--json", metavar="FILE", help="BIDS sidecar of the image."),
-    click.option("--mask", metavar="FILE", help="Voxels to fit; without one a mask is made."),
-)
-protocol_options = options(
-    click.option("--bval", metavar="FILE", help="b-values of the protocol."),
-    click.option("--bvec", metavar="FILE", help="Its gradient directions."),
-    click.option("--te", metavar="FILE", help="Its echo times."),
-    click.option("--ti", metavar="FILE", help="Its inversion times."),
-    click.option("--tr", metavar="FILE", help="Its repetition times."),
-    click.option("--flip", metavar="FILE", help="Its flip angles."),
-    click.option("--offset", metavar="FILE", help="Its saturation offsets in ppm."),
-)
-input_options = options(
-    click.option("--offset", metavar="FILE", help="Saturation offsets in ppm, one a volume."),
-    click.option("--input", "inputs", type=Setting(str), multiple=True, metavar="NAME=FILE",
-                 help="Map of a per-voxel input of the signal, such as B1; may be repeated."),
-)  # fmt: skip
 run_options = options(
     click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty."),
     click.option("--device", metavar="auto|cpu|cuda", default="auto", show_default=True),

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import debug_option, number_or_word, run_options, say_loading, scan_options, toml_value
+from pyroqmri.cli.common import NumberOrWord, debug_option, number_or_word, run_options, say_loading, toml_value
+from pyroqmri.cli.files import scan_files, scan_options
 
 _OWN = ("signal", "likelihood", "s0")
 _PREFIX = {"fix": "fixed", "tie": "tied"}
@@ -59,8 +60,9 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
               "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
 @scan_options
 @click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipes' own.")
-@click.option("--sigma", metavar="X|FILE|estimate|learn", default="estimate", show_default=True, help="Noise level.")
-@click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@click.option("--sigma", type=NumberOrWord(), metavar="X|FILE|estimate|learn", default="estimate", show_default=True,
+              help="Noise level.")  # fmt: skip
+@click.option("--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True)
 @click.option("--folds", type=click.IntRange(0), default=5, show_default=True,
               help="Parts in which volumes are left out; each trains every recipe once more, and 0 none.")  # fmt: skip
 @click.option("--shell", metavar="highest|B|none", default="highest", show_default=True, callback=shell_option,
@@ -72,10 +74,8 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
 @run_options
 @debug_option
 def compare(
-    image: str, signal: str, recipes: Any, out: str, sigma: str, s0: str, folds: int, shell: Any, voxels: int,
-    bval: str | None, bvec: str | None, te: str | None, ti: str | None, tr: str | None, flip: str | None,
-    json: str | None, mask: str | None, likelihood: str | None, seed: int, device: str, resume: bool,
-    overwrite: bool, quiet: bool,
+    image: str, signal: str, recipes: Any, out: str, sigma: str | float, s0: str | float, folds: int, shell: Any,
+    voxels: int, likelihood: str | None, seed: int, device: str, resume: bool, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Rank recipes on IMAGE by how well they predict, and map where each wins.
 
@@ -88,15 +88,11 @@ def compare(
         raise click.UsageError(f"two recipes are called {twice!r}; write LABEL={twice}")
     say_loading(quiet)
     from pyroqmri.commands.compare import Choice, compare_image
-    from pyroqmri.commands.inputs import ScanFiles
     from pyroqmri.comparison import Plan
 
-    level, reference = number_or_word(sigma), number_or_word(s0)
-    assert level is not None and reference is not None
     folder, found = compare_image(
-        image, signal=signal, recipes={label: Choice(**said) for label, said in recipes}, out=out,
-        files=ScanFiles(image, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json, mask=mask),
-        likelihood=likelihood, sigma=level, s0=reference, plan=Plan(folds, shell, voxels, seed), device=device,
+        scan_files(image), signal=signal, recipes={label: Choice(**said) for label, said in recipes}, out=out,
+        likelihood=likelihood, sigma=sigma, s0=s0, plan=Plan(folds, shell, voxels, seed), device=device,
         resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     if not quiet:

@@ -5,17 +5,16 @@ from typing import Any
 import click
 
 from pyroqmri.cli.common import (
+    NumberOrWord,
     Setting,
     debug_option,
     finish,
-    input_options,
-    number_or_word,
     options,
     run_options,
     say_loading,
-    scan_options,
     toml_value,
 )
+from pyroqmri.cli.files import input_option, scan_files, scan_options
 
 drop_options = options(
     click.option("--drop-volumes", metavar="I,J,...", help="Volumes to leave out, counted from 0."),
@@ -34,10 +33,11 @@ def _dropped(volumes: str | None, outliers: bool) -> str | None:
 @click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
 @click.option("--recipe", metavar="R", required=True, help="Estimator, a name or a .toml; see `pyroqmri list recipes`.")
 @scan_options
-@input_options
+@input_option
 @click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
-@click.option("--sigma", metavar="X|FILE|estimate|learn", default="estimate", show_default=True, help="Noise level.")
-@click.option("--s0", metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@click.option("--sigma", type=NumberOrWord(), metavar="X|FILE|estimate|learn", default="estimate", show_default=True,
+              help="Noise level.")  # fmt: skip
+@click.option("--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
               help="Change an entry of the recipe; may be repeated.")  # fmt: skip
@@ -53,23 +53,18 @@ def _dropped(volumes: str | None, outliers: bool) -> str | None:
 @run_options
 @debug_option
 def fit(
-    image: str, signal: str, recipe: str, out: str, sigma: str, s0: str, settings: Any, fix: Any, tie: Any,
-    quiet: bool, bval: str | None, bvec: str | None, te: str | None, ti: str | None, tr: str | None,
-    flip: str | None, offset: str | None, inputs: Any, json: str | None, mask: str | None, likelihood: str | None,
-    seed: int, device: str, drop_volumes: str | None, drop_outliers: bool, khat: bool,
-    resume: bool, overwrite: bool,
+    image: str, signal: str, recipe: str, out: str, sigma: str | float, s0: str | float, settings: Any, fix: Any,
+    tie: Any, quiet: bool, likelihood: str | None, seed: int, device: str, drop_volumes: str | None,
+    drop_outliers: bool, khat: bool, resume: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Train RECIPE on IMAGE; write posterior maps, the fit and a report."""
     say_loading(quiet)
     from pyroqmri.commands import fit_image
 
-    level, reference = number_or_word(sigma), number_or_word(s0)
-    assert level is not None and reference is not None
     folder = fit_image(
-        image, signal=signal, recipe=recipe, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, json=json,
-        offset=offset, inputs=dict(inputs), mask=mask, likelihood=likelihood, sigma=level, s0=reference, seed=seed,
-        device=device, settings=dict(settings), drop=_dropped(drop_volumes, drop_outliers), khat=khat,
-        fixed=dict(fix), tied=dict(tie), resume=resume, overwrite=overwrite, progress=not quiet,
+        scan_files(image, _dropped(drop_volumes, drop_outliers)), signal=signal, recipe=recipe, out=out,
+        likelihood=likelihood, sigma=sigma, s0=s0, seed=seed, device=device, settings=dict(settings), fixed=dict(fix),
+        tied=dict(tie), khat=khat, resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)
 
@@ -78,23 +73,20 @@ def fit(
 @click.argument("fit_dir")
 @click.argument("image")
 @scan_options
-@input_options
-@click.option("--sigma", metavar="X|FILE|estimate", help="Noise level; by default as in the training.")
+@input_option
+@click.option("--sigma", type=NumberOrWord(), metavar="X|FILE|estimate",
+              help="Noise level; by default as in the training.")  # fmt: skip
 @drop_options
 @run_options
 @debug_option
 def apply(
-    fit_dir: str, image: str, out: str, sigma: str | None, quiet: bool, bval: str | None, bvec: str | None,
-    te: str | None, ti: str | None, tr: str | None, flip: str | None, offset: str | None, inputs: Any,
-    json: str | None, mask: str | None, drop_volumes: str | None, drop_outliers: bool, device: str, overwrite: bool,
+    fit_dir: str, image: str, out: str, sigma: str | float | None, quiet: bool, drop_volumes: str | None,
+    drop_outliers: bool, device: str, overwrite: bool,
 ) -> None:  # fmt: skip
     """Map IMAGE with the saved fit in FIT_DIR; nothing is trained."""
     say_loading(quiet)
     from pyroqmri.commands import apply_image
 
-    folder = apply_image(
-        fit_dir, image, out=out, bval=bval, bvec=bvec, te=te, ti=ti, tr=tr, flip=flip, offset=offset,
-        inputs=dict(inputs), json=json, mask=mask, sigma=number_or_word(sigma), device=device, overwrite=overwrite,
-        drop=_dropped(drop_volumes, drop_outliers), progress=not quiet,
-    )  # fmt: skip
+    files = scan_files(image, _dropped(drop_volumes, drop_outliers))
+    folder = apply_image(fit_dir, files, out=out, sigma=sigma, device=device, overwrite=overwrite, progress=not quiet)
     finish(folder, quiet)

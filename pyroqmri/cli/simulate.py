@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import Setting, debug_option, protocol_options, say_loading, toml_value
+from pyroqmri.cli.common import Setting, debug_option, say_loading, toml_value
+from pyroqmri.cli.files import protocol_files, protocol_options
 
 
 @click.command()
@@ -23,9 +24,8 @@ from pyroqmri.cli.common import Setting, debug_option, protocol_options, say_loa
 @click.option("--quiet", is_flag=True, help="Nothing but the image's name.")
 @debug_option
 def simulate(
-    signal: str, phantom: str, snr: float | None, bval: str | None, bvec: str | None, te: str | None, ti: str | None,
-    tr: str | None, flip: str | None, offset: str | None, shape: Any, noise: str | None, ranges: Any, seed: int,
-    out: str, overwrite: bool, quiet: bool,
+    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, seed: int, out: str,
+    overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a scan whose truth is known: image, protocol, mask and true maps, ready for `pyroqmri fit`.
 
@@ -34,11 +34,11 @@ def simulate(
     say_loading(quiet)
     from pyroqmri.commands.simulate import IMAGE, simulate_files
 
-    protocol = {"bval": bval, "bvec": bvec, "te": te, "ti": ti, "tr": tr, "flip": flip, "offset": offset}
+    protocol = protocol_files()
     folder = simulate_files(
         signal, phantom, out=out, snr=snr, shape=shape, noise=noise, seed=seed, protocol=protocol,
         ranges=dict(ranges), overwrite=overwrite,
     )  # fmt: skip
-    if not quiet and not any(protocol.values()):
+    if not quiet and not protocol.settings:
         click.echo(f"note: no protocol was given, so it is the default one of {signal}", err=True)
     click.echo(folder / IMAGE)

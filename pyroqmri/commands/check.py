@@ -12,9 +12,8 @@ from pyroqmri import __version__
 from pyroqmri.calibration.check import Check, check, fit_protocol, recalibrate
 from pyroqmri.calibration.plots import coverage_figure, rank_figure
 from pyroqmri.calibration.ranks import LEVELS, SHIFT, WIDTH
-from pyroqmri.commands.inputs import PathLike
 from pyroqmri.commands.output_folder import output_folder
-from pyroqmri.commands.protocol_files import read_protocol
+from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
@@ -81,7 +80,7 @@ def check_recipe(
     recipe: PathLike,
     snr: float,
     out: PathLike | None = None,
-    protocol: Mapping[str, PathLike | None],
+    protocol: ProtocolFiles,
     likelihood: str | None = None,
     s0: str | float = "measured",
     settings: Mapping[str, Any] | None = None,
@@ -98,14 +97,14 @@ def check_recipe(
     Parameters
     ----------
     protocol
-        Files by setting: bval, bvec, te, ti, tr, flip, offset; None where there is none.
+        Files of its settings.
     signal, recipe, snr, likelihood, s0, settings, fixed, tied
         As in :func:`pyroqmri.calibration.check.fit_protocol`.
     out, n, truth, seed, recalibrated, overwrite
         As in :func:`check_fit`; ``out/check`` when None.
     """
     place = Path("out/check") if out is None else Path(out)
-    acquisition = read_protocol(protocol)
+    acquisition = protocol.acquisition()
     with output_folder(place, overwrite=overwrite or out is None) as folder:
         found = fit_protocol(
             acquisition, signal=signal, recipe=recipe, snr=snr, likelihood=likelihood, s0=s0, settings=settings,

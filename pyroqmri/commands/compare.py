@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from pyroqmri import __version__
 from pyroqmri.commands.fit import plan_of
-from pyroqmri.commands.inputs import PathLike, ScanFiles, digest, given_noise
+from pyroqmri.commands.inputs import ScanFiles, digest, given_noise
 from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
+from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.comparison import Candidate, Plan, Results, compare_recipes
 from pyroqmri.comparison.cross_fit import check
 from pyroqmri.comparison.ranking import Comparison
@@ -52,12 +53,11 @@ class Choice:
 
 
 def compare_image(
-    image: PathLike,
+    files: ScanFiles | PathLike,
     *,
     signal: str,
     recipes: Mapping[str, Choice],
     out: PathLike,
-    files: ScanFiles | None = None,
     likelihood: str | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
@@ -71,12 +71,10 @@ def compare_image(
 
     Parameters
     ----------
-    image, signal, likelihood, sigma, s0, device, out, overwrite, progress
+    files, signal, likelihood, sigma, s0, device, out, overwrite, progress
         As in :func:`pyroqmri.commands.fit_image`.
     recipes
         By the name that they go by here.
-    files
-        The files beside the image, where they are named.
     plan
         What is left out.
     resume
@@ -92,7 +90,7 @@ def compare_image(
     InputError
         When the input or the call is wrong; nothing is left behind.
     """
-    files, plan = ScanFiles(image) if files is None else files, Plan() if plan is None else plan
+    files, plan = ScanFiles.of(files), Plan() if plan is None else plan
     pick_device(device)
     candidates = {
         name: _candidate(choice, signal, likelihood, sigma, s0, plan.seed, device) for name, choice in recipes.items()

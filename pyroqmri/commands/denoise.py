@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from pyroqmri.commands.denoise_outputs import write_denoised
-from pyroqmri.commands.inputs import PathLike, ScanFiles, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, given_noise, training_voxels
 from pyroqmri.commands.output_folder import output_folder
-from pyroqmri.commands.protocol_match import check_protocol
+from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.denoising import DenoiserFit, check_residual
 from pyroqmri.denoising.saved import save_denoiser
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.denoiser import fit_denoiser, plan_denoiser
 from pyroqmri.fitting.load_denoiser import load_denoiser
+from pyroqmri.fitting.protocol import check_denoiser_protocol
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import pick_device
 from pyroqmri.recipe import Recipe
@@ -24,17 +25,12 @@ from pyroqmri.report.denoising import write_denoising_report
 
 
 def denoise_image(
-    image: PathLike,
+    files: ScanFiles | PathLike,
     *,
     recipe: PathLike | Recipe = "denoise_vae",
     out: PathLike,
     signal: str = "dti",
     fit_dir: PathLike | None = None,
-    bval: PathLike | None = None,
-    bvec: PathLike | None = None,
-    te: PathLike | None = None,
-    json: PathLike | None = None,
-    mask: PathLike | None = None,
     sigma: PathLike | float | None = None,
     s0: str | float = "measured",
     seed: int = 0,
@@ -47,8 +43,8 @@ def denoise_image(
 
     Parameters
     ----------
-    image, bval, bvec, te, json, mask
-        As in :func:`pyroqmri.io.read_scan`.
+    files
+        As in :func:`pyroqmri.commands.fit_image`.
     signal, recipe, s0, seed, device, settings
         As in :func:`pyroqmri.denoising.fit_denoiser`.
     out
@@ -75,7 +71,7 @@ def denoise_image(
     TrainingError
         When training diverges.
     """
-    files = ScanFiles(image, bval, bvec, te, json=json, mask=mask)
+    files = ScanFiles.of(files)
     if sigma == "learn":
         raise InputError("a denoiser does not learn sigma; give --sigma as a number, a map or estimate")
     pick_device(device)
@@ -111,12 +107,10 @@ class DenoiserJob:
 
     def run(self, scan: Scan, noise: Any, progress: bool) -> tuple[DenoiserFit, list[str]]:
         """Train on a scan; the denoiser, and what is to be said of it."""
-        index, _ = training_voxels(scan.y, self.seed)
-        y = scan.y if index is None else scan.y[index]
-        level = noise[index] if index is not None and isinstance(noise, np.ndarray) else noise
+        data = training_voxels(scan, noise, self.seed)
         fit = fit_denoiser(
-            y, scan.acquisition, signal=self.signal, recipe=self.plan, sigma=level, s0=self.s0, seed=self.seed,
-            device=self.device, progress=progress,
+            data.y, scan.acquisition, signal=self.signal, recipe=self.plan, sigma=data.level, s0=self.s0,
+            seed=self.seed, device=self.device, progress=progress,
         )  # fmt: skip
         return fit, [_lesson(fit)]
 
@@ -139,7 +133,7 @@ def _lesson(fit: DenoiserFit) -> str:
 
 def _again(fit: DenoiserFit, scan: Scan, device: str) -> tuple[DenoiserFit, list[str]]:
     """A saved denoiser on a scan of its protocol."""
-    check_protocol(fit.acquisition, scan.acquisition, fit.signal_name)
+    check_denoiser_protocol(fit.acquisition, scan.acquisition, fit.signal_name)
     fit.network.to(pick_device(device))
     fit.seconds = {}
     return fit, ["denoised by a network that was trained before; nothing was trained on this image"]

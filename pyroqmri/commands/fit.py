@@ -2,40 +2,28 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import PathLike, ScanFiles, digest, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, digest, given_noise, training_voxels
 from pyroqmri.commands.outlier_volumes import outlier_note
 from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
+from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.schema import load_recipe, refuse_denoiser, with_settings
 from pyroqmri.fitting.train import fit
-from pyroqmri.measurements.arguments import pick_device
+from pyroqmri.measurements.arguments import as_dict, pick_device
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 
 
 def fit_image(
-    image: PathLike,
+    files: ScanFiles | PathLike,
     *,
     signal: str,
     recipe: PathLike | Recipe,
     out: PathLike,
-    bval: PathLike | None = None,
-    bvec: PathLike | None = None,
-    te: PathLike | None = None,
-    ti: PathLike | None = None,
-    tr: PathLike | None = None,
-    flip: PathLike | None = None,
-    json: PathLike | None = None,
-    mask: PathLike | None = None,
-    offset: PathLike | None = None,
-    inputs: Mapping[str, PathLike] | None = None,
     likelihood: str | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
@@ -44,7 +32,6 @@ def fit_image(
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
-    drop: str | None = None,
     khat: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -54,18 +41,14 @@ def fit_image(
 
     Parameters
     ----------
-    image, bval, bvec, te, ti, tr, flip, offset, json, mask
-        As in :func:`pyroqmri.io.read_scan`.
-    inputs
-        NIfTI maps of the signal's per-voxel inputs, such as ``{"B1": "b1.nii.gz"}``.
+    files
+        The image with its files; a path is an image whose files lie beside it.
     signal, recipe, likelihood, s0, seed, device, settings, fixed, tied
         As in :func:`pyroqmri.fit`.
     out
         Folder to write; it has its name only once everything is in it.
     sigma
         Noise level: a number, a NIfTI map, ``estimate`` or ``learn``.
-    drop
-        Volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``.
     khat
         Map the PSIS diagnostic; takes as long as all other maps or longer.
     resume
@@ -87,60 +70,31 @@ def fit_image(
     TrainingError
         When training diverges.
     """
-    maps = {} if inputs is None else dict(inputs)
-    files = ScanFiles(image, bval, bvec, te, ti, tr, flip, json, mask, offset, maps, drop)
-    plan = plan_of(signal, recipe, likelihood, sigma, settings)
+    files, plan = ScanFiles.of(files), plan_of(signal, recipe, likelihood, sigma, settings)
     pick_device(device)
-    held = dict({} if fixed is None else fixed), dict({} if tied is None else tied)
-    training = TrainingJob(signal, plan, sigma, s0, seed, device, *held, khat)
+    # the device is left out, for a training may move
+    call: dict[str, Any] = {
+        "signal": signal, "recipe": plan.to_toml(), "sigma": str(sigma), "s0": s0, "seed": seed,
+        "fixed": as_dict(fixed), "tied": as_dict(tied),
+    }  # fmt: skip
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
-        training.run(files, folder, resume, progress)
-    return Path(out)
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What a training is asked for, as :func:`pyroqmri.fit` takes it."""
-
-    signal: str
-    plan: Recipe
-    sigma: PathLike | float
-    s0: str | float
-    seed: int
-    device: str
-    fixed: dict[str, float]
-    tied: dict[str, str]
-    khat: bool = False
-
-    def run(self, files: ScanFiles, folder: Path, resume: bool, progress: bool) -> None:
-        """Read, train and write everything into ``folder``."""
         begin = time.monotonic()
-        scan = files.read(self.signal, self.s0)
-        level = given_noise(scan, self.sigma)
-        index, said = training_voxels(scan.y, self.seed)
-        spoiled = [] if files.drop is not None else outlier_note(scan, self.signal)
-        y = scan.y if index is None else scan.y[index]
-        inputs = {k: v if index is None else v[index] for k, v in scan.inputs.items()}
-        prints = {"data": digest(y), "inputs": {k: digest(v) for k, v in inputs.items()}}
-        remember_call(folder, self.record() | prints, resume)
-        if resume and (folder / CHECKPOINT).exists():
-            said = [*said, "training was interrupted, and went on from its checkpoint"]
+        scan = files.read(signal, s0)
+        level = given_noise(scan, sigma)
+        data = training_voxels(scan, level, seed)
+        alarms = [] if files.drop is not None else outlier_note(scan, signal)
+        call |= {"data": digest(data.y), "inputs": {name: digest(values) for name, values in data.inputs.items()}}
+        resumed = remember_call(folder, call, resume)
         read = time.monotonic() - begin
         found = fit(
-            y, scan.acquisition, signal=self.signal, recipe=self.plan,
-            sigma=level[index] if index is not None and isinstance(level, np.ndarray) else level,
-            s0=self.s0, seed=self.seed, device=self.device, fixed=self.fixed, tied=self.tied, progress=progress,
-            inputs=inputs, checkpoint=folder / CHECKPOINT, resume=resume,
+            data.y, scan.acquisition, signal=signal, recipe=plan, sigma=data.level, s0=s0, seed=seed, device=device,
+            fixed=fixed, tied=tied, inputs=data.inputs, progress=progress, checkpoint=folder / CHECKPOINT,
+            resume=resume,
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
-        write_results(found, scan, folder, level=level, notes=said, doubts=spoiled, khat=self.khat, progress=progress)
-
-    def record(self) -> dict[str, Any]:
-        """As plain values; the device is left out, for a training may move."""
-        return {
-            "signal": self.signal, "recipe": self.plan.to_toml(), "sigma": str(self.sigma), "s0": self.s0,
-            "seed": self.seed, "fixed": self.fixed, "tied": self.tied,
-        }  # fmt: skip
+        notes = [*data.notes, *resumed]
+        write_results(found, scan, folder, level=level, notes=notes, alarms=alarms, khat=khat, progress=progress)
+    return Path(out)
 
 
 def plan_of(

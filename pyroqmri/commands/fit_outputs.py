@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyroqmri.commands.summary import Summary, summarise
+from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.io import Scan
@@ -17,7 +17,15 @@ from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import NO_SIGNAL, NOT_FINITE
 from pyroqmri.posterior import Posterior
 from pyroqmri.report import write_report
-from pyroqmri.report.results import read_results
+from pyroqmri.report.fit_numbers import (
+    PREDICTIVE_P,
+    RESIDUAL_P,
+    FitNumbers,
+    model_size,
+    share_bad_khat,
+    share_misfit,
+    share_not_converged,
+)
 from pyroqmri.report.verdict import judge
 from pyroqmri.signals import SIGNALS
 
@@ -31,7 +39,7 @@ def write_results(
     *,
     level: Any = None,
     notes: Sequence[str] = (),
-    doubts: Sequence[str] = (),
+    alarms: Sequence[str] = (),
     khat: bool = False,
     progress: bool = False,
 ) -> Summary:
@@ -43,8 +51,8 @@ def write_results(
         Noise level of the scan's voxels where it is a map ``(N,)``; anything else is the fit's own.
     notes
         Sentences to stand beside the scan's own.
-    doubts
-        Sentences that warn of this image.
+    alarms
+        Sentences that warn of this image; those of the verdict join them.
     khat
         Map the PSIS diagnostic also where nothing is reweighted.
     """
@@ -54,30 +62,41 @@ def write_results(
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
-    write_maps(
+    _, status = write_maps(
         summary, scan.ref, scan.mask, folder, signal_name=fit.signal_name, suffix=SIGNALS[fit.signal_name].suffix,
         recipe=fit.recipe.name, likelihood=fit.recipe.kind("likelihood"), sources=[scan.ref.path.name],
         khat=summary.khat is not None,
     )  # fmt: skip
     codes, counts = np.unique(summary.status.numpy(), return_counts=True)
-    extra = {
+    numbers = fit_numbers(fit, summary, status)
+    alarms = [*alarms, *(check.plain for check in judge(numbers).alarms)]
+    save_fit(kept, folder / "fit", {
         "notes": [*scan.notes, *notes],
         "sources": [scan.ref.path.name],
         "n_mapped": len(scan.y),
-        "at_bound": at_bound_shares(summary),
+        "at_bound": dict(numbers.at_bound),
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
-    }
-    save_fit(kept, folder / "fit", extra)
-    alarms = [*doubts, *(check.plain for check in judge(read_results(folder)).alarms)]
-    save_fit(kept, folder / "fit", {**extra, "warnings": [*fit.warnings, *alarms], "alarms": alarms})
+        "warnings": [*fit.warnings, *alarms],
+        "alarms": alarms,
+    })  # fmt: skip
     _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
     write_report(folder)
     return summary
 
 
-def at_bound_shares(summary: Summary) -> dict[str, float]:
-    """Share of the fitted voxels that have each parameter at a bound."""
-    return {name: n / summary.n_fitted for name, n in summary.n_at_bound.items()}
+def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
+    """What the verdict is taken from; ``status`` are the voxels' codes ``(N,)`` as they were written."""
+    return FitNumbers(
+        signal=fit.signal_name,
+        noise_factor=fit.sigma_record["learned_factor"],
+        size=model_size(fit.signal_name, fit.acquisition, fit.preparation, {**fit.fixed, **fit.tied}),
+        at_bound={name: n / summary.n_fitted for name, n in summary.n_at_bound.items()},
+        symbols={name: p.symbol for name, p in summary.parameters.items()},
+        p_name=RESIDUAL_P if isinstance(summary, PointSummary) else PREDICTIVE_P,
+        misfit=share_misfit(summary.goodness_of_fit.ppc.numpy()),
+        bad_khat=share_bad_khat(None if summary.khat is None else summary.khat.numpy()),
+        not_converged=share_not_converged(status),
+    )
 
 
 def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, path: Path) -> None:

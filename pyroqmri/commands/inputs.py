@@ -1,7 +1,7 @@
 """A scan's files, and the noise level as the caller gives it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyroqmri.commands.outlier_volumes import drop_volumes
+from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.noise_level import noise_level
@@ -22,29 +23,26 @@ from pyroqmri.signals import SIGNALS, SignalModel
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
 NOISE_VOXELS = 60_000
 
-PathLike = str | Path
-
 
 @dataclass(frozen=True)
-class ScanFiles:
+class ScanFiles(ProtocolFiles):
     """An image and the files of its settings; those that are None are looked for beside it.
 
-    ``inputs`` are maps of the signal's per-voxel inputs, by name; ``drop`` are volumes to leave out, as in
-    :func:`pyroqmri.commands.outlier_volumes.drop_volumes`.
+    ``inputs`` are maps of the signal's per-voxel inputs, by name, such as ``{"B1": "b1.nii.gz"}``; ``drop`` are
+    volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``.
     """
 
     image: PathLike
-    bval: PathLike | None = None
-    bvec: PathLike | None = None
-    te: PathLike | None = None
-    ti: PathLike | None = None
-    tr: PathLike | None = None
-    flip: PathLike | None = None
+    _: KW_ONLY
     json: PathLike | None = None
     mask: PathLike | None = None
-    offset: PathLike | None = None
     inputs: Mapping[str, PathLike] = field(default_factory=dict)
     drop: str | None = None
+
+    @classmethod
+    def of(cls, files: "ScanFiles | PathLike") -> "ScanFiles":
+        """Files as they are; of an image alone, all the others are looked for beside it."""
+        return files if isinstance(files, ScanFiles) else cls(files)
 
     def read(self, signal: str, s0: str | float) -> Scan:
         """Read what a signal needs.
@@ -57,9 +55,8 @@ class ScanFiles:
         model = SIGNALS[signal]
         _check_names(model, self.inputs)
         scan = read_scan(
-            self.image, bval=self.bval, bvec=self.bvec, mask=self.mask, te=self.te, ti=self.ti, flip=self.flip,
-            tr=self.tr, offset=self.offset, json=self.json, need=model.requires, optional=model.optional,
-            need_b0=settled_s0(model, s0) == "measured",
+            self.image, mask=self.mask, json=self.json, need=model.requires, optional=model.optional,
+            need_b0=settled_s0(model, s0) == "measured", **self.settings,
         )  # fmt: skip
         if not any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
             raise InputError(f"image {self.image} has no voxel with finite values and a signal inside the mask")
@@ -77,8 +74,8 @@ class ScanFiles:
     @property
     def given(self) -> list[PathLike]:
         """Every file that was named."""
-        files = {k: v for k, v in vars(self).items() if k not in ("inputs", "drop")}
-        return [path for path in (*files.values(), *self.inputs.values()) if path is not None]
+        files = (self.image, *self.settings.values(), self.json, self.mask, *self.inputs.values())
+        return [path for path in files if path is not None]
 
 
 def _check_names(model: type[SignalModel], inputs: Mapping[str, PathLike]) -> None:
@@ -95,12 +92,29 @@ def _usable(y: np.ndarray) -> bool:
     return bool((np.isfinite(y).all(1) & (y > 0).any(1)).any())
 
 
-def training_voxels(y: np.ndarray, seed: int) -> tuple[np.ndarray | None, list[str]]:
-    """Voxels to learn from, in order, and a note; None is all of them."""
-    if len(y) <= TRAINING_VOXELS:
-        return None, []
-    index = np.sort(np.random.default_rng(seed).choice(len(y), TRAINING_VOXELS, replace=False))
-    return index, [f"trained on {TRAINING_VOXELS} of the {len(y)} voxels, drawn at random; maps are of all"]
+@dataclass(frozen=True)
+class TrainingVoxels:
+    """The n voxels of a scan to learn from.
+
+    ``y`` is ``(n, M)``; ``inputs`` are ``(n,)`` each; ``level`` is the noise level as :func:`pyroqmri.fit` takes it,
+    ``(n,)`` where it is a map; ``notes`` say which they are.
+    """
+
+    y: np.ndarray
+    inputs: dict[str, np.ndarray]
+    level: Any
+    notes: list[str]
+
+
+def training_voxels(scan: Scan, level: Any, seed: int) -> TrainingVoxels:
+    """All voxels of a scan, or as many as a population needs, drawn at random and in order."""
+    n = len(scan.y)
+    if n <= TRAINING_VOXELS:
+        return TrainingVoxels(scan.y, scan.inputs, level, [])
+    index = np.sort(np.random.default_rng(seed).choice(n, TRAINING_VOXELS, replace=False))
+    note = f"trained on {TRAINING_VOXELS} of the {n} voxels, drawn at random; maps are of all"
+    inputs = {name: value[index] for name, value in scan.inputs.items()}
+    return TrainingVoxels(scan.y[index], inputs, level[index] if isinstance(level, np.ndarray) else level, [note])
 
 
 def digest(y: np.ndarray) -> str:

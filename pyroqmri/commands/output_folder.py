@@ -127,17 +127,22 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             return
 
 
-def remember_call(folder: Path, call: dict[str, Any], resume: bool) -> None:
+def remember_call(folder: Path, call: dict[str, Any], resume: bool) -> list[str]:
     """Write down what a training was asked for, so that only the same call goes on from its checkpoint.
+
+    Returns
+    -------
+    list of str
+        A note where training goes on from a checkpoint, else none.
 
     Raises
     ------
     InputError
         When resuming the checkpoint of another call; names the first difference.
     """
-    path = folder / CALL
+    path, goes_on = folder / CALL, resume and (folder / CHECKPOINT).exists()
     now = json.loads(json.dumps(call))
-    if resume and (folder / CHECKPOINT).exists() and path.exists():
+    if goes_on and path.exists():
         before = json.loads(path.read_text())
         for name in now:
             if before.get(name) != now[name]:
@@ -145,3 +150,4 @@ def remember_call(folder: Path, call: dict[str, Any], resume: bool) -> None:
                 raise InputError(f"the checkpoint belongs to another call, {name} differs{shown}; leave out --resume")
     else:
         path.write_text(json.dumps(now))
+    return ["training was interrupted, and went on from its checkpoint"] if goes_on else []

@@ -1,6 +1,7 @@
 """A protocol in files: read where it belongs to no image, and written beside one."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +9,57 @@ import numpy as np
 import torch
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.commands.inputs import PathLike
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
 from pyroqmri.io.settings import BIDS_KEYS
 from pyroqmri.maps import write_bytes, write_json
 
+PathLike = str | Path
 
-def read_protocol(files: Mapping[str, PathLike | None]) -> Acquisition:
-    """The acquisition of files that belong to no image; one number stands for all measurements.
 
-    Parameters
-    ----------
-    files
-        By setting: bval, bvec, te, ti, tr, flip, offset; None where there is none.
+@dataclass(frozen=True, kw_only=True)
+class ProtocolFiles:
+    """The files of a protocol, a field a setting; the one place, beside the options of ``cli/files.py``, to list them.
 
-    Raises
-    ------
-    InputError
-        When no file is given, or one is wrong.
+    A setting that is None was not given.
     """
-    given = {name: path for name, path in files.items() if path is not None}
-    if not given:
-        raise InputError("no protocol: give --bval, or --te, --ti, --flip for relaxometry, or the folder of a fit")
-    settings: dict[str, Any] = {}
-    if "bval" in given:
-        settings |= read_gradients(given["bval"], given.get("bvec")).acquisition.settings()
-    elif "bvec" in given:
-        raise InputError(f"bvec file {given['bvec']} is of no use without b-values; give them with --bval")
-    te, ti, tr, flip, offset = (given.get(name) for name in ("te", "ti", "tr", "flip", "offset"))
-    # no names: what happens to lie in the working directory belongs to no protocol
-    settings |= read_settings("no image", te=te, ti=ti, tr=tr, flip=flip, offset=offset, names=()).values
-    tensors = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in settings.items()}
-    longest = max(map(len, tensors.values()))
-    return Acquisition(**{k: v.expand(longest, *v.shape[1:]) if len(v) == 1 else v for k, v in tensors.items()})
+
+    bval: PathLike | None = None
+    bvec: PathLike | None = None
+    te: PathLike | None = None
+    ti: PathLike | None = None
+    tr: PathLike | None = None
+    flip: PathLike | None = None
+    offset: PathLike | None = None
+
+    @property
+    def settings(self) -> dict[str, PathLike]:
+        """The files that were given, by setting."""
+        files = {field.name: getattr(self, field.name) for field in fields(ProtocolFiles)}
+        return {name: path for name, path in files.items() if path is not None}
+
+    def acquisition(self) -> Acquisition:
+        """The settings in files that belong to no image; one number stands for all measurements.
+
+        Raises
+        ------
+        InputError
+            When no file is given, or one is wrong.
+        """
+        given = self.settings
+        if not given:
+            raise InputError("no protocol: give --bval, or --te, --ti, --flip for relaxometry, or the folder of a fit")
+        bval, bvec = given.pop("bval", None), given.pop("bvec", None)
+        settings: dict[str, Any] = {}
+        if bval is not None:
+            settings |= read_gradients(bval, bvec).acquisition.settings()
+        elif bvec is not None:
+            raise InputError(f"bvec file {bvec} is of no use without b-values; give them with --bval")
+        # no names: what happens to lie in the working directory belongs to no protocol
+        settings |= read_settings("no image", names=(), **given).values  # type: ignore[arg-type]
+        tensors = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in settings.items()}
+        longest = max(map(len, tensors.values()))
+        return Acquisition(**{k: v.expand(longest, *v.shape[1:]) if len(v) == 1 else v for k, v in tensors.items()})
 
 
 def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, Any]) -> None:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.commands.inputs import PathLike
 from pyroqmri.commands.output_folder import output_folder
-from pyroqmri.commands.protocol_files import read_protocol, write_protocol
+from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles, write_protocol
 from pyroqmri.errors import InputError
 from pyroqmri.maps import scatter, write_bytes, write_json, write_volume
 from pyroqmri.parameter import Direction, Parameter
@@ -51,7 +50,7 @@ def simulate_files(
     shape: tuple[int, int, int] = SHAPE,
     noise: str | None = None,
     seed: int = 0,
-    protocol: Mapping[str, PathLike | None] | None = None,
+    protocol: ProtocolFiles | None = None,
     ranges: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -75,7 +74,7 @@ def simulate_files(
     seed
         Same seed, same tissue and noise.
     protocol
-        Files by setting, as in :func:`read_protocol`; the signal's default protocol without one.
+        Files of its settings; the signal's default protocol without one.
     ranges
         Narrower bounds of parameters of ``uniform``, lower and upper.
     overwrite
@@ -89,9 +88,9 @@ def simulate_files(
     model = _model(signal)
     kind = ("gaussian" if model.signed else "rician") if noise is None else noise
     _check(signal, phantom, snr, shape, kind)
-    files = {name: path for name, path in ({} if protocol is None else protocol).items() if path is not None}
+    files = {} if protocol is None else protocol.settings
     with output_folder(out, overwrite=overwrite, inputs=files.values()) as folder:
-        acquisition = read_protocol(files) if files else default_protocol(model)
+        acquisition = protocol.acquisition() if protocol is not None and files else default_protocol(model)
         _check_protocol(signal, acquisition, shape)
         tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
         sigma = 0.0 if snr is None else S0 / snr

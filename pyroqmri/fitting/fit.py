@@ -177,6 +177,12 @@ class Fit:
         known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
         return self.preparation(as_tensor(y), level, self.acquisition, known)
 
+    def on(self, acquisition: Acquisition, keep: torch.Tensor | None = None) -> "Fit":
+        """The fit for another scan of its protocol: see :func:`pyroqmri.fitting.rebuild.on`."""
+        from pyroqmri.fitting.rebuild import on
+
+        return on(self, acquisition, keep)
+
     def save(self, folder: str | Path) -> None:
         """Write ``recipe.toml``, ``weights.safetensors`` and ``fit.json``."""
         from pyroqmri.fitting.save import save_fit

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.parts import Part, check_part, refuse_unnamed_code
+from pyroqmri.fitting.rebuild import build_parts
 from pyroqmri.fitting.schema import check_recipe
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Preparation
-from pyroqmri.networks.plan import build_network
 from pyroqmri.posterior.recalibration import Recalibration
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Trace
@@ -74,7 +73,7 @@ def read_fit(folder: Path, trust: bool = False, objects: Mapping[str, Part] | No
         if not trust:
             refuse_unnamed_code(recipe, folder)
         check_recipe(recipe)
-        return _rebuilt(record, recipe, load(weights))
+        return _fit_of(record, recipe, load(weights))
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder / 'fit.json'} is no record of a fit, or of another version: {error!r}") from error
 
@@ -88,30 +87,20 @@ def _recipe(content: dict[str, Any], objects: dict[str, Part]) -> Recipe:
     return Recipe(**head, tables=content, objects=objects)
 
 
-def _rebuilt(record: dict[str, Any], recipe: Recipe, tensors: dict[str, Tensor]) -> Fit:
+def _fit_of(record: dict[str, Any], recipe: Recipe, tensors: dict[str, Tensor]) -> Fit:
     acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
     preparation = Preparation(**record["preparation"])
-    signal = build_signal(record["signal"], acq, preparation, record["fixed"], record["tied"], recipe.ranges)
-    likelihood = build_likelihood(recipe, acq, preparation)
     sigma = record["sigma"]
     factor = 1.0 if sigma["learned_factor"] is None else sigma["learned_factor"]
     level = tensors.pop("noise.level", sigma["value"] / factor)
     ours = [w for w in record["warnings"] if w not in record.get("alarms", ())]  # alarms are of one image
-    fit = Fit(
-        recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), signal,
-        likelihood, None, None, record["fixed"], record["tied"], record["seed"], _trace(record["trace"]),
-        record["seconds"], record["n_voxels"], ours, Recalibration.of(record.get("recalibration")),
+    parts = build_parts(recipe, record["signal"], acq, preparation, record["fixed"], record["tied"], tensors)
+    return Fit(
+        recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), parts.signal,
+        parts.likelihood, parts.model, parts.guide, record["fixed"], record["tied"], record["seed"],
+        _trace(record["trace"]), record["seconds"], record["n_voxels"], ours,
+        Recalibration.of(record.get("recalibration")), parts.network, tuple(record.get("inputs", ())),
     )  # fmt: skip
-    fit.inputs = tuple(record.get("inputs", ()))
-    if recipe.estimator == "voxel_model":
-        fit.model, fit.guide = build_pair(recipe, signal, likelihood, 1.0)
-        for part, prefix in ((fit.model, "model."), (fit.guide, "guide.")):
-            part.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    if recipe.estimator == "network":
-        fit.network = build_network(recipe, signal)
-        prefix = "network."
-        fit.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    return fit
 
 
 def _trace(record: dict[str, Any]) -> Trace:

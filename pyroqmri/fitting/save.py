@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.rebuild import weights_of
 from pyroqmri.maps import package_versions
 
 
@@ -93,12 +94,7 @@ def population_draws(fit: Fit, n: int = 1000, seed: int = 0) -> dict[str, torch.
 def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> None:
     """Write a fit; ``extra`` entries join ``fit.json``, which is written last and names the weights' checksum."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
-    if fit.model is not None and fit.guide is not None:
-        tensors = {f"model.{k}": v for k, v in fit.model.state_dict().items()}
-        tensors |= {f"guide.{k}": v for k, v in fit.guide.state_dict().items()}
-    if fit.network is not None:
-        tensors = {f"network.{k}": v for k, v in fit.network.state_dict().items()}
+    tensors = weights_of(fit)
     if isinstance(fit.noise.level, torch.Tensor):
         tensors["noise.level"] = fit.noise.level
     weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pyroqmri.parameter import Parameter
 from pyroqmri.report import words
 from pyroqmri.report.figures import WIDTH, Block, Scale, map_panel, png, robust_scale
-from pyroqmri.report.results import Results
+from pyroqmri.report.folder_of_maps import FolderOfMaps
 
 _ANGLE_UNIT = "rad"
 _PANELS = 6
@@ -15,7 +15,7 @@ _PANELS = 6
 class Atlas:
     """The maps of one fit on the slices that the report shows."""
 
-    def __init__(self, results: Results, n_slices: int = 2) -> None:
+    def __init__(self, results: FolderOfMaps, n_slices: int = 2) -> None:
         self.results = results
         self.view = results.view(n_slices)
         self.mask = results.mask

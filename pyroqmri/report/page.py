@@ -15,8 +15,9 @@ from pyroqmri.maps import write_bytes
 from pyroqmri.report import records, sections, uncertainty
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
+from pyroqmri.report.fit_numbers import numbers_of
+from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
 from pyroqmri.report.pairs import pair_data
-from pyroqmri.report.results import Results, read_results
 from pyroqmri.report.verdict import Verdict, judge, signal_title
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def write_report(out_dir: str | PathLike) -> Path:
         When the folder holds no maps.
     """
     folder = Path(out_dir)
-    results = read_results(folder)
+    results = read_folder(folder)
     page = _environment().get_template("template.html.jinja").render(_context(results))
     return write_bytes(folder / "report.html", page.encode())
 
@@ -111,13 +112,13 @@ class Card:
 
 
 def _card(folder: Path, name: str) -> Card:
-    results = read_results(folder / name)
+    results = read_folder(folder / name)
     atlas = Atlas(results, n_slices=1)
     return Card(
         name=name,
         title=signal_title(results.signal),
         recipe=_recipe_words(results.record),
-        verdict=judge(results),
+        verdict=judge(numbers_of(results)),
         brief=records.brief(results),
         picture=sections.thumbnail(atlas),
     )
@@ -130,16 +131,16 @@ def _recipe_words(record: dict[str, Any]) -> str:
     return ", ".join([str(record.get("recipe", "")), *fixed, *tied])
 
 
-def _context(results: Results) -> dict[str, Any]:
+def _context(results: FolderOfMaps) -> dict[str, Any]:
     """Everything that the template shows."""
     atlas = Atlas(results)
     return {"view": atlas.view, **_front(results), **_pictures(atlas), **_records(results)}
 
 
-def _front(results: Results) -> dict[str, Any]:
+def _front(results: FolderOfMaps) -> dict[str, Any]:
     """The heading and the verdict."""
     record = results.record
-    verdict = judge(results)
+    verdict = judge(numbers_of(results))
     said = {check.plain for check in verdict.alarms}  # a record may repeat the alarms among its warnings
     return {
         "title": signal_title(results.signal),
@@ -178,13 +179,13 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
     }
 
 
-def read_first(results: Results, names: list[str]) -> list[str]:
+def read_first(results: FolderOfMaps, names: list[str]) -> list[str]:
     """The parameters that people read: derived ones where there are several, such as FA in place of tensor elements."""
     derived = [name for name in names if results.is_derived(name)]
     return derived if len(derived) > 1 else names
 
 
-def _records(results: Results) -> dict[str, Any]:
+def _records(results: FolderOfMaps) -> dict[str, Any]:
     """What was written down, as tables."""
     record = results.record
     return {

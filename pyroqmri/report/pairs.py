@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pyroqmri.report import words
 from pyroqmri.report.atlas import Atlas
 from pyroqmri.report.canvas import colours_of
+from pyroqmri.report.folder_of_maps import FolderOfMaps
 from pyroqmri.report.geometry import View, canonical_index, view_at
-from pyroqmri.report.results import Results
 
 STEPS = 999  # a draw is kept as a whole number from 0 to STEPS, its place between the voxel's least and largest
 _DRAWS, _PARAMETERS, _SLICES = 100, 6, 6
@@ -73,7 +73,7 @@ def pair_data(atlas: Atlas, names: list[str]) -> Pairs | None:
     return Pairs(Markup(text), words.html(parameters[0].symbol) + (f" ({unit})" if unit else ""))
 
 
-def read_draws(results: Results, names: list[str]) -> Draws | None:
+def read_draws(results: FolderOfMaps, names: list[str]) -> Draws | None:
     """The first few of these parameters' draws; None without the file, for one parameter, or without voxels' places."""
     path = results.folder / "posterior.nc"
     if not path.is_file():

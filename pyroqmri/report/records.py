@@ -7,8 +7,8 @@ import numpy as np
 from markupsafe import Markup
 
 from pyroqmri.report import words
-from pyroqmri.report.results import Results
-from pyroqmri.report.verdict import p_name
+from pyroqmri.report.fit_numbers import p_name
+from pyroqmri.report.folder_of_maps import FolderOfMaps
 from pyroqmri.signals import SIGNALS
 
 _SIGMA_FROM = {
@@ -53,7 +53,7 @@ def noise_sentence(record: dict[str, Any]) -> str:
     return f"σ = {words.number(value)} in the image's units: {factor:.2f}, learned, times {measured}, measured{source}"
 
 
-def brief(results: Results) -> str:
+def brief(results: FolderOfMaps) -> str:
     """One line for an index."""
     seconds, sigma = results.record.get("seconds"), results.record.get("sigma")
     parts = [f"{words.count(int(results.mask.sum()))} voxels"]
@@ -64,7 +64,7 @@ def brief(results: Results) -> str:
     return ", ".join(parts)
 
 
-def facts(results: Results) -> list[tuple[str, str]]:
+def facts(results: FolderOfMaps) -> list[tuple[str, str]]:
     """The rows at the top of the report."""
     record = results.record
     counts = results.counts
@@ -125,7 +125,7 @@ def settings(protocol: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def status_rows(results: Results) -> list[tuple[int, str, str, str]]:
+def status_rows(results: FolderOfMaps) -> list[tuple[int, str, str, str]]:
     """Code, meaning, voxels and share of the mask."""
     total = max(int(results.mask.sum()), 1)
     return [
@@ -134,7 +134,7 @@ def status_rows(results: Results) -> list[tuple[int, str, str, str]]:
     ]
 
 
-def population_rows(results: Results) -> list[tuple[Markup, list[str]]]:
+def population_rows(results: FolderOfMaps) -> list[tuple[Markup, list[str]]]:
     """What was learned of the population: one row a quantity, one cell a tissue class."""
     population = results.record.get("population")
     if not isinstance(population, dict):
@@ -142,7 +142,7 @@ def population_rows(results: Results) -> list[tuple[Markup, list[str]]]:
     return [(_name(results, k), _cells(v)) for k, v in population.items() if not (k == "weights" and len(v) == 1)]
 
 
-def _name(results: Results, name: str) -> Markup:
+def _name(results: FolderOfMaps, name: str) -> Markup:
     known = results.has(name, "mean")
     return words.html(results.parameter(name).symbol) if known else Markup("{}").format(name)
 
@@ -156,7 +156,7 @@ def _cells(value: Any) -> list[str]:
     return [words.number(float(v)) if isinstance(v, int | float) else str(v) for v in values]
 
 
-def references(results: Results) -> list[tuple[str, str]]:
+def references(results: FolderOfMaps) -> list[tuple[str, str]]:
     """What to cite, each with a DOI or an empty string."""
     rows = []
     if results.signal in SIGNALS:

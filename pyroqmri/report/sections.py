@@ -20,8 +20,8 @@ from pyroqmri.report.figures import (
     png,
     robust_scale,
 )
-from pyroqmri.report.results import Results
-from pyroqmri.report.verdict import KHAT_BAD, p_name
+from pyroqmri.report.fit_numbers import KHAT_BAD, p_name
+from pyroqmri.report.folder_of_maps import FolderOfMaps
 
 _MISFIT = "#d1495b"
 
@@ -51,7 +51,7 @@ class Summary:
     interval: str
 
 
-def held(results: Results, name: str) -> str:
+def held(results: FolderOfMaps, name: str) -> str:
     """How a parameter was kept from being free; empty when it was free."""
     fixed, tied = results.record.get("fixed", {}), results.record.get("tied", {})
     if name in fixed:
@@ -86,7 +86,7 @@ def percentiles(values: NDArray, *q: float) -> list[float]:
     return [float(x) for x in np.percentile(finite, q)] if finite.size else [np.nan] * len(q)
 
 
-def _statistic(results: Results, name: str, stat: str) -> str:
+def _statistic(results: FolderOfMaps, name: str, stat: str) -> str:
     said = str(results.sidecar(name, stat).get("Description", ""))
     default = {"mean": "posterior mean", "sd": "posterior standard deviation"}[stat]
     return said.split(": ", 1)[1].split(",")[0] if ": " in said else default

@@ -15,7 +15,6 @@ from pyroqmri.cli import cli
 from pyroqmri.cli.compare import RecipeWords
 from pyroqmri.commands import rebuild_report
 from pyroqmri.commands.compare import Choice, compare_image
-from pyroqmri.commands.inputs import ScanFiles
 from pyroqmri.errors import InputError
 from pyroqmri.report.comparison import winner_colours
 from tests.small_scan import SmallScan, write_scan
@@ -38,7 +37,7 @@ def run(scan: SmallScan, out: Path, **said):
 
     plan = Plan(folds=0, shell="highest", scored=40)
     told = {"signal": "msdki", "recipes": CHOICES, "plan": plan} | said
-    return compare_image(scan.image, out=out, files=ScanFiles(scan.image, mask=scan.mask), **told)
+    return compare_image(scan.files, out=out, **told)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.cli import main
-from pyroqmri.commands import apply_image, denoise_image, fit_image, rebuild_report
+from pyroqmri.commands import ScanFiles, apply_image, denoise_image, fit_image, rebuild_report
 from pyroqmri.denoising import Denoised, check_residual, tensor_quantities
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.load_denoiser import is_denoiser
@@ -169,7 +169,7 @@ def written(tmp_path_factory):
     """A small scan, and the folder of its denoising."""
     folder = tmp_path_factory.mktemp("denoise")
     scan = write_scan(folder / "in")
-    out = denoise_image(scan.image, mask=scan.mask, out=folder / "out", settings=SHORT)
+    out = denoise_image(scan.files, out=folder / "out", settings=SHORT)
     return scan, out
 
 
@@ -206,8 +206,8 @@ def test_the_report_is_one_file_and_can_be_rebuilt(written):
 def test_a_saved_denoiser_is_applied_again(written, tmp_path):
     scan, out = written
     for command in (
-        lambda to: denoise_image(scan.image, mask=scan.mask, fit_dir=out, out=to),
-        lambda to: apply_image(out, scan.image, mask=scan.mask, out=to),
+        lambda to: denoise_image(scan.files, fit_dir=out, out=to),
+        lambda to: apply_image(out, scan.files, out=to),
     ):
         folder = command(tmp_path / f"again{len(list(tmp_path.iterdir()))}")
         name = "sub-01_desc-denoised_dwi.nii.gz"
@@ -217,7 +217,8 @@ def test_a_saved_denoiser_is_applied_again(written, tmp_path):
 def test_the_denoised_image_can_be_fitted(written, tmp_path):
     scan, out = written
     image = out / "sub-01_desc-denoised_dwi.nii.gz"
-    fit_image(image, signal="msdki", recipe="least_squares", mask=scan.mask, sigma=10.0, out=tmp_path / "fit")
+    files = ScanFiles(image, mask=scan.mask)
+    fit_image(files, signal="msdki", recipe="least_squares", sigma=10.0, out=tmp_path / "fit")
     assert list(Path(tmp_path / "fit").glob("*param-D_stat-mean*"))
 
 
@@ -226,7 +227,7 @@ def test_another_protocol_is_refused(written, tmp_path):
     other = write_scan(tmp_path / "in")
     other.write_gradients(other.b, np.concatenate([other.g[:3], other.g[:2:-1]]))
     with pytest.raises(InputError, match="bvec of the image differs"):
-        denoise_image(other.image, mask=other.mask, fit_dir=out, out=tmp_path / "out")
+        denoise_image(other.files, fit_dir=out, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert scan.image.is_file()
 

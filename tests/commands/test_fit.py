@@ -10,17 +10,20 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.commands import apply_image, fit_image, inputs, rebuild_report, summary
-from pyroqmri.commands.apply import with_acquisition
+from pyroqmri.commands import apply_image, fit_image, fit_outputs, inputs, rebuild_report, summary
 from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.demo.index import demo_table, read_demo
 from pyroqmri.commands.demo.quarter import compare_quarter, tissues
 from pyroqmri.commands.demo.thinning import thin
-from pyroqmri.commands.inputs import ScanFiles, digest, given_noise
+from pyroqmri.commands.inputs import digest, given_noise
 from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
+from pyroqmri.fitting.save import save_fit
+from pyroqmri.report.fit_numbers import numbers_of
+from pyroqmri.report.folder_of_maps import read_folder
+from pyroqmri.report.verdict import judge
 from tests.small_scan import SHAPE, SIGMA, gradients, write_scan
 
 SHORT = {"training.steps": 20, "training.batch_size": 64}
@@ -33,7 +36,7 @@ def scan(tmp_path):
 
 @pytest.fixture
 def read(scan):
-    return ScanFiles(scan.image, mask=scan.mask).read("ball_stick", "measured")
+    return scan.files.read("ball_stick", "measured")
 
 
 def volume(folder, pattern):
@@ -157,16 +160,14 @@ def test_blocks_add_up_to_the_posterior(read, monkeypatch, recipe):
 def test_a_scan_without_a_usable_voxel_is_refused(scan):
     scan.write_image(np.full_like(scan.values, np.nan))
     with pytest.raises(InputError, match="no voxel with finite values"):
-        ScanFiles(scan.image, mask=scan.mask).read("msdki", "measured")
+        scan.files.read("msdki", "measured")
 
 
 # fit and apply
 
 
 def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
-    out = fit_image(
-        scan.image, mask=scan.mask, signal="ball_stick", recipe="hierarchical", settings=SHORT, out=tmp_path / "out"
-    )
+    out = fit_image(scan.files, signal="ball_stick", recipe="hierarchical", settings=SHORT, out=tmp_path / "out")
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     stats = {
         f"param-{p}_stat-{s}" for p in ("f", "D_par", "D_iso", "theta", "phi") for s in ("mean", "sd", "q05", "q95")
@@ -194,9 +195,7 @@ def test_the_netcdf_holds_draws_of_voxels_by_their_place_in_the_mask(scan, tmp_p
     values = scan.values.copy()
     values[1:3, 1:-1] = np.nan
     scan.write_image(values)
-    out = fit_image(
-        scan.image, mask=scan.mask, signal="msdki", recipe="hierarchical", settings=SHORT, out=tmp_path / "out"
-    )
+    out = fit_image(scan.files, signal="msdki", recipe="hierarchical", settings=SHORT, out=tmp_path / "out")
     import h5netcdf
 
     with h5netcdf.File(out / "posterior.nc") as file:
@@ -212,9 +211,7 @@ def test_the_noise_level_can_be_a_map(scan, tmp_path):
     sigma[:4] *= 3
     path = tmp_path / "sigma.nii.gz"
     nib.save(nib.Nifti1Image(sigma, np.diag([-2.0, 2, 2, 1])), path)
-    out = fit_image(
-        scan.image, mask=scan.mask, signal="ball_stick", recipe="least_squares", sigma=path, out=tmp_path / "out"
-    )
+    out = fit_image(scan.files, signal="ball_stick", recipe="least_squares", sigma=path, out=tmp_path / "out")
     sd = volume(out, "*param-f_stat-sd_dwimap.nii.gz")
     low, high = (np.nanmedian(sd[half][scan.inside[half]]) for half in (np.s_[4:], np.s_[:4]))
     assert high / low == pytest.approx(3, rel=0.4)
@@ -222,7 +219,7 @@ def test_the_noise_level_can_be_a_map(scan, tmp_path):
     sigma[2, 2, 2] = 0
     nib.save(nib.Nifti1Image(sigma, np.eye(4)), path)
     with pytest.raises(InputError, match="in 1 voxels"):
-        fit_image(scan.image, mask=scan.mask, signal="msdki", recipe="least_squares", sigma=path, out=tmp_path / "o")
+        fit_image(scan.files, signal="msdki", recipe="least_squares", sigma=path, out=tmp_path / "o")
 
 
 def test_a_noise_level_that_nothing_shows_comes_from_the_residuals(read):
@@ -235,9 +232,7 @@ def test_a_noise_level_that_nothing_shows_comes_from_the_residuals(read):
 
 def test_a_large_image_is_learned_from_in_part_and_mapped_whole(scan, tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "TRAINING_VOXELS", 60)
-    out = fit_image(
-        scan.image, mask=scan.mask, signal="msdki", recipe="hierarchical", settings=SHORT, out=tmp_path / "out"
-    )
+    out = fit_image(scan.files, signal="msdki", recipe="hierarchical", settings=SHORT, out=tmp_path / "out")
     record = record_of(out)
     assert (record["n_voxels"], record["n_mapped"]) == (60, scan.inside.sum())
     assert any("60 of the 144 voxels" in note for note in record["notes"])
@@ -246,7 +241,7 @@ def test_a_large_image_is_learned_from_in_part_and_mapped_whole(scan, tmp_path, 
 
 def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):
     out = fit_image(
-        scan.image, mask=scan.mask, signal="msdki", recipe="hierarchical", sigma="learn", out=tmp_path / "fine",
+        scan.files, signal="msdki", recipe="hierarchical", sigma="learn", out=tmp_path / "fine",
         settings={"training.steps": 150, "data.average": "volumes"},
     )  # fmt: skip
     record = record_of(out)
@@ -256,12 +251,10 @@ def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):
 
 
 def test_directions_may_turn_from_subject_to_subject(scan, tmp_path):
-    first = fit_image(
-        scan.image, mask=scan.mask, signal="ball_stick", recipe="hierarchical", settings=SHORT, out=tmp_path / "first"
-    )
+    first = fit_image(scan.files, signal="ball_stick", recipe="hierarchical", settings=SHORT, out=tmp_path / "first")
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     scan.write_gradients(scan.b, scan.g @ turn.T)
-    second = apply_image(first, scan.image, mask=scan.mask, out=tmp_path / "second")
+    second = apply_image(first, scan.files, out=tmp_path / "second")
     for name in ("f", "D_par"):
         one, other = (volume(folder, f"*param-{name}_stat-mean_dwimap.nii.gz") for folder in (first, second))
         np.testing.assert_allclose(one, other, atol=0.02)
@@ -272,27 +265,44 @@ def test_directions_may_turn_from_subject_to_subject(scan, tmp_path):
 
 
 def test_apply_takes_the_noise_level_that_was_given_else_measures_it(scan, tmp_path):
-    common = {"mask": scan.mask, "signal": "msdki", "recipe": "least_squares"}
-    given = fit_image(scan.image, sigma=12.5, out=tmp_path / "given", **common)
-    measured = fit_image(scan.image, out=tmp_path / "measured", **common)
+    common = {"signal": "msdki", "recipe": "least_squares"}
+    given = fit_image(scan.files, sigma=12.5, out=tmp_path / "given", **common)
+    measured = fit_image(scan.files, out=tmp_path / "measured", **common)
     scan.write_image(2 * scan.values)
-    again = [
-        apply_image(folder, scan.image, mask=scan.mask, out=tmp_path / f"{folder.name}2")
-        for folder in (given, measured)
-    ]
+    again = [apply_image(folder, scan.files, out=tmp_path / f"{folder.name}2") for folder in (given, measured)]
     assert record_of(again[0])["sigma"]["value"] == pytest.approx(12.5)
     assert record_of(again[1])["sigma"]["value"] == pytest.approx(2 * record_of(measured)["sigma"]["value"], rel=1e-3)
-    other = apply_image(measured, scan.image, mask=scan.mask, sigma=7, out=tmp_path / "seven")
+    other = apply_image(measured, scan.files, sigma=7, out=tmp_path / "seven")
     assert record_of(other)["sigma"]["value"] == pytest.approx(7)
+
+
+@pytest.mark.parametrize(("recipe", "khat"), [("least_squares", False), ("hierarchical", True)])
+def test_the_verdict_in_hand_is_that_of_the_files_and_is_written_once(scan, tmp_path, monkeypatch, recipe, khat):
+    values = scan.values.copy()
+    values[2:5, 2:5, :, 5] *= 0.2  # of voxels inside, more than the share that is an alarm
+    scan.write_image(values)
+    verdicts, saved = [], []
+    monkeypatch.setattr(fit_outputs, "judge", lambda fit: verdicts.append(judge(fit)) or verdicts[-1])
+    monkeypatch.setattr(fit_outputs, "save_fit", lambda *args: saved.append(args) or save_fit(*args))
+    settings = {} if recipe == "least_squares" else SHORT
+    out = fit_image(
+        scan.files, signal="ball_stick", recipe=recipe, sigma=SIGMA, khat=khat, settings=settings, out=tmp_path / "out"
+    )
+    assert verdicts == [judge(numbers_of(read_folder(out)))]
+    assert verdicts[0].level == "alarm"
+    outlier, *alarms = record_of(out)["alarms"]
+    assert outlier.startswith("volume 5 ")
+    assert alarms == [check.plain for check in verdicts[0].alarms]
+    assert len(saved) == 1
 
 
 def test_another_protocol_is_refused(read):
     fit = pq.fit(read.y, read.acquisition, signal="ball_stick", recipe="least_squares", sigma=SIGMA)
-    assert with_acquisition(fit, read.acquisition) is fit
+    assert fit.on(read.acquisition) is fit
     with pytest.raises(InputError, match="26 volumes"):
-        with_acquisition(fit, read.acquisition[:-1])
+        fit.on(read.acquisition[:-1])
     with pytest.raises(InputError, match=r"24 volumes, the first is volume 3"):
-        with_acquisition(fit, Acquisition(bval=1.2 * read.acquisition.bval, bvec=read.acquisition.bvec))
+        fit.on(Acquisition(bval=1.2 * read.acquisition.bval, bvec=read.acquisition.bvec))
 
 
 def test_the_same_data_have_the_same_digest(read):

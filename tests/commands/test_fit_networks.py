@@ -19,9 +19,9 @@ def scan(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("recipe", ["self_supervised", "supervised_hybrid"])
 def test_a_network_fits_applies_and_reports(scan, tmp_path, recipe):
-    call = {"mask": scan.mask, "overwrite": True}
-    out = fit_image(scan.image, signal="ball_stick", recipe=recipe, out=tmp_path / "out", settings=QUICK, **call)
-    again = apply_image(out, scan.image, out=tmp_path / "again", **call)
+    call = {"overwrite": True}
+    out = fit_image(scan.files, signal="ball_stick", recipe=recipe, out=tmp_path / "out", settings=QUICK, **call)
+    again = apply_image(out, scan.files, out=tmp_path / "again", **call)
     for folder in (out, again):
         names = {p.name.split("_model-ball_stick_")[-1] for p in folder.glob("*.nii.gz")}
         assert {
@@ -40,10 +40,8 @@ def test_a_network_fits_applies_and_reports(scan, tmp_path, recipe):
 
 
 def test_a_network_is_not_applied_to_other_directions(scan, tmp_path):
-    out = fit_image(
-        scan.image, signal="ball_stick", recipe="supervised_gt", out=tmp_path / "out", settings=QUICK, mask=scan.mask
-    )
+    out = fit_image(scan.files, signal="ball_stick", recipe="supervised_gt", out=tmp_path / "out", settings=QUICK)
     b, g = gradients()
     scan.write_gradients(b, g[:, [1, 2, 0]])
     with pytest.raises(InputError, match="is a network of its own gradient directions"):
-        apply_image(out, scan.image, mask=scan.mask, out=tmp_path / "again")
+        apply_image(out, scan.files, out=tmp_path / "again")

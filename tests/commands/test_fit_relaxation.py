@@ -1,6 +1,7 @@
 """From files to files with relaxation: settings from sidecars, maps of inputs, names of maps, signed data."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -49,7 +50,7 @@ def record_of(folder):
 @pytest.mark.parametrize("recipe", ["least_squares", "hierarchical"])
 def test_a_t2_map_from_a_sidecar(tmp_path, echoes, recipe):
     settings = SHORT if recipe == "hierarchical" else None
-    out = fit_image(echoes.image, signal="t2_decay", recipe=recipe, mask=echoes.mask, out=tmp_path / "out",
+    out = fit_image(echoes.files, signal="t2_decay", recipe=recipe, out=tmp_path / "out",
                     settings=settings)  # fmt: skip
     T2 = volume(out, "sub-01_model-t2_decay_param-T2_stat-mean_T2map.nii.gz")
     sd = volume(out, "*param-T2_stat-sd_T2map.nii.gz")
@@ -72,44 +73,44 @@ def test_the_first_echo_is_chosen(tmp_path, echoes):
     nib.save(nib.Nifti1Image(values, image.affine), echoes.image)
     off = {}
     for first in (1, 2):
-        out = fit_image(echoes.image, signal="t2_decay", recipe="least_squares", mask=echoes.mask,
+        out = fit_image(echoes.files, signal="t2_decay", recipe="least_squares",
                         out=tmp_path / f"from{first}", settings={"data.first_echo": first})  # fmt: skip
         off[first] = np.median(volume(out, "*param-T2_stat-mean_T2map.nii.gz")[echoes.inside] / echoes.theta["T2"]) - 1
     assert abs(off[2]) < 0.02 < 0.1 < off[1]
     assert record_of(out)["preparation"]["shortest_te"] == 24.0
     with pytest.raises(InputError, match=r"data\.first_echo is 9, and the scan has 8 echo times"):
-        fit_image(echoes.image, signal="t2_decay", recipe="least_squares", mask=echoes.mask, out=tmp_path / "no",
+        fit_image(echoes.files, signal="t2_decay", recipe="least_squares", out=tmp_path / "no",
                   settings={"data.first_echo": 9})  # fmt: skip
 
 
 def test_a_map_of_b1_goes_with_its_image(tmp_path, angles):
     scan, b1 = angles
-    call = {"signal": "t1_vfa", "recipe": "least_squares", "mask": scan.mask}
-    out = fit_image(scan.image, **call, inputs={"B1": b1}, out=tmp_path / "with")
+    call = {"signal": "t1_vfa", "recipe": "least_squares"}
+    out = fit_image(replace(scan.files, inputs={"B1": b1}), **call, out=tmp_path / "with")
     T1 = volume(out, "sub-01_model-t1_vfa_param-T1_stat-mean_T1map.nii.gz")[scan.inside]
     assert np.median(np.abs(T1 / scan.theta["T1"] - 1)) < 0.05
     assert "B1 read from b1.nii.gz" in record_of(out)["notes"]
-    without = fit_image(scan.image, **call, out=tmp_path / "without")
+    without = fit_image(scan.files, **call, out=tmp_path / "without")
     assert "no map of B1 was given: it is 1 everywhere" in record_of(without)["notes"]
     wrong = volume(without, "*param-T1_stat-mean_T1map.nii.gz")[scan.inside]
     assert np.median(np.abs(wrong / scan.theta["T1"] - 1)) > 0.15
-    again = apply_image(out, scan.image, inputs={"B1": b1}, mask=scan.mask, out=tmp_path / "again")
+    again = apply_image(out, replace(scan.files, inputs={"B1": b1}), out=tmp_path / "again")
     np.testing.assert_allclose(volume(again, "*param-T1_stat-mean_T1map.nii.gz")[scan.inside], T1, rtol=1e-3)
     with pytest.raises(InputError, match="trained with the inputs B1, and these voxels come with none"):
-        apply_image(out, scan.image, mask=scan.mask, out=tmp_path / "no")
+        apply_image(out, scan.files, out=tmp_path / "no")
 
 
 def test_inputs_that_do_not_fit_are_refused(tmp_path, angles):
     scan, b1 = angles
-    call = {"signal": "t1_vfa", "recipe": "least_squares", "mask": scan.mask, "out": tmp_path / "out"}
+    call = {"signal": "t1_vfa", "recipe": "least_squares", "out": tmp_path / "out"}
     small = scan.write_map("small.nii.gz", np.ones((4, 4, 4)))
     with pytest.raises(InputError, match=r"input B1 .*small.nii.gz has shape \(4, 4, 4\)"):
-        fit_image(scan.image, **call, inputs={"B1": small})
+        fit_image(replace(scan.files, inputs={"B1": small}), **call)
     with pytest.raises(InputError, match="T1VFA has no input 'b1'; its inputs are: B1"):
-        fit_image(scan.image, **call, inputs={"b1": b1})
+        fit_image(replace(scan.files, inputs={"b1": b1}), **call)
     hole = scan.write_map("hole.nii.gz", np.full(SHAPE, np.nan))
     with pytest.raises(InputError, match="input B1 holds NaN or Inf in 144 voxels"):
-        fit_image(scan.image, **call, inputs={"B1": hole})
+        fit_image(replace(scan.files, inputs={"B1": hole}), **call)
 
 
 def test_the_command_line_takes_inputs(tmp_path, angles, capsys):
@@ -130,16 +131,16 @@ def test_signed_inversion_recovery_with_and_without_a_repetition_time(tmp_path):
         tmp_path / "in", "sub-01_IRT1", "t1_inversion_signed", {"T1": (700, 1300), "inv_eff": (0.96, 0.97)},
         Acquisition(ti=TI, tr=[5000.0] * 6), {"InversionTime": [t / 1000 for t in TI], "RepetitionTime": 5.0},
     )  # fmt: skip
-    call = {"signal": "t1_inversion_signed", "recipe": "least_squares", "mask": scan.mask}
-    out = fit_image(scan.image, **call, out=tmp_path / "out")
+    call = {"signal": "t1_inversion_signed", "recipe": "least_squares"}
+    out = fit_image(scan.files, **call, out=tmp_path / "out")
     T1 = volume(out, "sub-01_model-t1_inversion_signed_param-T1_stat-mean_T1map.nii.gz")[scan.inside]
     assert abs(np.median(T1 / scan.theta["T1"]) - 1) < 0.02
     assert any("tr read as s" in note for note in record_of(out)["notes"])
     with pytest.raises(InputError, match="data with a sign, which rician has not; use likelihood gaussian"):
-        fit_image(scan.image, **call, likelihood="rician", out=tmp_path / "rician")
+        fit_image(scan.files, **call, likelihood="rician", out=tmp_path / "rician")
     scan.image.with_name("sub-01_IRT1.json").write_text(json.dumps({"InversionTime": [t / 1000 for t in TI]}))
     with pytest.raises(InputError, match="the fit has tr and the image has not"):
-        apply_image(out, scan.image, mask=scan.mask, out=tmp_path / "no")
+        apply_image(out, scan.files, out=tmp_path / "no")
 
 
 def test_settings_that_no_signal_asks_for_are_not_read(tmp_path):

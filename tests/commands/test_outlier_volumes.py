@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from pyroqmri.commands import apply_image, fit_image
-from pyroqmri.commands.apply import matched
+from pyroqmri.commands import ScanFiles, apply_image, fit_image
+from pyroqmri.commands.apply import on_scan
 from pyroqmri.commands.outlier_volumes import drop_volumes, outlier_note, outlier_volumes
 from pyroqmri.errors import InputError
 from pyroqmri.io import ImageRef, Scan
@@ -94,7 +94,7 @@ def test_a_spoiled_volume_is_warned_of_and_left_out(tmp_path):
     assert any("volume 20 " in warning for warning in record["warnings"])
     assert "Noted by the fit: volume 20 " in (folder / "report.html").read_text()
     # the same fit on an image without the volume; its own warning was of the other image
-    other = apply_image(folder, scan.image, out=tmp_path / "b", drop="4,20")
+    other = apply_image(folder, ScanFiles(scan.image, drop="4,20"), out=tmp_path / "b")
     record = json.loads((other / "fit" / "fit.json").read_text())
     assert "left out: volumes 4, 20" in " ".join(record["notes"])
     assert not any("volume 20" in warning for warning in record["warnings"])
@@ -111,11 +111,11 @@ def test_a_fit_of_all_volumes_goes_without_one(recipe):
     before = fit.posterior(scan.y).mean["f"]
     scan.y[:, 12] *= 0.4
     spoiled = (fit.posterior(scan.y).mean["f"] - before).abs().median()
-    again, kept = matched(fit, scan, "outliers")
+    again, kept = on_scan(fit, scan, "outliers")
     assert len(again.acquisition) == kept.y.shape[1] == 45
     # 10 to 15 times when this was written
     assert 4 * (again.posterior(kept.y).mean["f"] - before).abs().median() < spoiled
-    same, whole = matched(again, scan, "12")  # a fit that was trained without the volume
+    same, whole = on_scan(again, scan, "12")  # a fit that was trained without the volume
     assert len(same.acquisition) == whole.y.shape[1] == 45
 
 
@@ -124,4 +124,4 @@ def test_a_network_of_all_volumes_says_that_it_needs_them():
     fit = pq.fit(scan.y, scan.acquisition, signal="ball_stick", recipe="self_supervised", sigma=4.0,
                  settings={"training.epochs": 1, "training.starts": 1})  # fmt: skip
     with pytest.raises(InputError, match="self_supervised has a network of all 46 volumes, and without volume 12 "):
-        matched(fit, scan, "12")
+        on_scan(fit, scan, "12")

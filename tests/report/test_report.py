@@ -15,8 +15,9 @@ import torch
 from pyroqmri.errors import InputError
 from pyroqmri.maps import write_maps
 from pyroqmri.report import figures, records, verdict, words, write_index, write_report
+from pyroqmri.report.fit_numbers import numbers_of
+from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.geometry import best_view, canonical, canonical_axes
-from pyroqmri.report.results import read_results
 from pyroqmri.signals import SIGNALS
 
 SHAPE = (14, 16, 4)
@@ -209,7 +210,7 @@ def test_a_damaged_map_is_named(folder):
 
 def judged(tmp_path, mask, signal="ball_stick", posterior=None, khat=False, **changes):
     rec = record(signal, **{"at_bound": {}, **changes})
-    return verdict.judge(read_results(make(tmp_path / "v", mask, signal, posterior, rec, khat=khat)))
+    return verdict.judge(numbers_of(read_folder(make(tmp_path / "v", mask, signal, posterior, rec, khat=khat))))
 
 
 def test_too_much_learned_noise_is_an_alarm_in_plain_words(tmp_path, mask):
@@ -341,7 +342,7 @@ def test_robust_limits_reach_for_a_near_bound_and_say_what_they_cut():
 def test_mean_and_sd_stand_in_the_same_places(folder):
     from pyroqmri.report.atlas import Atlas
 
-    atlas = Atlas(read_results(folder))
+    atlas = Atlas(read_folder(folder))
     parameter = atlas.results.parameter("D")
     blocks = [atlas.block(atlas.images("D", s), atlas.scale(parameter, s)) for s in ("mean", "sd")]
     figure = figures.map_panel([blocks], aspect=atlas.view.aspect)
@@ -471,7 +472,7 @@ def test_a_real_slice_by_least_squares_and_its_report(tmp_path, shared_data):
         recipe="least_squares", likelihood="gaussian", sources=["dwi.nii.gz"],
     )  # fmt: skip
     save_fit(fit, tmp_path / "fit", {"notes": scan.notes})
-    found = verdict.judge(read_results(tmp_path))
+    found = verdict.judge(numbers_of(read_folder(tmp_path)))
     # findings: the free ball-stick does not fit these slices
     assert found.headline == "The ball-stick signal does not describe these data."
     text = text_of(write_report(tmp_path))

@@ -17,9 +17,9 @@ from matplotlib.image import imread
 from pyroqmri.report import uncertainty, words, write_report
 from pyroqmri.report.atlas import Atlas
 from pyroqmri.report.canvas import colours_of
+from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.page import read_first
 from pyroqmri.report.pairs import STEPS, pair_data, read_draws
-from pyroqmri.report.results import read_results
 from tests.report.test_report import AFFINE, SHAPE, FakePosterior, Links, make, record, text_of
 
 N_DRAWS = 40
@@ -27,7 +27,7 @@ MASK = np.indices(SHAPE)[0] + 2 * np.indices(SHAPE)[1] > 12  # no symmetry, so a
 
 
 def atlas_of(folder, mask, signal="msdki", posterior=None, affine=AFFINE):
-    return Atlas(read_results(make(folder, mask, signal, posterior, record(signal), affine)))
+    return Atlas(read_folder(make(folder, mask, signal, posterior, record(signal), affine)))
 
 
 def write_draws(folder, mask, names=("D", "K"), every=7):
@@ -229,9 +229,9 @@ def test_figures_are_shown_as_wide_as_they_were_drawn(page):
 
 
 def test_derived_quantities_are_read_before_the_parameters_they_come_from(tmp_path):
-    results = read_results(make(tmp_path / "f", MASK, "dti", rec=record("dti")))
+    results = read_folder(make(tmp_path / "f", MASK, "dti", rec=record("dti")))
     assert read_first(results, results.names) == ["MD", "FA", "AD", "RD"]
-    plain = read_results(make(tmp_path / "g", MASK))
+    plain = read_folder(make(tmp_path / "g", MASK))
     assert read_first(plain, plain.names) == ["D", "K"]
 
 

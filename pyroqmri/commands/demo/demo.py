@@ -15,8 +15,9 @@ from pyroqmri.commands.demo.index import HEADLINE, INDEX, write_demo_index
 from pyroqmri.commands.demo.quarter import Quarter, compare_quarter
 from pyroqmri.commands.fit import plan_of
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import PathLike, ScanFiles, given_noise
+from pyroqmri.commands.inputs import ScanFiles, given_noise
 from pyroqmri.commands.output_folder import output_folder
+from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.commands.summary import Summary
 from pyroqmri.datasets import Dataset, fetch
 from pyroqmri.errors import TrainingError
@@ -74,7 +75,7 @@ def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: boo
         begin = time.monotonic()
         data = fetch(dataset, progress)
         say(f"{data.description}\nfrom {data.source}; licence {data.licence}", progress)
-        files = ScanFiles(data.image, data.bval, data.bvec, mask=data.mask)
+        files = ScanFiles(data.image, bval=data.bval, bvec=data.bvec, mask=data.mask)
         scan = files.read("ball_stick", "measured")
         references, failed = {signal: {} for signal in REFERENCES}, {}
         for number, run in enumerate(RUNS, 1):

@@ -35,7 +35,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Results:
+class FolderOfMaps:
     """Maps and records of one fit.
 
     Parameters
@@ -169,7 +169,7 @@ class Results:
         return {int(code): int(count) for code, count in zip(codes, counts, strict=True)}
 
 
-def read_results(folder: Path) -> Results:
+def read_folder(folder: Path) -> FolderOfMaps:
     """Read an output folder; every file is optional but for one map.
 
     Raises
@@ -194,7 +194,7 @@ def read_results(folder: Path) -> Results:
     entries = {(m["param"], m["stat"]) if m["param"] else ("", m["desc"]): e for m, e in found}
     text = recipe.read_text() if recipe.is_file() else None
     prefix = found[0][0]["prefix"]
-    return Results(folder, wanted, "" if prefix is None else prefix, entries, record, text)
+    return FolderOfMaps(folder, wanted, "" if prefix is None else prefix, entries, record, text)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""Whether a scan has the protocol that something was trained for."""
+
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.signals import SIGNALS
+
+TOLERANCE = 0.05  # of a setting, or ms/um2: within it two scans have one protocol
+SAME_DIRECTION = 0.01
+
+
+def check_protocol(mine: Acquisition, its: Acquisition, signal: str) -> bool:
+    """Compare an image's settings with a fit's, all but gradient directions; whether those are the same as well.
+
+    Raises
+    ------
+    InputError
+        When the number of volumes or a setting differs from the training's by more than a tolerance.
+    """
+    ours, theirs = mine.settings(), its.settings()
+    n, m = len(mine), len(its)
+    if n != m:
+        raise InputError(f"the image has {m} volumes and the fit was trained on {n}; give a scan of its protocol")
+    model = SIGNALS[signal]
+    for name in model.optional:
+        if (name in ours) != (name in theirs):
+            having, lacking = ("fit", "image") if name in ours else ("image", "fit")
+            raise InputError(f"the {having} has {name} and the {lacking} has not; give a scan of its protocol")
+    needed = (*model.requires, *(name for name in model.optional if name in ours))
+    for name in needed:
+        if name != "bvec" and (off := _differs(ours[name], theirs[name])).any():
+            i = int(off.nonzero()[0])
+            raise InputError(
+                f"{name} of the image differs from the fit's in {int(off.sum())} volumes, the first is volume {i} with "
+                f"{float(theirs[name][i]):g} instead of {float(ours[name][i]):g}; give a scan of its protocol"
+            )
+    return "bvec" not in needed or bool((ours["bvec"] - theirs["bvec"]).abs().max() <= SAME_DIRECTION)
+
+
+def check_denoiser_protocol(mine: Acquisition, its: Acquisition, signal: str) -> None:
+    """Compare settings measurement by measurement, gradient directions too; a denoiser knows them by their order alone.
+
+    Raises
+    ------
+    InputError
+        When the number of volumes or a setting differs by more than a tolerance.
+    """
+    if len(mine) != len(its):
+        raise InputError(
+            f"the image has {len(its)} volumes and the denoiser was trained on {len(mine)}; give a scan of its protocol"
+        )
+    ours, theirs = mine.settings(), its.settings()
+    for name in SIGNALS[signal].requires:
+        a, b = ours[name], theirs[name]
+        if name == "bvec":
+            # an axis is the same either way round
+            off = ((a - b).abs().amax(-1) > SAME_DIRECTION) & ((a + b).abs().amax(-1) > SAME_DIRECTION)
+            off &= (mine.bval > TOLERANCE) if mine.bval is not None else off
+        else:
+            off = _differs(a, b)
+        if off.any():
+            raise InputError(
+                f"{name} of the image differs from the denoiser's in {int(off.sum())} volumes, the first is volume "
+                f"{int(off.nonzero()[0])}; train one for this protocol"
+            )
+
+
+def _differs(mine: Tensor, its: Tensor) -> Tensor:
+    return (mine - its).abs() > TOLERANCE * mine.abs().clamp_min(1)

@@ -1,0 +1,114 @@
+"""The parts of a fit made again: from its weights on disk, or for another scan of its protocol."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.protocol import check_protocol
+from pyroqmri.guides import Guide
+from pyroqmri.io.text import name_volumes
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.networks.network import ParameterNetwork
+from pyroqmri.networks.plan import build_network
+from pyroqmri.recipe import Recipe
+from pyroqmri.signals import BoundSignal
+from pyroqmri.voxel_model import VoxelModel
+
+
+class Parts(NamedTuple):
+    """The parts of a fit that depend on its acquisition, under the names that they have in :class:`Fit`."""
+
+    signal: BoundSignal
+    likelihood: Likelihood
+    model: VoxelModel | None
+    guide: Guide | None
+    network: ParameterNetwork | None
+
+
+def weights_of(fit: Fit) -> dict[str, Tensor]:
+    """Parameters and buffers of a fit's model, guide and network, by part and name."""
+    parts = {"model": fit.model, "guide": fit.guide, "network": fit.network}
+    return {f"{k}.{name}": v for k, part in parts.items() if part is not None for name, v in part.state_dict().items()}
+
+
+def build_parts(
+    recipe: Recipe,
+    signal_name: str,
+    acquisition: Acquisition,
+    preparation: Preparation,
+    fixed: Mapping[str, float],
+    tied: Mapping[str, str],
+    weights: Mapping[str, Tensor],
+) -> Parts:
+    """What a recipe names, made for an acquisition, with weights as :func:`weights_of` has them.
+
+    Raises
+    ------
+    RuntimeError
+        When the weights have another size.
+    """
+    signal = build_signal(signal_name, acquisition, preparation, fixed, tied, recipe.ranges)
+    likelihood = build_likelihood(recipe, acquisition, preparation)
+    model = guide = network = None
+    if recipe.estimator == "voxel_model":
+        model, guide = build_pair(recipe, signal, likelihood, 1.0)
+    if recipe.estimator == "network":
+        network = build_network(recipe, signal)
+    for name, part in (("model.", model), ("guide.", guide), ("network.", network)):
+        if part is not None:
+            # how many measurements a mean is of is the acquisition's, and nothing that was learned
+            own = {k: v for k, v in part.state_dict().items() if k.endswith("n_average")}
+            theirs = {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}
+            part.load_state_dict(theirs | own)
+    return Parts(signal, likelihood, model, guide, network)
+
+
+def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
+    """The fit for another scan of its protocol; its signal takes over the scan's gradient directions.
+
+    Parameters
+    ----------
+    acquisition
+        The scan's M settings.
+    keep
+        Measurements to use ``(M,)`` bool; all when None.
+
+    Raises
+    ------
+    InputError
+        When the protocol is another, or the recipe's network wants what it was trained on: all measurements, or the
+        same gradient directions.
+    """
+    same = check_protocol(fit.acquisition, acquisition, fit.signal_name)
+    if not same and fit.network is not None:
+        raise InputError(
+            f"recipe {fit.recipe.name} is a network of its own gradient directions, and this scan has others; train it "
+            "on this scan's protocol with pyroqmri fit"
+        )
+    mine = fit.acquisition
+    used = mine if same else Acquisition(**(mine.settings() | {"bvec": acquisition.settings()["bvec"]}))
+    if keep is None or bool(keep.all()):
+        return fit if same else _remade(fit, used)
+    try:
+        return _remade(fit, used[keep])
+    except RuntimeError as error:  # weights of another size
+        raise InputError(
+            f"recipe {fit.recipe.name} has a network of all {len(mine)} volumes, and without "
+            f"{name_volumes((~keep).numpy())} there are {int(keep.sum())}; fit this image with the same option"
+        ) from error
+
+
+def _remade(fit: Fit, acquisition: Acquisition) -> Fit:
+    if fit.network is not None:
+        raise RuntimeError("a network takes the measurements themselves")
+    parts = build_parts(
+        fit.recipe, fit.signal_name, acquisition, fit.preparation, fit.fixed, fit.tied, weights_of(fit)
+    )  # fmt: skip
+    return replace(fit, acquisition=acquisition, **parts._asdict())
