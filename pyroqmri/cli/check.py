@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import NumberOrWord, Setting, debug_option, say_loading, toml_value
+from pyroqmri.cli.common import NumberOrWord, Setting, debug_option, say_loading, toml_value, trust_option
 from pyroqmri.cli.files import named_files, protocol_files, protocol_options
 
 
@@ -25,6 +25,7 @@ from pyroqmri.cli.files import named_files, protocol_files, protocol_options
 @click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, help="How many to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--recalibrate", is_flag=True, help="Correct the intervals, keep that with the fit, and check again.")
+@trust_option
 @click.option("--out", metavar="DIR", help="Folder to write. [default: check in the fit's folder, else out/check]")
 @click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
 @click.option("--quiet", is_flag=True, help="Nothing but the verdict.")
@@ -32,7 +33,7 @@ from pyroqmri.cli.files import named_files, protocol_files, protocol_options
 def check(
     fit_dir: str | None, signal: str | None, recipe: str | None, snr: float | None, truth: str | None,
     likelihood: str | None, s0: str | float, settings: Any, fix: Any, tie: Any, voxels: int, seed: int,
-    recalibrate: bool, out: str | None, overwrite: bool, quiet: bool,
+    recalibrate: bool, trust: bool, out: str | None, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Are the intervals right? Simulate voxels on this protocol and noise, and count; exit 1 when they are not.
 
@@ -45,7 +46,7 @@ def check(
     from pyroqmri.commands.check import check_fit, check_recipe
 
     if fit_dir is not None:
-        found = check_fit(fit_dir, out=out, snr=snr, truth="own" if truth is None else truth, **common)
+        found = check_fit(fit_dir, out=out, snr=snr, trust=trust, truth="own" if truth is None else truth, **common)
     else:
         assert signal is not None and recipe is not None and snr is not None
         found = check_recipe(

@@ -76,6 +76,9 @@ run_options = options(
     click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote."),
     click.option("--quiet", is_flag=True, help="No progress; warnings are still shown."),
 )
+trust_option = click.option(
+    "--trust", is_flag=True, help="Import classes that the fit names from outside pyroqmri; runs their code."
+)
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
 
 

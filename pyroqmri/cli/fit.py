@@ -13,6 +13,7 @@ from pyroqmri.cli.common import (
     run_options,
     say_loading,
     toml_value,
+    trust_option,
 )
 from pyroqmri.cli.files import input_option, scan_files, scan_options
 
@@ -77,16 +78,19 @@ def fit(
 @click.option("--sigma", type=NumberOrWord(), metavar="X|FILE|estimate",
               help="Noise level; by default as in the training.")  # fmt: skip
 @drop_options
+@trust_option
 @run_options
 @debug_option
 def apply(
     fit_dir: str, image: str, out: str, sigma: str | float | None, quiet: bool, drop_volumes: str | None,
-    drop_outliers: bool, device: str, overwrite: bool,
+    drop_outliers: bool, trust: bool, device: str, overwrite: bool,
 ) -> None:  # fmt: skip
     """Map IMAGE with the saved fit in FIT_DIR; nothing is trained."""
     say_loading(quiet)
     from pyroqmri.commands import apply_image
 
     files = scan_files(image, _dropped(drop_volumes, drop_outliers))
-    folder = apply_image(fit_dir, files, out=out, sigma=sigma, device=device, overwrite=overwrite, progress=not quiet)
+    folder = apply_image(
+        fit_dir, files, out=out, sigma=sigma, device=device, trust=trust, overwrite=overwrite, progress=not quiet
+    )
     finish(folder, quiet)

@@ -27,6 +27,7 @@ def apply_image(
     out: PathLike,
     sigma: PathLike | float | None = None,
     device: str = "auto",
+    trust: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -41,6 +42,8 @@ def apply_image(
     sigma
         Noise level: a number, a NIfTI map or ``estimate``. None does as the training
         did: the same number where it was given one, else an estimate on this image.
+    trust
+        As in :func:`pyroqmri.load_fit`.
     files, out, device, overwrite, progress
         As in :func:`fit_image`.
 
@@ -59,7 +62,7 @@ def apply_image(
         return denoise_image(
             files, out=out, fit_dir=fit_dir, sigma=sigma, device=device, overwrite=overwrite, progress=progress
         )
-    found = load_fit(fit_dir)
+    found = load_fit(fit_dir, trust=trust)
     with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
         begin = time.monotonic()
         whole = replace(files, drop=None).read(found.signal_name, found.preparation.s0)

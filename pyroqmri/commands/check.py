@@ -44,6 +44,7 @@ def check_fit(
     truth: str = "own",
     seed: int = 0,
     recalibrated: bool = False,
+    trust: bool = False,
     overwrite: bool = False,
 ) -> CheckResult:
     """Check a saved fit on voxels simulated at its protocol; ``recalibrated`` learns a correction and keeps it with it.
@@ -58,13 +59,15 @@ def check_fit(
         As in :func:`pyroqmri.calibration.check.check`.
     truth
         ``own``, ``tissue`` or ``both``.
+    trust
+        As in :func:`pyroqmri.load_fit`.
 
     Raises
     ------
     InputError
         When the input or the call is wrong.
     """
-    found = load_fit(fit_dir)
+    found = load_fit(fit_dir, trust=trust)
     place = Path(fit_dir) / "check" if out is None else Path(out)
     with output_folder(place, overwrite=overwrite or out is None) as folder:
         checks, before, found = _run(found, truth, n, snr, seed, recalibrated)
