@@ -62,5 +62,5 @@ class Candidate:
         average = self.recipe.table("data").get("average", "auto")
         some = torch.ones(2, len(acq))
         preparation = prepare_for(SIGNALS[self.signal], acq, some, s0=self.s0, average=average, magnitude=True)
-        groups = [g.tolist() for g in preparation.groups(acq)]
+        groups = [g.tolist() for g in preparation.seen(acq).groups]
         return hashlib.sha256(repr((preparation.s0 == "measured", groups)).encode()).hexdigest()

@@ -123,7 +123,7 @@ def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _shell_rows(preparation: Preparation, acq: Acquisition) -> Tensor:
     """Weights ``(shells, M)`` that average the entries that the model sees over each shell."""
-    seen, counts = preparation.acquisition(acq), preparation.n_average(acq)
+    seen, _, counts, _ = preparation.seen(acq)
     n = torch.ones(len(seen)) if counts is None else counts
     shells = shells_of(seen, torch.arange(len(seen)))
     rows = torch.zeros(len(shells), len(seen))

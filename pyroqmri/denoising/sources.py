@@ -64,7 +64,7 @@ def _scan(fit: "DenoiserFit", y: Tensor, batch: Batch) -> Source:
 def _fitted(fit: "DenoiserFit", batch: Batch) -> dict[str, Tensor]:
     """Maximum likelihood estimates of some of the scan's voxels."""
     signal = SIGNALS[fit.signal_name]
-    bound = BoundSignal(signal, fit.preparation.acquisition(fit.acquisition))
+    bound = BoundSignal(signal, fit.preparation.seen(fit.acquisition).acquisition)
     likelihood = RicianLikelihood() if fit.noise_range.kind == "rician" else GaussianLikelihood()
     n = len(batch.voxels)
     generator = torch.Generator().manual_seed(fit.seed)

@@ -30,13 +30,13 @@ def build_signal(
     infer_s0, ranges = preparation.s0 == "inferred", dict(ranges or {})
     if infer_s0 and "S0" in ranges:
         ranges["S0"] = [value / preparation.scale for value in ranges["S0"]]
-    return BoundSignal(SIGNALS[signal], preparation.acquisition(acq), fixed, tied, infer_s0, ranges)
+    return BoundSignal(SIGNALS[signal], preparation.seen(acq).acquisition, fixed, tied, infer_s0, ranges)
 
 
 def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation) -> Likelihood:
     """The likelihood that the recipe names, knowing how many measurements each entry, and S0, is the mean of."""
-    counts = preparation.n_average(acq), preparation.n_s0(acq)
-    return _make(recipe, "likelihood", *counts)
+    seen = preparation.seen(acq)
+    return _make(recipe, "likelihood", seen.n_average, seen.n_s0)
 
 
 def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:

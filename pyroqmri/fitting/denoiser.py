@@ -73,7 +73,7 @@ def fit_denoiser(
     preparation = prepare_for(
         SIGNALS[signal], acquisition, y, s0=s0, average="volumes", magnitude=kind == "rician"
     )  # fmt: skip
-    bound = BoundSignal(SIGNALS[signal], preparation.acquisition(acquisition))
+    bound = BoundSignal(SIGNALS[signal], preparation.seen(acquisition).acquisition)
     noise = noise_level(y, acquisition, sigma, preparation, bound)
     batch = preparation(y, level_of_each(noise.level, len(y)), acquisition)
     if len(batch.index) < MIN_VOXELS:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,27 @@ class Batch:
         where = None if position is None else position[self.index]
         known = {name: value[self.index] for name, value in covariates.items()}
         return replace(self, voxels=replace(self.voxels, position=where, covariates=known))
+
+
+class Seen(NamedTuple):
+    """What a model sees of a scan.
+
+    Attributes
+    ----------
+    acquisition
+        Settings of the M' entries: of single measurements, or means over shells.
+    groups
+        Indices of the scan's measurements behind each entry.
+    n_average
+        Measurements that each entry is the mean of ``(M',)``, or None where they are single.
+    n_s0
+        Measurements that a measured S0 is made of; None where S0 has no error, or is a parameter.
+    """
+
+    acquisition: Acquisition
+    groups: list[Tensor]
+    n_average: Tensor | None
+    n_s0: int | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,22 @@ class Preparation:
         """As plain values, for a file."""
         return asdict(self)
 
-    def groups(self, acq: Acquisition) -> list[Tensor]:
+    def seen(self, acq: Acquisition) -> Seen:
+        """What a model sees of a scan's measurements.
+
+        Raises
+        ------
+        InputError
+            When nothing is left once S0 is measured.
+        """
+        groups = self._groups(acq)
+        n_s0 = int(acq.unencoded.sum()) if self.s0 == "measured" else None
+        if not self.average:
+            return Seen(acq[torch.cat(groups)], groups, None, n_s0)
+        means = {n: torch.stack([v[g].mean() for g in groups]) for n, v in acq.settings().items() if n != "bvec"}
+        return Seen(Acquisition(**means), groups, torch.tensor([float(len(g)) for g in groups]), n_s0)
+
+    def _groups(self, acq: Acquisition) -> list[Tensor]:
         """Indices of the measurements behind each entry that the model sees."""
         keep = torch.ones(len(acq), dtype=torch.bool)
         if self.s0 == "measured":
@@ -80,22 +116,6 @@ class Preparation:
         order = acq.bval[index].argsort(stable=True)
         edges = torch.nonzero(acq.bval[index][order].diff() > SHELL_TOLERANCE).squeeze(-1) + 1
         return [index[part] for part in torch.tensor_split(order, edges.tolist())]
-
-    def acquisition(self, acq: Acquisition) -> Acquisition:
-        """The acquisition that the model sees."""
-        groups = self.groups(acq)
-        if not self.average:
-            return acq[torch.cat(groups)]
-        names = [n for n in acq.settings() if n != "bvec"]
-        return Acquisition(**{n: torch.stack([getattr(acq, n)[g].mean() for g in groups]) for n in names})
-
-    def n_average(self, acq: Acquisition) -> Tensor | None:
-        """Measurements behind each entry ``(M,)``, or None when they are single."""
-        return torch.tensor([float(len(g)) for g in self.groups(acq)]) if self.average else None
-
-    def n_s0(self, acq: Acquisition) -> int | None:
-        """Measurements that a measured S0 is made of; None where it has no error, or is a parameter."""
-        return int(acq.unencoded.sum()) if self.s0 == "measured" else None
 
     def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
@@ -113,7 +133,7 @@ class Preparation:
         status[dark] = NO_SIGNAL
         index = torch.nonzero((status != NOT_FINITE) & (status != NO_SIGNAL)).squeeze(-1)
         scaled = clean[index] / reference[index].unsqueeze(-1)
-        groups = self.groups(acq)
+        groups = self._groups(acq)
         if self.average:
             seen = torch.stack([scaled[:, g].mean(-1) for g in groups], -1)
         else:

@@ -61,7 +61,7 @@ def plan_training(
     if first is not None and first.mlp.shape != build_network(recipe, signal).mlp.shape:
         raise InputError(f"the network to start from has layers {first.mlp.shape}, recipe {recipe.name} needs others")
     scanner = Scanner(signal, acquisition, preparation, batch, recipe.kind("likelihood"))
-    labels = LABELS[recipe.kind("labels")](preparation.n_average(acquisition), **recipe.table("labels"))
+    labels = LABELS[recipe.kind("labels")](preparation.seen(acquisition).n_average, **recipe.table("labels"))
     return TrainingPlan(
         scanner, _truth(recipe, signal, batch, truth, seed), labels, shape_of(recipe),
         NetworkTraining(**recipe.table("training")), recipe.table("weights"), seed, device, first,

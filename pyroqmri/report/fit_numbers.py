@@ -66,7 +66,7 @@ def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, 
     """Sizes of a signal's fit in which the parameters ``held`` are fixed or tied."""
     n_free = sum(p.n_latents for p in SIGNALS[signal].parameters if p.name not in held)
     n_free += preparation.s0 == "inferred"
-    return ModelSize(n_free, len(preparation.groups(acquisition)), preparation.average)
+    return ModelSize(n_free, len(preparation.seen(acquisition).groups), preparation.average)
 
 
 def share_misfit(p: NDArray | None) -> float | None:

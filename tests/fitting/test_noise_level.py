@@ -16,7 +16,7 @@ def found(sigma, y=None, acq=None, s0="measured"):
     if y is None:
         y, acq = msdki_data(200, sigma=0.05, s0=300.0)
     preparation = prepare_for(MSDKI, acq, y, s0=s0, average="auto", magnitude=True)
-    return noise_level(y, acq, sigma, preparation, BoundSignal(MSDKI, preparation.acquisition(acq)))
+    return noise_level(y, acq, sigma, preparation, BoundSignal(MSDKI, preparation.seen(acq).acquisition))
 
 
 @pytest.mark.parametrize("sigma", [15, 15.0, torch.tensor(15.0)])

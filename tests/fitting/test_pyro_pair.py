@@ -20,7 +20,7 @@ def fitted(recipe: str = "hierarchical", **settings):
     return pq.fit(y, ACQ, signal="msdki", recipe=recipe, settings={"training.steps": 10} | settings), y
 
 
-@pytest.mark.parametrize(("recipe", "lr"), [("hierarchical", 5e-3), ("hierarchical_mixture", 5e-3), ("vae_unig", 5e-4)])
+@pytest.mark.parametrize(("recipe", "lr"), [("hierarchical", 5e-3), ("hierarchical_mixture", 5e-3)])
 def test_vanilla_svi_lowers_the_loss_and_leaves_the_fit_alone(recipe, lr):
     fit, y = fitted(recipe)
     before = {k: v.clone() for k, v in fit.model.state_dict().items()}

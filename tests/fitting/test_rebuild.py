@@ -68,8 +68,8 @@ def test_means_over_directions_are_of_the_directions_that_are_kept(recipe):
     keep = torch.ones(len(acq), dtype=torch.bool)
     keep[torch.nonzero(acq.bval > 0.5).squeeze(-1)[::4]] = False
     less = fit.on(acq, keep)
-    expected = fit.preparation.n_average(acq[keep])
-    assert not torch.equal(expected, fit.preparation.n_average(acq))
+    expected = fit.preparation.seen(acq[keep]).n_average
+    assert not torch.equal(expected, fit.preparation.seen(acq).n_average)
     assert torch.equal(less.likelihood.n_average, expected)
 
 

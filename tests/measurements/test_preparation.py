@@ -102,7 +102,7 @@ def test_a_measured_s0_of_signed_data_is_the_mean():
 def test_a_measured_s0_leaves_its_b0s_out_and_scales_the_noise():
     preparation, batch = prepared(clean(), average="volumes", sigma=torch.tensor(1e-3))
     assert batch.voxels.y.shape == (8, 12)
-    assert len(preparation.acquisition(ACQ)) == 12
+    assert len(preparation.seen(ACQ).acquisition) == 12
     torch.testing.assert_close(batch.voxels.y, torch.exp(-ACQ.bval[3:]).expand(8, 12), rtol=1e-4, atol=0)
     torch.testing.assert_close(batch.voxels.sigma, 1e-3 / batch.reference[:, None])
 
@@ -111,9 +111,9 @@ def test_shells_are_averaged_for_a_signal_of_the_powder_average():
     y = clean() + torch.randn(8, 15)
     preparation, batch = prepared(y)
     assert preparation.average
-    assert preparation.acquisition(ACQ).bval.tolist() == [1.0, 2.0]
-    assert preparation.acquisition(ACQ).bvec is None
-    assert preparation.n_average(ACQ).tolist() == [6.0, 6.0]
+    assert preparation.seen(ACQ).acquisition.bval.tolist() == [1.0, 2.0]
+    assert preparation.seen(ACQ).acquisition.bvec is None
+    assert preparation.seen(ACQ).n_average.tolist() == [6.0, 6.0]
     scaled = y / batch.reference[:, None]
     torch.testing.assert_close(batch.voxels.y, torch.stack([scaled[:, 3:9].mean(-1), scaled[:, 9:].mean(-1)], -1))
 
@@ -133,7 +133,7 @@ def test_what_is_averaged(signal, average, bvec, averaged):
     preparation, batch = prepared(clean(), acq, signal, average=average)
     assert preparation.average is averaged
     assert batch.voxels.y.shape[1] == (2 if averaged else 12)
-    assert (preparation.n_average(acq) is None) is not averaged
+    assert (preparation.seen(acq).n_average is None) is not averaged
 
 
 def test_jittered_b_values_are_one_shell():
@@ -141,11 +141,11 @@ def test_jittered_b_values_are_one_shell():
     acq = Acquisition(bval=bval, bvec=torch.nn.functional.normalize(torch.ones(8, 3), dim=-1))
     y = 100 * torch.exp(-bval).expand(4, 8)
     preparation, batch = prepared(y, acq, s0="inferred")
-    assert preparation.acquisition(acq).bval.tolist() == pytest.approx([0.005 / 3, 1.0, 2.0])
-    assert preparation.n_average(acq).tolist() == [3.0, 3.0, 2.0]
+    assert preparation.seen(acq).acquisition.bval.tolist() == pytest.approx([0.005 / 3, 1.0, 2.0])
+    assert preparation.seen(acq).n_average.tolist() == [3.0, 3.0, 2.0]
     torch.testing.assert_close(batch.voxels.y[0, 1], y[0, [1, 3, 6]].mean() / batch.reference[0])
     apart = Acquisition(bval=[0.0, 1.0, 1.2], bvec=torch.eye(3))
-    assert len(preparation.groups(apart)) == 3
+    assert len(preparation.seen(apart).groups) == 3
 
 
 def test_an_inferred_s0_divides_by_one_bright_scale():

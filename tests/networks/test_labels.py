@@ -35,7 +35,7 @@ def cache(tmp_path, monkeypatch):
 
 def scanner(y=Y, acq=ACQ, signal=MSDKI, s0=100.0, sigma=5.0, noise="rician"):
     preparation = prepare_for(signal, acq, y, s0=s0, average="auto", magnitude=True)
-    bound = BoundSignal(signal, preparation.acquisition(acq), infer_s0=preparation.s0 == "inferred")
+    bound = BoundSignal(signal, preparation.seen(acq).acquisition, infer_s0=preparation.s0 == "inferred")
     return Scanner(bound, acq, preparation, preparation(y, torch.tensor(sigma), acq), noise)
 
 
