@@ -127,7 +127,7 @@ def _write_whole_mask(image: Path, mask: Path) -> None:
     import nibabel as nib
     import numpy as np
 
-    scan = nib.load(image)
+    scan = nib.Nifti1Image.from_filename(image)
     whole = nib.Nifti1Image(np.ones(scan.shape[:3], np.uint8), scan.affine)
     try:
         mask.parent.mkdir(parents=True, exist_ok=True)

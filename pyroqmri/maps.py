@@ -107,7 +107,7 @@ def write_volume(path: Path, volume: NDArray, affine: NDArray) -> Path:
     return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
-def read_image(path: Path) -> nib.nifti1.Nifti1Image:
+def read_image(path: Path) -> nib.Nifti1Image:
     """Read a ``.nii.gz`` that :func:`write_volume` wrote.
 
     Raises
@@ -116,7 +116,7 @@ def read_image(path: Path) -> nib.nifti1.Nifti1Image:
         When it is damaged.
     """
     try:
-        return nib.nifti1.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
+        return nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     except Exception as error:  # nibabel and gzip raise many kinds of exception for a damaged file
         raise InputError(f"{path} cannot be read as a .nii.gz map ({error}); write it again") from error
 
@@ -254,7 +254,7 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
     """Maps that are no parameters: their suffix is dwimap whatever the parameters' is (contract)."""
     ppc, classes = posterior.ppc, posterior.responsibilities
     if ppc is not None:
-        doc = _RESIDUAL_P if isinstance(posterior, PointEstimates) else _PPC
+        doc = _RESIDUAL_P if _words(posterior) is _ASYMPTOTIC else _PPC
         writer.add(ppc, ("desc-ppc", "dwimap"), {"Units": "1", "Description": doc})
         writer.add(posterior.residual, ("desc-residual", "dwimap"), {"Units": "1", "Description": _RESIDUAL})
     if khat:

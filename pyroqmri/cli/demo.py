@@ -52,13 +52,14 @@ def recipes() -> None:
 @debug_option
 def signals() -> None:
     """Physics: each signal's parameters with units and bounds."""
+    from pyroqmri.parameter import Parameter
     from pyroqmri.signals import SIGNALS
 
     rows: list[tuple[str, ...]] = [("SIGNAL", "NEEDS", "PARAMETER", "UNIT", "BOUNDS", "WHAT IT IS")]
     for name, signal in SIGNALS.items():
         first = (name, " ".join(signal.requires))
         for p in (*signal.parameters, *signal.derived_parameters):
-            bounds = "" if p.is_direction else f"{p.lower:.3g} to {p.upper:.3g}"
+            bounds = f"{p.lower:.3g} to {p.upper:.3g}" if isinstance(p, Parameter) else ""
             derived = " (derived)" if p in signal.derived_parameters else ""
             rows.append((*first, p.name, p.unit, bounds, p.doc + derived))
             first = ("", "")

@@ -1,6 +1,7 @@
 """Normal measurements of a voxel as one event."""
 
 import math
+from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -29,7 +30,7 @@ class MeasuredNormal(TorchDistribution):
         super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(MeasuredNormal, _instance)
+        new: Any = self._get_checked_instance(MeasuredNormal, _instance)
         batch_shape = torch.Size(batch_shape)
         new.loc = self.loc.expand(batch_shape + self.event_shape)
         new.scale = self.scale

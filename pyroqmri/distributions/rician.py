@@ -1,5 +1,7 @@
 """The Rice distribution of a magnitude image."""
 
+from typing import Any
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -34,7 +36,7 @@ class Rician(TorchDistribution):
         super().__init__(self.nu.shape, validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(Rician, _instance)
+        new: Any = self._get_checked_instance(Rician, _instance)
         new.nu, new.sigma = self.nu.expand(batch_shape), self.sigma.expand(batch_shape)
         super(Rician, new).__init__(torch.Size(batch_shape), validate_args=False)  # type: ignore[arg-type]
         new._validate_args = self._validate_args

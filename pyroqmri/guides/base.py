@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import MultivariateNormal, TorchDistribution
 from torch import Tensor, nn
 
 from pyroqmri.distributions import GaussianMixture
@@ -46,7 +47,8 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
 
     def objective(self, n_particles: int = 1) -> Callable[..., Tensor]:
         """Loss of model, guide and voxels that the pair is trained by: the ELBO that the prior needs."""
-        return self.model.prior.elbo(n_particles).differentiable_loss
+        elbo: Any = self.model.prior.elbo(n_particles)  # every ELBO of Pyro has it, its base class does not say so
+        return elbo.differentiable_loss
 
     @abstractmethod
     def z_dist(self, voxels: Voxels) -> TorchDistribution:
@@ -76,7 +78,7 @@ class GaussianGuide(Guide):
         q = self.z_dist(voxels)
         with voxel_plate(len(voxels), size, voxels.y.device):
             loc, tril = q.loc.squeeze(-2), q.scale_tril.squeeze(-3)
-            pyro.sample("z", pyro.distributions.MultivariateNormal(loc, scale_tril=tril))
+            pyro.sample("z", MultivariateNormal(loc, scale_tril=tril))
 
 
 def tril_from(raw: Tensor, n_latents: int) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from pyroqmri.errors import InputError
 
@@ -154,7 +155,7 @@ def _shape(raw: Any, path: Path) -> tuple[tuple[int, int, int], int | None]:
 def _dtype(raw: Any, path: Path) -> np.dtype:
     try:
         dtype = raw.get_data_dtype()
-    except (KeyError, nib.spatialimages.HeaderDataError):
+    except (KeyError, HeaderDataError):
         dtype = None
     if dtype is None or dtype.kind not in "iuf":
         found = f"code {int(raw['datatype'])}" if dtype is None else str(dtype)
@@ -185,7 +186,7 @@ def _affine(raw: Any, path: Path) -> np.ndarray:
     try:
         with np.errstate(all="ignore"):
             affine = np.asarray(raw.get_best_affine(), dtype=float)
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+    except (ValueError, HeaderDataError) as error:
         raise InputError(f"image {path} has an orientation that cannot be read ({error}); mend its header") from error
     if not np.isfinite(affine).all():
         raise InputError(f"image {path} has an affine with NaN or Inf in its header; mend it")

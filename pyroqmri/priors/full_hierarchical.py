@@ -1,8 +1,10 @@
 """A population that is learned from all voxels, with a posterior of its own."""
 
+from typing import Any
+
 import pyro
 import torch
-from pyro.distributions import Delta, HalfCauchy, ImproperUniform, LKJCholesky, MultivariateNormal, Normal
+from pyro.distributions import Delta, HalfCauchy, ImproperUniform, LKJCholesky, MultivariateNormal, Normal  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -54,7 +56,8 @@ class FullHierarchical(GaussianPrior):
 
     def population(self):
         n, one = self.n_tissue, torch.ones_like(self.centre[0])
-        weak = {"m": Normal(0 * one, one).expand([n]).to_event(1), "s": HalfCauchy(one).expand([n]).to_event(1)}
+        centred: Any = Normal(0 * one, one)
+        weak = {"m": centred.expand([n]).to_event(1), "s": HalfCauchy(one).expand([n]).to_event(1)}
         flat = {"m": ImproperUniform(constraints.real_vector, (), (n,)),
                 "s": ImproperUniform(constraints.independent(constraints.positive, 1), (), (n,))}  # fmt: skip
         m, s = (pyro.sample(name, d) for name, d in (flat if self.jeffreys else weak).items())

@@ -2,7 +2,7 @@
 
 import pyro
 import torch
-from pyro.distributions import HalfCauchy, LKJCholesky, Normal
+from pyro.distributions import HalfCauchy, LKJCholesky, Normal  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor, nn
 
 from pyroqmri.priors.base import GaussianPrior, Population

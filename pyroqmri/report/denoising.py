@@ -116,6 +116,7 @@ def _maps(folder: Path, record: dict[str, Any], protocol: dict[str, Any]) -> dic
 
     image = read_image(path("desc-denoised_dwi"))
     affine = image.affine
+    assert affine is not None
     mask, turned = canonical(np.asarray(read_image(path("desc-status_mask")).dataobj), affine)
     view = best_view(mask > 0, turned, 1)
     clean, removed = (

@@ -114,7 +114,7 @@ class FolderOfMaps:
         return lru_cache(maxsize=4)(lambda path: canonical(np.asarray(read_image(path).dataobj), self.affine)[0])
 
     @cached_property
-    def _grid(self) -> nib.nifti1.Nifti1Image:
+    def _grid(self) -> nib.Nifti1Image:
         return read_image(next(iter(self.entries.values())).path)
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 _PLANES = {
@@ -104,7 +105,7 @@ def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3) -> Vi
 def view_at(mask: NDArray[np.bool_], affine: NDArray, axis: int, slices: Sequence[int]) -> View:
     """These slices along ``axis``, in a window that holds the mask in all of them."""
     shown = np.any([_upright(mask, axis, i) for i in slices], axis=0)
-    zooms = [float(z) for a, z in enumerate(nib.affines.voxel_sizes(affine)) if a != axis]
+    zooms = [float(z) for a, z in enumerate(voxel_sizes(affine)) if a != axis]
     return View(axis, tuple(slices), (_extent(shown.any(1)), _extent(shown.any(0))), zooms[1] / zooms[0])
 
 

@@ -87,7 +87,8 @@ class BoundSignal(nn.Module):
 
     def _check_ranges(self, free: Sequence[Parameter | Direction]) -> None:
         scalars = {p.name: p for p in free if isinstance(p, Parameter)}
-        middle = {p.name: torch.tensor((p.lower + p.upper) / 2) for p in self.signal.parameters if p.name in scalars}
+        table = [p for p in self.signal.parameters if isinstance(p, Parameter) and p.name in scalars]
+        middle = {p.name: torch.tensor((p.lower + p.upper) / 2) for p in table}
         for name, pair in self.ranges.items():
             if name not in scalars:
                 raise InputError(f"range names {name!r}; free parameters are {', '.join(scalars)}")

@@ -53,6 +53,7 @@ class MSDKI(SignalModel):
         if name != "K":
             return None
         table = cls.parameters[1]
+        assert isinstance(table, Parameter)
         upper = MAX_PRODUCT / theta["D"].clamp_min(MAX_PRODUCT / table.upper)
         return torch.full_like(upper, table.lower), upper
 
