@@ -1,5 +1,7 @@
 """A population that is learned from all voxels, with a posterior of its own."""
 
+import math
+
 import pyro
 import torch
 from pyro.distributions import Delta, HalfCauchy, ImproperUniform, LKJCholesky, MultivariateNormal, Normal
@@ -93,6 +95,7 @@ class FullHierarchical(GaussianPrior):
         self.centre[n : 2 * n] = spread.log()
         self.log_spread.fill_(len(modes) ** -0.5).log_()
         self.log_spread[:n] += spread.log()
+        self.log_spread[n : 2 * n] -= math.log(2) / 2  # of a log sd, 1 / sqrt(2 N)
 
     @torch.no_grad()
     def update(self, weights, loc, covariance):
