@@ -1,9 +1,9 @@
 """The posterior of a population of few voxels, ``full_hierarchical``, against integration over everything.
 
-Run ``python -m benchmarks.population_posterior``; kept in ``benchmarks/results/population_posterior.json``. Two signals,
-one that is linear in its parameters, with Gaussian noise, so that the voxels integrate out in closed form, and MS-DKI
-with Rician noise, whose voxels are integrated on a grid. What is left, the population's own coordinates (means, log
-sds, correlations), is integrated by importance sampling from a Student-t around its mode.
+Run ``python -m benchmarks.population_posterior``; kept in ``benchmarks/results/population_posterior.json``. Two
+signals: one that is linear in its parameters, with Gaussian noise, so that the voxels integrate out in closed form, and
+MS-DKI with Rician noise, whose voxels are integrated on a grid. What is left, the population's own coordinates (means,
+log sds, correlations), is integrated by importance sampling from a Student-t around its mode.
 
 Two numbers a coordinate: the posterior mean less the reference's over the reference's sd, and the ratio of the sds.
 The best normal by reverse KL under the same integrals tells what a normal over the coordinates could reach at all.

@@ -21,7 +21,7 @@ def one_epoch(
     epoch: int,
     setting: str,
 ) -> Tensor:
-    """Follow the gradient of each batch; the mean loss over the epoch, of each of several networks where it has several.
+    """Follow the gradient of each batch; the mean loss of the epoch, of each network where there are several.
 
     Parameters
     ----------
