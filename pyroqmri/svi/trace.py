@@ -17,12 +17,12 @@ class Trace:
     ----------
     step, train, held_out
         Steps done, the running loss of the batches, and the loss of the voxels kept aside.
-    watched
-        From half of the steps on, the loss of each of several groups of voxels, with the same noise at every look.
     seconds
         Time that the training took.
     stopped_early
         The loss had stopped falling before the last step.
+    watched
+        From half of the steps on, the loss of each of several groups of voxels, with the same noise at every look.
     not_converged
         A sentence when the training should have been longer, or may have been; empty otherwise.
     """
@@ -30,9 +30,9 @@ class Trace:
     step: list[int] = field(default_factory=list)
     train: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)
-    watched: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
     stopped_early: bool = False
+    watched: list[list[float]] = field(default_factory=list)
     not_converged: str = ""
 
     def judge(self) -> None:
