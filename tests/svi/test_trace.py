@@ -17,12 +17,8 @@ def looked_at(*losses: float, spread: float = 0.0) -> Trace:
     own = torch.linspace(-1, 1, 8) / torch.linspace(-1, 1, 8).std()
     watched = [(loss - spread * own * i).tolist() for i, loss in enumerate(losses)]
     steps = [50 * (i + 1) for i in range(len(losses))]
-    return Trace(
-        steps,
-        list(losses),
-        list(losses),
-        [w if 2 * s >= steps[-1] else [] for w, s in zip(watched, steps, strict=True)],
-    )
+    late = [w if 2 * s >= steps[-1] else [] for w, s in zip(watched, steps, strict=True)]
+    return Trace(steps, list(losses), list(losses), watched=late)
 
 
 def judged(trace: Trace) -> str:
