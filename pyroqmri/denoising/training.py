@@ -1,17 +1,16 @@
 """The training of a denoiser: epochs, and a KL weight that rises by a step in each."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-import pyro
 import torch
 
 from pyroqmri.denoising.autoencoder import Autoencoder
 from pyroqmri.denoising.pairs import Pairs, Source
-from pyroqmri.errors import InputError, TrainingError
+from pyroqmri.errors import InputError
 from pyroqmri.progress import progress_bar
+from pyroqmri.svi import one_epoch, seeded
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,6 @@ class DenoiserTrace:
     seconds: float = 0.0
 
 
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
-        yield
-
-
 def train(
     network: Autoencoder,
     source: Source,
@@ -107,38 +98,20 @@ def train(
     order = torch.randperm(len(source), generator=generator)
     n_held = int(schedule.held_out * len(source))
     aside, source = source.take(order[:n_held]), source.take(order[n_held:])
-    with _seeded(seed, device), progress_bar("training", schedule.epochs, progress) as report:
+    with seeded(seed, torch.empty(0, device=device)), progress_bar("training", schedule.epochs, progress) as report:
         # one draw of noise for all epochs
         held = aside.epoch(generator).to(device)
         for epoch in range(1, schedule.epochs + 1):
             pairs = source.epoch(generator).to(device)
             weight = schedule.kl_weight(epoch) / schedule.loss_scale
-            objective = _epoch(network, optimizer, pairs, schedule.batch_size, weight, generator)
-            if objective != objective or abs(objective) == float("inf"):
-                raise TrainingError(f"the loss is not finite in epoch {epoch}; lower schedule.lr")
+            order = torch.randperm(len(pairs), generator=generator).to(device)
+            batches = (pairs[index] for index in order.split(schedule.batch_size))
+            loss = partial(network.objective, kl_weight=weight)
+            objective = float(one_epoch(optimizer, loss, batches, epoch=epoch, setting="schedule.lr"))
             _note(trace, network, pairs, held, objective, weight)
             report(epoch, f"loss {trace.reconstruction[-1]:.5f}")
     trace.seconds = time.monotonic() - begin
     return trace
-
-
-def _epoch(
-    network: Autoencoder,
-    optimizer: torch.optim.Optimizer,
-    pairs: Pairs,
-    size: int,
-    weight: float,
-    generator: torch.Generator,
-) -> float:
-    """One pass over the voxels; the mean objective."""
-    total = torch.zeros((), device=pairs.noisy.device)
-    for index in torch.randperm(len(pairs), generator=generator).to(pairs.noisy.device).split(size):
-        loss = network.objective(pairs[index], weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(index)
-    return float(total) / max(1, len(pairs))
 
 
 @torch.no_grad()

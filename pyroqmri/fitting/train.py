@@ -168,6 +168,7 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
         model, guide, voxels, plan, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
     )
     fit.seconds["train"] = fit.trace.seconds
+    fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.guides.base import Guide, perceptron, tril_from
-from pyroqmri.laplace.mode import Mode, find_mode
+from pyroqmri.laplace.mode import Mode, find_mode, inverse_tril
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
@@ -30,7 +30,10 @@ class Structured(Guide):
               q(z \mid y, c) = \mathcal N(u_c + T_c o, \; T_c R R^\top T_c^\top)
 
     The network starts near zero: the guide starts as the Laplace approximation and
-    follows the population as it is learned, without gradients through the modes.
+    follows the population as it is learned. Where the population is a point, its gradient
+    does not run through the modes: training is a coordinate ascent on the ELBO, whose fixed
+    point is that of the whole gradient where q is the posterior. Where the population is
+    drawn, the gradient runs through the modes as well (:func:`follow`).
 
     Parameters
     ----------
@@ -105,10 +108,12 @@ class Structured(Guide):
     def components(self, voxels: Voxels, steps: int, population: Population) -> GaussianMixture:
         """Posterior of each voxel given a population, one component a class."""
         modes, logits = self.laplace(voxels, population, steps)
-        tril = modes.scale_tril
-        out = self.network(self._features(modes.z, tril, logits, population))
+        z, tril = modes.z, modes.scale_tril
+        out = self.network(self._features(z, tril, logits, population))
+        if self.model.prior.follows_draws:
+            z, tril = follow(modes, population)
         n = self.model.n_latents
-        loc = modes.z + (tril @ out[..., :n, None]).squeeze(-1)
+        loc = z + (tril @ out[..., :n, None]).squeeze(-1)
         scale = tril @ tril_from(out[..., n:-1], n)
         order = (loc.movedim(0, 1), scale.movedim(0, 1))
         return GaussianMixture((logits + out[..., -1]).movedim(0, 1), *order)
@@ -171,6 +176,18 @@ class Structured(Guide):
             eye = torch.eye(self.n_classes, dtype=z.dtype, device=z.device).unsqueeze(1)
             columns += [eye.expand(*z.shape[:2], -1), logits.log_softmax(0).unsqueeze(-1) / 4]
         return torch.cat(columns, -1).clamp(-5, 5)
+
+
+def follow(modes: Mode, population: Population) -> tuple[Tensor, Tensor]:
+    """Modes and factors of their covariances as they are, with their derivatives in the population.
+
+    A Newton step at the mode with gradients through the population alone moves nothing, and by the implicit function
+    theorem its derivative is that of the mode; with the Fisher information in place of the Hessian.
+    """
+    precision = torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
+    tril = inverse_tril(modes.precision + (precision - precision.detach()))
+    pull = precision @ (population.loc.unsqueeze(1) - modes.z).unsqueeze(-1)
+    return modes.z + (tril @ (tril.mT @ (pull - pull.detach()))).squeeze(-1), tril
 
 
 def _log_diagonal_each(tril: Tensor) -> Tensor:

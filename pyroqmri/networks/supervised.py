@@ -83,6 +83,12 @@ def train_network(plan: TrainingPlan, progress: bool = False) -> TrainedNetwork:
         # the best of several starts on the truth is a network on the truth already
         if not trained.trace.step or not isinstance(plan.labels, TruthLabels):
             trained.trace = _goes_on(plan, simulated, columns, trained, progress)
+    if not trained.trace.stopped_early:
+        trained.trace.not_converged = (
+            f"training ended after {plan.learning.epochs} epochs, before its validation loss had stopped falling for "
+            f"{plan.learning.patience} epochs; raise training.epochs"
+        )
+        trained.notes.append(trained.trace.not_converged)
     trained.network = trained.network.cpu().requires_grad_(False)
     return trained
 

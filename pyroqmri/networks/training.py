@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.networks.labels import Examples, Labels
 from pyroqmri.networks.network import ParameterNetwork
 from pyroqmri.progress import Report
-from pyroqmri.svi import Trace
+from pyroqmri.svi import Trace, one_epoch
 
 _BLOCK = 16_384  # validation voxels at a time
 
@@ -114,23 +115,18 @@ def train(
     train, held = examples[order[:n_train]], examples[order[n_train:]]
     best, trace = _Best(network, settings.patience), Trace()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
-    size = min(settings.batch_size, n_train)
+    size, loss = min(settings.batch_size, n_train), partial(_loss, network, labels, weights)
     for epoch in range(1, settings.epochs + 1):
         shuffled = train[torch.randperm(n_train, generator=generator).to(device)]
-        total = 0.0
-        for i in range(0, n_train - size + 1, size):
-            loss = _loss(network, labels, weights, shuffled[i : i + size])
-            optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            optimizer.step()
-            total = total + loss.detach()
+        batches = (shuffled[i : i + size] for i in range(0, n_train - size + 1, size))
+        total = one_epoch(optimizer, loss, batches, epoch=epoch, setting="training.lr")
         validation = _validation(network, labels, weights, held)
         if not torch.isfinite(validation).any():
             raise TrainingError(f"the validation loss is not finite after epoch {epoch}; lower training.lr")
         best.look(validation)
         leader = int(best.loss.argmin())
         trace.step.append(epoch)
-        trace.train.append(float(total[leader]) / max(1, n_train // size))  # type: ignore[index]
+        trace.train.append(float(total[leader]))
         trace.held_out.append(float(validation[leader]))
         report(epoch, f"loss {trace.held_out[-1]:.4g}")
         if best.stopped.all():

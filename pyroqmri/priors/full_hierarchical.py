@@ -1,5 +1,6 @@
 """A population that is learned from all voxels, with a posterior of its own."""
 
+import math
 from typing import Any
 
 import pyro
@@ -96,6 +97,7 @@ class FullHierarchical(GaussianPrior):
         self.centre[n : 2 * n] = spread.log()
         self.log_spread.fill_(len(modes) ** -0.5).log_()
         self.log_spread[:n] += spread.log()
+        self.log_spread[n : 2 * n] -= math.log(2) / 2  # of a log sd, 1 / sqrt(2 N)
 
     @torch.no_grad()
     def update(self, weights, loc, covariance):

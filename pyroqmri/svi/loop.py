@@ -1,10 +1,11 @@
 """The training loop, once."""
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.progress import progress_bar
 from pyroqmri.svi.checkpoint import load_checkpoint, save_checkpoint
 from pyroqmri.svi.interrupt import interrupts_between_steps
+from pyroqmri.svi.trace import Trace
 from pyroqmri.voxel_model import VoxelModel
+
+N_WATCHED, N_GROUPS = 512, 8  # voxels by whose loss a training is judged, in so many groups
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Training:
     steps, batch_size
         Gradient steps at most, and voxels in each.
     lr, lr_population, lr_decoder
-        NetworkTraining rates of the guide, of prior and noise, and of the decoder.
+        Learning rates of the guide, of prior and noise, and of the decoder.
     lr_decay
         Last learning rate over first; it falls geometrically.
     clip
@@ -41,8 +45,9 @@ class Training:
     n_particles
         Draws of the latent a step.
     held_out, check_every, patience, min_gain
-        Voxels kept aside (at most a tenth), steps between looks at their ELBO, and looks
-        without a gain of ``min_gain`` nats a voxel after which training stops; patience 0 never stops.
+        Voxels kept aside (at most a tenth; none where the population has a posterior of its own), steps between
+        looks at their ELBO, and looks without a gain of ``min_gain`` nats a voxel after which training stops;
+        patience 0 never stops.
     checkpoint_every
         Steps between checkpoints, when there is a place for them.
     """
@@ -69,17 +74,6 @@ class Training:
                 raise InputError(f"training.{name} must be above zero, got {getattr(self, name)}")
 
 
-@dataclass
-class Trace:
-    """How the loss, minus ELBO in nats a voxel, went."""
-
-    step: list[int] = field(default_factory=list)
-    train: list[float] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    stopped_early: bool = False
-
-
 class KLWeight(Messenger):
     """Scale what is not observed: the KL term of the ELBO, in model and guide alike."""
 
@@ -97,10 +91,14 @@ class SVILoop:
 
     def __init__(self, model: VoxelModel, guide: Guide, voxels: Voxels, training: Training, seed: int) -> None:
         self.model, self.guide, self.training = model, guide, training
-        n_held = min(training.held_out, len(voxels) // 10)
+        # the posterior of a population is that of the voxels it was trained on: it needs all of them
+        n_held = 0 if model.prior.follows_draws else min(training.held_out, len(voxels) // 10)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(voxels), generator=generator).to(voxels.y.device)
         self.held, self.voxels = voxels[order[:n_held]], voxels[order[n_held:]]
+        # a handful kept aside shows no small fall; the training's own voxels do, each with several draws where few
+        rows = torch.arange(N_WATCHED, device=voxels.y.device) % len(self.voxels)
+        self.watched = self.held if n_held >= N_WATCHED // 2 else self.voxels[rows]
         self.generator = generator
         self.running: float | None
         self.step, self.running, self.trace = 0, None, Trace()
@@ -131,9 +129,7 @@ class SVILoop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["first_lr"] * t.lr_decay ** (self.step / t.steps)
         self.model.prior.anneal(self.step / t.steps)
-        n = len(self.voxels)
-        index = torch.randint(n, (min(t.batch_size, n),), generator=self.generator).to(self.voxels.y.device)
-        batch = self.voxels[index]
+        batch = self.batch()
         loss = self.loss(batch, self.kl_weight())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -145,20 +141,28 @@ class SVILoop:
         self.step += 1
         self.running = value if self.running is None else 0.95 * self.running + 0.05 * value
 
+    def batch(self) -> Voxels:
+        """Voxels drawn with replacement, or all of them where a batch has room for them."""
+        n, size = len(self.voxels), self.training.batch_size
+        if n <= size:
+            return self.voxels
+        return self.voxels[torch.randint(n, (size,), generator=self.generator).to(self.voxels.y.device)]
+
     def kl_weight(self) -> float:
         """Weight of the KL term at this step."""
         t = self.training
         rise = 1.0 if t.kl_warmup == 0 else min(1.0, (self.step + 1) / t.kl_warmup)
         return t.kl_weight * rise
 
-    def held_out_loss(self) -> float:
-        """Loss of the voxels kept aside, with the same noise at every look."""
-        # not under no_grad: TraceEnum_ELBO refuses a loss that has no gradient
-        if len(self.held) == 0:
-            return float("nan")
-        with torch.random.fork_rng(devices=cuda_devices(self.held.y)):
+    def losses(self, voxels: Voxels, n_groups: int = 1) -> list[float]:
+        """Loss of each group of some voxels, with the same noise at every look; empty when there are no voxels."""
+        if len(voxels) == 0:
+            return []
+        groups = [voxels[torch.arange(i, len(voxels), n_groups, device=voxels.y.device)] for i in range(n_groups)]
+        with torch.random.fork_rng(devices=cuda_devices(voxels.y)):
             torch.manual_seed(0)
-            return float(self.loss(self.held).detach())
+            # not under no_grad: TraceEnum_ELBO refuses a loss that has no gradient
+            return [float(self.loss(group).detach()) for group in groups]
 
     def _where_not_finite(self, batch: Voxels) -> str:
         with torch.no_grad():
@@ -183,10 +187,13 @@ class SVILoop:
 
     def look(self) -> None:
         """Write the losses down, and see whether there is more to gain."""
-        self.trace.step.append(self.step)
-        self.trace.train.append(float("nan") if self.running is None else self.running)
-        self.trace.held_out.append(self.held_out_loss())
-        self.trace.stopped_early = self.plateau()
+        trace = self.trace
+        trace.step.append(self.step)
+        trace.train.append(float("nan") if self.running is None else self.running)
+        trace.held_out.append((self.losses(self.held) or [float("nan")])[0])
+        late = self.losses(self.watched, N_GROUPS) if 2 * self.step >= self.training.steps else []
+        trace.watched.append(late if all(map(math.isfinite, late)) else [])
+        trace.stopped_early = self.plateau()
 
 
 def cuda_devices(tensor: Tensor) -> list[int]:
@@ -261,4 +268,5 @@ def fit_svi(
                 if checkpoint is not None and loop.step % training.checkpoint_every == 0:
                     save_checkpoint(checkpoint, loop, tag)
                 check_interrupt()
+    loop.trace.judge()
     return loop.trace

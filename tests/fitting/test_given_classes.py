@@ -26,7 +26,8 @@ def doubts(measured, mean_D=3.0, mean_K=0.0, sd=0.1, keep=slice(None)):
         y[keep], acq, signal="msdki", recipe="hierarchical_mixture", sigma=1 / SNR, s0=1.0, given=given,
         settings=settings,
     )  # fmt: skip
-    return fit.warnings
+    assert fit.trace.not_converged in fit.warnings  # 30 steps are too few to tell
+    return [said for said in fit.warnings if said != fit.trace.not_converged]
 
 
 def test_a_class_that_loses_its_last_voxels_when_it_is_free_is_no_error(measured):

@@ -6,7 +6,8 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from pyroqmri.guides import Structured
-from pyroqmri.priors import Hierarchical, Mixture
+from pyroqmri.priors import FullHierarchical, Hierarchical, Mixture
+from pyroqmri.priors.hierarchical import correlation_tril, population_of
 from pyroqmri.svi import Training, fit_svi
 from tests.helpers import DESIGN, SIGMA, quadratic_data, quadratic_model, quadratic_posterior
 
@@ -143,3 +144,28 @@ def test_voxels_that_a_given_class_explains_do_not_start_the_learned_ones():
     assert explained[300:].float().mean() > 0.97
     guide.start(voxels)
     torch.testing.assert_close(model.prior.loc.detach(), LOC[:1], atol=0.1, rtol=0)
+
+
+def test_a_drawn_population_moves_the_posteriors_as_the_closed_form_does():
+    y = quadratic_data(20)
+    guide = exact(Structured(quadratic_model(FullHierarchical(3)), 8))
+    voxels = guide.prepare(y)
+    n = 2 * 3 + 3
+    direction = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+
+    def slopes(answer) -> torch.Tensor:
+        c = torch.linspace(-0.4, 0.4, n, requires_grad=True)
+        population = population_of(c[:3], c[3:6].exp(), correlation_tril(c[6:], 3), 3)
+        loc, covariance = answer(population)
+        return torch.autograd.grad((loc * direction).sum() + covariance.sum(), c)[0]
+
+    def ours(population):
+        q = guide.components(voxels, 12, population)
+        return q.loc[:, 0], (q.scale_tril @ q.scale_tril.mT)[:, 0]
+
+    def closed_form(population):
+        tril = population.scale_tril[0]
+        loc, covariance = quadratic_posterior(y, population.loc[0], tril @ tril.mT)
+        return loc, covariance.expand(20, 3, 3)
+
+    torch.testing.assert_close(slopes(ours), slopes(closed_form), rtol=2e-2, atol=2e-2)

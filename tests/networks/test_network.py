@@ -178,3 +178,12 @@ def test_few_voxels_are_refused_and_shapes_have_a_default():
     with pytest.raises(InputError, match="only 3 voxels can be fitted, and a network needs at least 10"):
         quick(y=Y[:3])
     assert Shape() == Shape(0, 3)
+
+
+@pytest.mark.parametrize(("settings", "warns"), [({"training.epochs": 3}, True), ({"training.patience": 1}, False)])
+@pytest.mark.parametrize("recipe", ["supervised_gt", "self_supervised"])
+def test_a_network_whose_epochs_ran_out_warns(recipe, settings, warns):
+    y, acq = msdki_data(100)
+    quick = {"training.starts": 2, "truth.voxels": 500, "training.lr": 0.05} | settings
+    fit = pq.fit(y, acq, signal="msdki", recipe=recipe, sigma=0.05, settings=quick)
+    assert any("raise training.epochs" in warning for warning in fit.warnings) == warns
