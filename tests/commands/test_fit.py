@@ -11,6 +11,7 @@ import torch
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands import apply_image, fit_image, inputs, rebuild_report, summary
+from pyroqmri.commands import fit as fit_module
 from pyroqmri.commands.apply import with_acquisition
 from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
@@ -21,6 +22,7 @@ from pyroqmri.commands.inputs import ScanFiles, digest, given_noise
 from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
+from pyroqmri.svi import SVILoop
 from tests.small_scan import SHAPE, SIGMA, gradients, write_scan
 
 SHORT = {"training.steps": 20, "training.batch_size": 64}
@@ -188,6 +190,30 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     assert set(record["at_bound"]) == {"f", "D_par", "D_iso"}
     assert {"read", "prepare", "start", "train", "posterior"} <= set(record["seconds"])
     assert str(tmp_path) not in (out / "fit" / "fit.json").read_text()
+
+
+def test_resume_goes_on_from_the_step_of_the_checkpoint(scan, tmp_path, monkeypatch):
+    steps, honest = [], SVILoop.one_step
+
+    def one_step(loop):
+        if loop.step == 7 and 7 not in steps:
+            steps.append(7)
+            raise KeyboardInterrupt
+        steps.append(loop.step)
+        honest(loop)
+
+    def call(**more):
+        settings = SHORT | {"training.steps": 9, "training.checkpoint_every": 5}
+        return fit_image(scan.image, mask=scan.mask, signal="msdki", recipe="hierarchical", settings=settings,
+                         out=tmp_path / "out", **more)  # fmt: skip
+
+    monkeypatch.setattr(SVILoop, "one_step", one_step)
+    monkeypatch.setattr(fit_module, "write_results", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    steps[:] = [7]
+    call(resume=True)
+    assert steps[1:] == [5, 6, 7, 8]
 
 
 def test_the_netcdf_holds_draws_of_voxels_by_their_place_in_the_mask(scan, tmp_path):
