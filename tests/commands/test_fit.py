@@ -22,6 +22,7 @@ from pyroqmri.commands.inputs import ScanFiles, digest, given_noise
 from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
+from pyroqmri.signals.bound import S0
 from pyroqmri.svi import SVILoop
 from tests.small_scan import SHAPE, SIGMA, gradients, write_scan
 
@@ -249,6 +250,39 @@ def test_the_noise_level_can_be_a_map(scan, tmp_path):
     nib.save(nib.Nifti1Image(sigma, np.eye(4)), path)
     with pytest.raises(InputError, match="in 1 voxels"):
         fit_image(scan.image, mask=scan.mask, signal="msdki", recipe="least_squares", sigma=path, out=tmp_path / "o")
+
+
+def test_a_noise_map_goes_with_its_voxels_into_training_and_posterior(scan, tmp_path, monkeypatch):
+    import h5netcdf
+
+    scan.write_image(scan.values * np.linspace(1, 3, SHAPE[0])[:, None, None, None])
+    path = tmp_path / "sigma.nii.gz"
+    level = 0.02 * scan.values[..., :3].mean(-1).astype(np.float32)
+    nib.save(nib.Nifti1Image(level, np.diag([-2.0, 2, 2, 1])), path)
+    seen, honest = [], fit_module.fit
+
+    def fit(y, *rest, **options):
+        seen.append((y, options["sigma"]))
+        return honest(y, *rest, **options)
+
+    monkeypatch.setattr(inputs, "TRAINING_VOXELS", 60)
+    monkeypatch.setattr(fit_module, "fit", fit)
+    out = fit_image(
+        scan.image, mask=scan.mask, signal="msdki", recipe="hierarchical", s0="inferred", sigma=path, settings=SHORT,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    ((trained, sigma),) = seen
+    assert len(trained) == 60
+    np.testing.assert_allclose(sigma, 0.02 * trained[:, :3].mean(1), rtol=1e-3)
+    with h5netcdf.File(out / "posterior.nc") as file:
+        found, place = file["constant_data"]["sigma"][...], file["posterior"]["voxel"][...]
+    scale = record_of(out)["preparation"]["scale"]
+    np.testing.assert_allclose(found * scale, level[scan.inside][place], rtol=1e-3)
+    # S0 is written in the units of the scan, and so are its bounds
+    (sidecar,) = out.glob("*param-S0_stat-mean_*.json")
+    said = json.loads(sidecar.read_text())
+    assert said["Units"] == "a.u."
+    np.testing.assert_allclose(said["Bounds"], [S0.lower * scale, S0.upper * scale])
 
 
 def test_a_noise_level_that_nothing_shows_comes_from_the_residuals(read):
