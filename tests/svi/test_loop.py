@@ -143,6 +143,12 @@ def a_loop(**settings) -> SVILoop:
     return SVILoop(*a_pair(), Training(batch_size=64, held_out=40, **settings), seed=0)
 
 
+def test_voxels_kept_aside_are_not_trained_on():
+    loop = a_loop()
+    assert (len(loop.held), len(loop.voxels)) == (40, 360)
+    assert not (loop.held.y[:, None] == loop.voxels.y).all(-1).any()
+
+
 def test_the_kl_weight_rises_and_stays():
     loop = a_loop(kl_warmup=4, kl_weight=0.5)
     rise = []
