@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +19,7 @@ from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.demo.index import demo_table, read_demo
 from pyroqmri.commands.demo.quarter import compare_quarter, tissues
 from pyroqmri.commands.demo.thinning import thin
+from pyroqmri.commands.fit_outputs import at_bound_shares
 from pyroqmri.commands.inputs import ScanFiles, digest, given_noise
 from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
@@ -302,6 +304,19 @@ def test_a_large_image_is_learned_from_in_part_and_mapped_whole(scan, tmp_path, 
     assert (record["n_voxels"], record["n_mapped"]) == (60, scan.inside.sum())
     assert any("60 of the 144 voxels" in note for note in record["notes"])
     assert np.isfinite(volume(out, "*param-D_stat-mean*.nii.gz")[scan.inside]).all()
+
+
+def test_voxels_to_learn_from_are_drawn_by_the_seed(monkeypatch):
+    monkeypatch.setattr(inputs, "TRAINING_VOXELS", 60)
+    one, same, other = (inputs.training_voxels(np.zeros((144, 1)), seed)[0].tolist() for seed in (1, 1, 2))
+    assert len(set(one)) == 60
+    assert one == sorted(same)
+    assert one != other
+
+
+def test_a_share_at_a_bound_is_of_the_voxels_that_were_fitted():
+    known = SimpleNamespace(n_at_bound={"D": 3, "K": 0}, n_fitted=6, status=torch.zeros(10))
+    assert at_bound_shares(known) == {"D": 0.5, "K": 0.0}
 
 
 def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):

@@ -125,6 +125,13 @@ def test_halves_share_nothing():
     assert sorted([*a.tolist(), *b.tolist()]) == list(range(101))
 
 
+def test_halves_and_folds_have_a_seed():
+    acq = shells(3, 10, 1.0, 2.0)
+    for draw in (lambda seed: halves(101, seed)[0].tolist(), lambda seed: volume_folds(acq, 5, seed)[0].tolist()):
+        assert draw(1) == draw(1)
+        assert draw(1) != draw(2)
+
+
 def test_folds_hold_every_shell_alike():
     acq = shells(3, 10, 1.0, 2.0)
     folds = volume_folds(acq, 5)

@@ -143,6 +143,13 @@ def a_loop(**settings) -> SVILoop:
     return SVILoop(*a_pair(), Training(batch_size=64, held_out=40, **settings), seed=0)
 
 
+def test_the_prior_is_annealed_by_the_share_of_the_steps_that_are_done(monkeypatch):
+    pair, shares = a_pair(), []
+    monkeypatch.setattr(pair[0].prior, "anneal", shares.append)
+    fit_svi(*pair, SHORT)
+    assert shares == pytest.approx([step / 30 for step in range(30)])
+
+
 def test_voxels_kept_aside_are_not_trained_on():
     loop = a_loop()
     assert (len(loop.held), len(loop.voxels)) == (40, 360)
