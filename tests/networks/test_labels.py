@@ -183,6 +183,12 @@ def test_given_truths_are_taken_as_they_are():
         given_truth(signal, {"D": [1.0], "K": [7.0]}, 1.0, 0)
 
 
+def test_a_given_s0_is_in_the_units_of_the_scan():
+    signal = BoundSignal(MSDKI, ACQ, infer_s0=True)
+    arrays = {"D": [0.5, 1.5], "K": [0.5, 0.5], "S0": [200.0, 300.0]}
+    assert given_truth(signal, arrays, 250.0, 0)["S0"].tolist() == pytest.approx([0.8, 1.2])
+
+
 def test_what_is_fixed_or_tied_is_filled_in_and_axes_are_uniform():
     signal = BoundSignal(BallStick, shells(1, 6, 1.0), fixed={"D_par": 1.7}, tied={"D_iso": "D_par"})
     theta = complete(signal, {"f": torch.full((3000,), 0.5)}, 0)
