@@ -95,6 +95,33 @@ def test_values_come_back_at_their_voxels_and_places(tmp_path, ref, mask):
     np.testing.assert_allclose(cone[mask], 81.0)
 
 
+def test_each_map_holds_the_statistic_that_its_name_says(tmp_path, ref, mask):
+    posterior = FakePosterior(int(mask.sum()))
+    write(tmp_path, posterior, ref, mask)
+    expected = {
+        "mean": posterior.mean, "sd": posterior.sd, "q05": posterior.quantile(0.05), "q95": posterior.quantile(0.95)
+    }  # fmt: skip
+    for stat, values in expected.items():
+        for name in posterior.names:
+            path = tmp_path / f"sub-01_ses-2_model-ball_stick_param-{name}_stat-{stat}_dwimap.nii.gz"
+            np.testing.assert_allclose(nib.load(path).get_fdata()[mask], values[name], rtol=1e-6)
+
+
+def words(folder, stat):
+    """What the sidecars of one statistic say it is, after the parameter's own words."""
+    found = [json.loads(path.read_text())["Description"] for path in folder.glob(f"*_stat-{stat}_dwimap.json")]
+    return {text.rpartition(": ")[2] for text in found}
+
+
+def test_the_words_of_a_sidecar_are_those_of_its_statistic(tmp_path, ref, mask):
+    posterior = FakePosterior(int(mask.sum()), signal="msdki")
+    write(tmp_path, posterior, ref, mask, signal_name="msdki")
+    assert words(tmp_path, "mean") == {"posterior mean"}
+    assert words(tmp_path, "sd") == {"posterior standard deviation"}
+    assert words(tmp_path, "q05") == {"5 % quantile of the posterior"}
+    assert words(tmp_path, "q95") == {"95 % quantile of the posterior"}
+
+
 def test_sidecars_say_what_a_map_is(tmp_path, ref, mask):
     write(tmp_path, FakePosterior(int(mask.sum())), ref, mask)
     said = json.loads((tmp_path / "sub-01_ses-2_model-ball_stick_param-D_par_stat-sd_dwimap.json").read_text())
@@ -201,6 +228,9 @@ def test_least_squares_says_what_its_sd_is(tmp_path, ref, mask):
     start = "sub-01_ses-2_model-msdki"
     said = json.loads((tmp_path / f"{start}_param-D_stat-sd_dwimap.json").read_text())
     assert said["Description"] == "mean-signal diffusivity: asymptotic standard error"
+    assert words(tmp_path, "mean") == {"estimate"}
+    assert words(tmp_path, "q05") == {"estimate - 1.64 asymptotic standard errors"}
+    assert words(tmp_path, "q95") == {"estimate + 1.64 asymptotic standard errors"}
     mean = nib.load(tmp_path / f"{start}_param-D_stat-mean_dwimap.nii.gz").get_fdata()[mask]
     np.testing.assert_allclose(mean, D, atol=2e-3)
 

@@ -90,13 +90,18 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
         signal=fit.signal_name,
         noise_factor=fit.sigma_record["learned_factor"],
         size=model_size(fit.signal_name, fit.acquisition, fit.preparation, {**fit.fixed, **fit.tied}),
-        at_bound={name: n / summary.n_fitted for name, n in summary.n_at_bound.items()},
+        at_bound=at_bound_shares(summary),
         symbols={name: p.symbol for name, p in summary.parameters.items()},
         p_name=RESIDUAL_P if isinstance(summary, PointSummary) else PREDICTIVE_P,
         misfit=share_misfit(summary.goodness_of_fit.ppc.numpy()),
         bad_khat=share_bad_khat(None if summary.khat is None else summary.khat.numpy()),
         not_converged=share_not_converged(status),
     )
+
+
+def at_bound_shares(summary: Summary) -> dict[str, float]:
+    """Share of the fitted voxels with each free parameter at a bound."""
+    return {name: n / summary.n_fitted for name, n in summary.n_at_bound.items()}
 
 
 def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pyroqmri as pq
+from pyroqmri.commands import check as check_module
 from pyroqmri.signals import SIGNALS, BoundSignal
 from tests.helpers import rician, shells, tissue
 
@@ -33,6 +34,22 @@ def test_a_protocol_is_checked_and_its_fit_recalibrated(run, protocol, tmp_path)
     assert pq.load_fit(tmp_path / "c").recalibration is not None
     assert run("check", "--signal", "msdki", "--recipe", "hierarchical", "--bval", protocol, "--snr", 20, "--out", "c",
                "--set", "training.steps=1")[0] == 2  # fmt: skip
+
+
+def test_a_recalibration_is_learned_and_checked_on_voxels_of_their_own(run, protocol, monkeypatch):
+    seeds = []
+    for name in ("check", "recalibrate"):
+        honest = getattr(check_module, name)
+
+        def noted(fit, *, honest=honest, seed, **rest):
+            seeds.append(seed)
+            return honest(fit, seed=seed, **rest)
+
+        monkeypatch.setattr(check_module, name, noted)
+    run("check", "--signal", "msdki", "--recipe", "hierarchical", "--bval", protocol, "--snr", 20, "--set",
+        "training.steps=2", "--voxels", 300, "--recalibrate", "--truth", "own", "--quiet", "--out", "c",
+        "--seed", 5)  # fmt: skip
+    assert len(seeds) == len(set(seeds)) == 3
 
 
 def test_a_fit_too_narrow_ends_with_one_and_is_mended_in_its_folder(run, tmp_path):

@@ -60,6 +60,11 @@ def test_rankings_maps_and_a_page_are_written(done):
     winner = nib.load(next(folder.glob("*desc-winner_*.nii.gz"))).get_fdata()
     np.testing.assert_array_equal(winner[inside], prob.argmax(-1)[inside] + 1)
     assert inside.sum() == 144
+    levels = json.loads(next(folder.glob("*desc-winner_*.json")).read_text())["Levels"]
+    named = {code: name for code, name in levels.items() if code != "0"}
+    assert named == {"1": "one", "2": "two"}
+    better = found.evidence["two"] > found.evidence["one"]
+    np.testing.assert_array_equal(winner[inside] == 2, better)
     assert len(found.evidence["one"]) == 144
 
 

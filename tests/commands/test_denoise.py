@@ -184,6 +184,7 @@ def test_the_files_of_denoise(written):
     assert np.allclose(total[scan.inside], image.get_fdata()[scan.inside], atol=1e-2)
     assert not total[~scan.inside].any()
     assert np.allclose(np.loadtxt(out / "sub-01_desc-denoised_dwi.bval"), scan.b)
+    assert np.allclose(np.loadtxt(out / "sub-01_desc-denoised_dwi.bvec"), scan.g.T, atol=1e-5)
     for when in ("noisy", "denoised"):
         for name in ("FA", "MD"):
             assert (out / f"sub-01_model-dti_desc-{when}_param-{name}_dwimap.nii.gz").is_file()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -11,11 +12,13 @@ import torch
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands import apply_image, fit_image, fit_outputs, inputs, rebuild_report, summary
+from pyroqmri.commands import fit as fit_module
 from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.demo.index import demo_table, read_demo
 from pyroqmri.commands.demo.quarter import compare_quarter, tissues
 from pyroqmri.commands.demo.thinning import thin
+from pyroqmri.commands.fit_outputs import at_bound_shares
 from pyroqmri.commands.inputs import digest, given_noise
 from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
@@ -24,6 +27,8 @@ from pyroqmri.fitting.save import save_fit
 from pyroqmri.report.fit_numbers import numbers_of
 from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.verdict import judge
+from pyroqmri.signals.bound import S0
+from pyroqmri.svi import SVILoop
 from tests.small_scan import SHAPE, SIGMA, gradients, write_scan
 
 SHORT = {"training.steps": 20, "training.batch_size": 64}
@@ -191,6 +196,30 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     assert str(tmp_path) not in (out / "fit" / "fit.json").read_text()
 
 
+def test_resume_goes_on_from_the_step_of_the_checkpoint(scan, tmp_path, monkeypatch):
+    steps, honest = [], SVILoop.one_step
+
+    def one_step(loop):
+        if loop.step == 7 and 7 not in steps:
+            steps.append(7)
+            raise KeyboardInterrupt
+        steps.append(loop.step)
+        honest(loop)
+
+    def call(**more):
+        settings = SHORT | {"training.steps": 9, "training.checkpoint_every": 5}
+        return fit_image(scan.files, signal="msdki", recipe="hierarchical", settings=settings,
+                         out=tmp_path / "out", **more)  # fmt: skip
+
+    monkeypatch.setattr(SVILoop, "one_step", one_step)
+    monkeypatch.setattr(fit_module, "write_results", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    steps[:] = [7]
+    call(resume=True)
+    assert steps[1:] == [5, 6, 7, 8]
+
+
 def test_the_netcdf_holds_draws_of_voxels_by_their_place_in_the_mask(scan, tmp_path):
     values = scan.values.copy()
     values[1:3, 1:-1] = np.nan
@@ -222,6 +251,39 @@ def test_the_noise_level_can_be_a_map(scan, tmp_path):
         fit_image(scan.files, signal="msdki", recipe="least_squares", sigma=path, out=tmp_path / "o")
 
 
+def test_a_noise_map_goes_with_its_voxels_into_training_and_posterior(scan, tmp_path, monkeypatch):
+    import h5netcdf
+
+    scan.write_image(scan.values * np.linspace(1, 3, SHAPE[0])[:, None, None, None])
+    path = tmp_path / "sigma.nii.gz"
+    level = 0.02 * scan.values[..., :3].mean(-1).astype(np.float32)
+    nib.save(nib.Nifti1Image(level, np.diag([-2.0, 2, 2, 1])), path)
+    seen, honest = [], fit_module.fit
+
+    def fit(y, *rest, **options):
+        seen.append((y, options["sigma"]))
+        return honest(y, *rest, **options)
+
+    monkeypatch.setattr(inputs, "TRAINING_VOXELS", 60)
+    monkeypatch.setattr(fit_module, "fit", fit)
+    out = fit_image(
+        scan.files, signal="msdki", recipe="hierarchical", s0="inferred", sigma=path, settings=SHORT,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    ((trained, sigma),) = seen
+    assert len(trained) == 60
+    np.testing.assert_allclose(sigma, 0.02 * trained[:, :3].mean(1), rtol=1e-3)
+    with h5netcdf.File(out / "posterior.nc") as file:
+        found, place = file["constant_data"]["sigma"][...], file["posterior"]["voxel"][...]
+    scale = record_of(out)["preparation"]["scale"]
+    np.testing.assert_allclose(found * scale, level[scan.inside][place], rtol=1e-3)
+    # S0 is written in the units of the scan, and so are its bounds
+    (sidecar,) = out.glob("*param-S0_stat-mean_*.json")
+    said = json.loads(sidecar.read_text())
+    assert said["Units"] == "a.u."
+    np.testing.assert_allclose(said["Bounds"], [S0.lower * scale, S0.upper * scale])
+
+
 def test_a_noise_level_that_nothing_shows_comes_from_the_residuals(read):
     assert given_noise(read, "estimate").sigma == pytest.approx(SIGMA, rel=0.2)
     assert given_noise(read, 3) == 3.0
@@ -237,6 +299,20 @@ def test_a_large_image_is_learned_from_in_part_and_mapped_whole(scan, tmp_path, 
     assert (record["n_voxels"], record["n_mapped"]) == (60, scan.inside.sum())
     assert any("60 of the 144 voxels" in note for note in record["notes"])
     assert np.isfinite(volume(out, "*param-D_stat-mean*.nii.gz")[scan.inside]).all()
+
+
+def test_voxels_to_learn_from_are_drawn_by_the_seed(monkeypatch):
+    monkeypatch.setattr(inputs, "TRAINING_VOXELS", 60)
+    whole = SimpleNamespace(y=np.arange(144.0)[:, None], inputs={})
+    one, same, other = (inputs.training_voxels(whole, None, seed).y[:, 0].tolist() for seed in (1, 1, 2))
+    assert len(set(one)) == 60
+    assert one == sorted(same)
+    assert one != other
+
+
+def test_a_share_at_a_bound_is_of_the_voxels_that_were_fitted():
+    known = SimpleNamespace(n_at_bound={"D": 3, "K": 0}, n_fitted=6, status=torch.zeros(10))
+    assert at_bound_shares(known) == {"D": 0.5, "K": 0.0}
 
 
 def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):

@@ -101,9 +101,35 @@ def test_halves_score_every_voxel_by_what_the_others_taught(two_tissues):
     assert int(torch.isfinite(results.joined("one", "loo")).sum()) == 100
 
 
+def test_no_voxel_is_scored_by_a_population_that_it_trained(two_tissues, monkeypatch):
+    y, acq = two_tissues
+    seen, honest = [], Candidate.train
+
+    def train(self, y, acq, sigma):
+        seen.append((y, sigma))
+        return honest(self, y, acq, sigma)
+
+    monkeypatch.setattr(Candidate, "train", train)
+    noise = 0.04 + 0.1 * y[:, 0]  # a level per voxel, known by the voxel
+    candidate = Candidate("msdki", load_recipe("hierarchical", {"training.steps": 2}), 1.0, device="cpu")
+    for _, work in cross_fitted(candidate, y, acq, noise, Plan(0, None, scored=10)):
+        scored = torch.isfinite(work()["evidence"])
+        trained, sigma = seen[-1]
+        assert len(trained) == int(scored.sum()) == 200
+        assert not (trained[:, None] == y[scored]).all(-1).any()
+        torch.testing.assert_close(sigma, 0.04 + 0.1 * trained[:, 0])
+
+
 def test_halves_share_nothing():
     a, b = halves(101, 0)
     assert sorted([*a.tolist(), *b.tolist()]) == list(range(101))
+
+
+def test_halves_and_folds_have_a_seed():
+    acq = shells(3, 10, 1.0, 2.0)
+    for draw in (lambda seed: halves(101, seed)[0].tolist(), lambda seed: volume_folds(acq, 5, seed)[0].tolist()):
+        assert draw(1) == draw(1)
+        assert draw(1) != draw(2)
 
 
 def test_folds_hold_every_shell_alike():

@@ -50,10 +50,11 @@ def test_noise_is_new_at_each_draw_and_the_same_for_all_estimators():
         seen.append(y)
         return truth(y)
 
-    for _ in range(2):
-        bias_variance(look, n_draws=2, seed=5, **CALL)
+    for seed in (5, 5, 6):
+        bias_variance(look, n_draws=2, seed=seed, **CALL)
     torch.testing.assert_close(seen[0], seen[2])
     assert (seen[0] != seen[1]).any()
+    assert (seen[0] != seen[4]).any()
 
 
 def test_missing_estimates_are_left_out_and_counted():

@@ -87,6 +87,20 @@ def test_arrays_are_what_the_model_says():
     np.testing.assert_allclose(data["observed_data"]["y"], voxels.y)
 
 
+def test_draws_have_a_seed():
+    posterior = mixture_posterior()
+    D = [posterior_to_arviz(posterior, slice(0, 4), 10, seed)["posterior"]["D"].to_numpy() for seed in (1, 1, 2)]
+    assert np.array_equal(D[0], D[1])
+    assert not np.array_equal(D[0], D[2])
+
+
+def test_the_noise_level_is_the_one_that_was_learned():
+    posterior = mixture_posterior()
+    posterior.model.likelihood.log_factor.fill_(math.log(2))
+    found = posterior_to_arviz(posterior, slice(0, 4), n_draws=10)["constant_data"]["sigma"]
+    np.testing.assert_allclose(found, 0.1, rtol=1e-5)
+
+
 def test_a_measurement_that_no_parameter_touches_is_left_out():
     data = posterior_to_arviz(mixture_posterior(n_b0=3), slice(0, 4), n_draws=30)
     assert data["log_likelihood"]["y"].shape == (4, 8, 4, 12)  # 30 rounded up

@@ -5,8 +5,9 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.errors import InputError
+from pyroqmri.fitting import train
 from pyroqmri.signals import MSDKI, BallStick, BoundSignal
-from pyroqmri.svi import SVILoop
+from pyroqmri.svi import SVILoop, Trace
 from tests.helpers import msdki_data, rician, shells, tissue
 
 QUICK = {"training.steps": 20, "training.batch_size": 128, "training.check_every": 10}
@@ -69,6 +70,22 @@ def test_the_seed_decides():
     mean = [fit.posterior(Y).mean["D"] for fit in (one, same, other)]
     assert torch.equal(mean[0], mean[1])
     assert not torch.equal(mean[0], mean[2])
+
+
+def test_the_seed_is_that_of_the_first_weights_and_of_the_training(monkeypatch):
+    seen = []
+
+    def fit_svi(model, guide, voxels, training, *, seed, **rest):
+        seen.append(({k: v.clone() for k, v in guide.state_dict().items()}, seed))
+        return Trace()
+
+    monkeypatch.setattr(train, "fit_svi", fit_svi)
+    for seed in (1, 1, 2):
+        quick(recipe="vae_unig", seed=seed)
+    weights = [first for first, _ in seen]
+    assert [seed for _, seed in seen] == [1, 1, 2]
+    assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
+    assert not all(torch.equal(v, weights[2][k]) for k, v in weights[0].items())
 
 
 def test_the_callers_random_state_stays():

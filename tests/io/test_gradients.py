@@ -176,6 +176,21 @@ def test_times_from_a_sidecar_and_a_text_file_goes_first(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("key", "name", "stated", "expected"),
+    [
+        ("EchoTime", "te", [0.4, 1.2], [400, 1200]),
+        ("InversionTime", "ti", [0.1, 20], [100, 20_000]),
+        ("RepetitionTime", "tr", [2.5, 8], [2500, 8000]),
+        ("FlipAngle", "flip", [2, 3], np.radians([2, 3])),
+    ],
+)
+def test_a_sidecar_states_seconds_and_degrees_whatever_their_size(tmp_path, key, name, stated, expected):
+    (tmp_path / "x.json").write_text(json.dumps({key: stated}))
+    settings = io.read_settings(tmp_path / "x.nii.gz", n_volumes=2)
+    np.testing.assert_allclose(settings.values[name], expected)
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", "not valid JSON"),

@@ -45,6 +45,14 @@ def integral(model: VoxelModel, voxels: Voxels, z: Tensor) -> Tensor:
 
 
 @KINDS
+def test_a_noise_level_that_grew_is_that_of_s0_too(kind):
+    likelihood = kind(n_s0=N_S0, learn=True)
+    likelihood.log_factor.data.fill_(math.log(3))
+    found = likelihood.s0_variance(torch.tensor([[0.1], [0.2]])).detach()
+    torch.testing.assert_close(found, torch.tensor([0.3**2, 0.6**2]) / N_S0)
+
+
+@KINDS
 def test_the_likelihood_is_the_integral_over_s0(kind):
     model, voxels, z, _ = scene(kind)
     found = model.y_dist(z, voxels).log_prob(voxels.y)

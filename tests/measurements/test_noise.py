@@ -80,6 +80,14 @@ def test_sigma_from_spherical_harmonics(rng, snr):
     assert found.sigma == pytest.approx(1 / snr, rel=0.05)
 
 
+def test_bright_voxels_that_pulsate_do_not_count_among_the_b0_repeats(rng):
+    level = np.repeat([50.0, 100.0], 1000)[:, None] * np.ones(20)
+    level[1000:] *= 1 + 0.1 * rng.normal(size=20)
+    found = estimate_sigma(noisy(rng, level, 4.0), Acquisition(bval=np.zeros(20)), method="b0")
+    # 19 degrees of freedom of 1,000 voxels: standard error 1 %
+    assert found.sigma == pytest.approx(4, rel=0.05)
+
+
 def test_few_directions_that_miss_signal_give_way_to_b0(rng):
     """Twelve directions cannot follow a stick at SNR 50: their residuals say twice the noise."""
     acquisition = with_directions(spread(12))

@@ -67,6 +67,16 @@ def test_without_a_measured_s0_only_darkness_itself_is_dark(s0):
     assert batch.status.tolist() == [1, 1, 3, 1, 1, 1, 1, 1]
 
 
+def test_positions_and_covariates_stay_with_their_voxels():
+    y = clean()
+    y[0, 4], y[2] = torch.nan, 0
+    positions, age = torch.arange(24).view(8, 3), torch.arange(8.0)
+    batch = prepared(y)[1].placed(positions, {"age": age})
+    assert batch.index.tolist() == [1, 3, 4, 5, 6, 7]
+    assert torch.equal(batch.voxels.position, positions[batch.index])
+    assert torch.equal(batch.voxels.covariates["age"], age[batch.index])
+
+
 def test_nothing_to_fit_is_an_empty_batch():
     _, batch = prepared(torch.full((3, 15), torch.nan), s0="inferred")
     assert batch.status.tolist() == [2, 2, 2]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import pyroqmri as pq
+from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.errors import InputError
+from pyroqmri.likelihoods import RicianLikelihood
 from pyroqmri.measurements.preparation import prepare_for
 from pyroqmri.networks import labels
 from pyroqmri.networks.cache import content_key, kept
@@ -20,8 +22,10 @@ from pyroqmri.networks.training_truth import (
     ranges_of,
     uniform_truth,
 )
+from pyroqmri.priors import Hierarchical
 from pyroqmri.signals import DTI, IVIM, MSDKI, BallStick, BoundSignal
 from pyroqmri.simulate import simulate
+from pyroqmri.voxel_model import VoxelModel
 from tests.helpers import msdki_data, shells
 
 Y, ACQ = msdki_data(60, s0=100.0)
@@ -179,12 +183,30 @@ def test_given_truths_are_taken_as_they_are():
         given_truth(signal, {"D": [1.0], "K": [7.0]}, 1.0, 0)
 
 
+def test_a_given_s0_is_in_the_units_of_the_scan():
+    signal = BoundSignal(MSDKI, ACQ, infer_s0=True)
+    arrays = {"D": [0.5, 1.5], "K": [0.5, 0.5], "S0": [200.0, 300.0]}
+    assert given_truth(signal, arrays, 250.0, 0)["S0"].tolist() == pytest.approx([0.8, 1.2])
+
+
 def test_what_is_fixed_or_tied_is_filled_in_and_axes_are_uniform():
     signal = BoundSignal(BallStick, shells(1, 6, 1.0), fixed={"D_par": 1.7}, tied={"D_iso": "D_par"})
     theta = complete(signal, {"f": torch.full((3000,), 0.5)}, 0)
     torch.testing.assert_close(theta["D_iso"], torch.full((3000,), 1.7))
     # the mean of 3,000 components has a standard error of .0105: beyond .04 in 1 of 10,000 seeds
     assert theta["n"].mean(0).abs().max() < 0.04
+
+
+def test_a_population_is_sampled_with_its_spread_and_its_correlation():
+    signal = BoundSignal(MSDKI, shells(0, 6, 1.0, 2.0, bvec=False))
+    model = VoxelModel(signal, Hierarchical(2), IdentityDecoder(2), RicianLikelihood(), 0.05)
+    loc, covariance = torch.tensor([-0.5, 0.2]), torch.tensor([[0.04, -0.08], [-0.08, 0.25]])
+    model.prior.update(torch.ones(1), loc[None], covariance[None])
+    theta = population_truth(signal, model, 20_000, 1.0, 0)
+    z = torch.stack([p.unconstrain(theta[p.name], signal.box(p, theta)) for p in signal.tissue], -1)
+    # standard errors: .0035 of a mean, 1 % of a variance
+    torch.testing.assert_close(z.mean(0), loc, atol=0.015, rtol=0)
+    torch.testing.assert_close(z.T.cov(), covariance, atol=0, rtol=0.05)
 
 
 def test_the_truth_may_be_a_population():

@@ -13,6 +13,7 @@ from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.importance import Reweighting
+from pyroqmri.posterior.recalibration import Recalibration
 from pyroqmri.posterior.summaries import quantiles
 from pyroqmri.priors import Mixture, StandardNormal
 from pyroqmri.signals import MSDKI, BallStick, BoundSignal
@@ -75,6 +76,17 @@ def test_quantiles_rise_and_intervals_are_made_of_them():
             posterior.interval(p)
 
 
+def test_quantiles_of_every_level_are_recalibrated():
+    before, after = toy(256), toy(256)
+    after.recalibration = Recalibration({"a": ((-2.0, 0.0, 2.0), (-4.0, 0.0, 4.0))})
+    middle = before.quantile(0.5)["a"]
+    for q in (0.05, 0.3, 0.8, 0.95):
+        twice = middle + 2 * (before.quantile(q)["a"] - middle)
+        # of 256 points: some hundredths of an sd
+        torch.testing.assert_close(after.quantile(q)["a"], twice, rtol=0, atol=0.1 * float(before.sd["a"].min()))
+        torch.testing.assert_close(after.quantile(q)["b"], before.quantile(q)["b"], rtol=0, atol=0.03)
+
+
 def test_draws_are_of_the_posterior():
     # 4,000 draws: standard errors 1.6 % of the sd for means, 1.1 % for sds
     posterior = toy()
@@ -107,6 +119,7 @@ def test_log_likelihood_is_that_of_the_draws():
     found = posterior.log_likelihood(6, seed=2)
     assert found.shape == (6, N, 8)
     torch.testing.assert_close(found, reference, atol=1e-3, rtol=1e-4)
+    assert not torch.equal(found, posterior.log_likelihood(6, seed=3))
 
 
 def test_voxels_without_a_fit_are_nan_everywhere():

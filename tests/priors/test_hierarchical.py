@@ -72,6 +72,15 @@ def test_the_hyperprior_counts_once_and_is_differentiable():
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
 
 
+def test_the_program_adds_the_hyperprior_of_its_own_population():
+    prior = Hierarchical(3, n_direction=2)
+    prior.update(torch.ones(1), torch.tensor([[1.0, 2.0, 3.0]]), COVARIANCE.unsqueeze(0))
+    sd = COVARIANCE.diagonal().sqrt()
+    tril = torch.linalg.cholesky(COVARIANCE / sd.unsqueeze(-1) / sd)
+    trace = pyro.poutine.trace(prior.population).get_trace()
+    torch.testing.assert_close(trace.log_prob_sum(), hyperprior(torch.tensor([1.0, 2.0, 3.0]), sd, tril))
+
+
 @pytest.mark.parametrize("prior", [StandardNormal(2, 2), Hierarchical(2, 2)])
 def test_one_latent_a_voxel(prior):
     population = prior.classes()

@@ -6,6 +6,7 @@ import torch
 
 from pyroqmri.errors import InputError
 from pyroqmri.priors import Mixture
+from pyroqmri.priors.hierarchical import hyperprior
 
 GIVEN = torch.tensor([[[2.0, -1.0], [0.1, 0.2]]])
 
@@ -64,6 +65,27 @@ def test_latents_come_from_their_class():
     assert torch.equal(z[:, 0] > 0, c == 1)
     # standard error .01
     assert float(c.float().mean()) == pytest.approx(0.75, abs=0.05)
+
+
+def density_of_the_population(weights, loc, sd):
+    """Log density that the program adds for three classes without covariances, one of them given."""
+    prior = Mixture(2, classes=2, diagonal=True, given=GIVEN)
+    covariance = torch.cat([sd, sd[:1]]).square().diag_embed()
+    prior.update(torch.tensor(weights), torch.cat([loc, loc[:1]]), covariance)
+    return float(pyro.poutine.trace(prior.population).get_trace().log_prob_sum().detach())
+
+
+def test_weights_are_dirichlet_and_learned_classes_have_the_hyperprior():
+    one, other = [0.2, 0.3, 0.5], [0.6, 0.1, 0.3]
+    loc, sd = torch.tensor([[0.3, -1.0], [0.0, 2.0]]), torch.tensor([[0.5, 1.0], [2.0, 0.2]])
+    dirichlet = torch.distributions.Dirichlet(torch.full((3,), 2.0))
+    expected = dirichlet.log_prob(torch.tensor(one)) - dirichlet.log_prob(torch.tensor(other))
+    found = density_of_the_population(one, loc, sd) - density_of_the_population(other, loc, sd)
+    assert found == pytest.approx(float(expected), abs=1e-4)
+    moved = 2 * loc, 0.5 * sd
+    after, before = (hyperprior(*at, torch.eye(2).expand(2, 2, 2)).sum() for at in (moved, (loc, sd)))
+    found = density_of_the_population(one, *moved) - density_of_the_population(one, loc, sd)
+    assert found == pytest.approx(float(after - before), abs=1e-4)
 
 
 def test_the_objective_enumerates():

@@ -40,6 +40,29 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not equal(weights(pairs[0]), weights(pairs[2]))
 
 
+def first_steps(monkeypatch, seed: int) -> dict[str, torch.Tensor]:
+    """What a training that starts from one pair draws from its seed."""
+    seen = {}
+    honest = SVILoop.loss
+
+    def loss(loop, voxels, weight=1.0):
+        if not seen:
+            seen.update(held=loop.held.y, batch=voxels.y, state=torch.get_rng_state())
+        return honest(loop, voxels, weight)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SVILoop, "loss", loss)
+        fit_svi(*a_pair(), SHORT, seed=seed)
+    return seen
+
+
+def test_a_seed_is_that_of_the_held_out_voxels_the_batches_and_the_draws_of_the_guide(monkeypatch):
+    one, same, other = (first_steps(monkeypatch, seed) for seed in (4, 4, 5))
+    for what in ("held", "batch", "state"):
+        assert torch.equal(one[what], same[what])
+        assert not torch.equal(one[what], other[what]), what
+
+
 def test_training_gains_and_is_written_down():
     trace = fit_svi(*a_pair(), Training(steps=60, batch_size=128, check_every=20, held_out=40), seed=0)
     assert trace.step == [20, 40, 60]
@@ -118,6 +141,19 @@ def test_no_weight_has_moved_when_a_step_fails(monkeypatch):
 
 def a_loop(**settings) -> SVILoop:
     return SVILoop(*a_pair(), Training(batch_size=64, held_out=40, **settings), seed=0)
+
+
+def test_the_prior_is_annealed_by_the_share_of_the_steps_that_are_done(monkeypatch):
+    pair, shares = a_pair(), []
+    monkeypatch.setattr(pair[0].prior, "anneal", shares.append)
+    fit_svi(*pair, SHORT)
+    assert shares == pytest.approx([step / 30 for step in range(30)])
+
+
+def test_voxels_kept_aside_are_not_trained_on():
+    loop = a_loop()
+    assert (len(loop.held), len(loop.voxels)) == (40, 360)
+    assert not (loop.held.y[:, None] == loop.voxels.y).all(-1).any()
 
 
 def test_the_kl_weight_rises_and_stays():
@@ -234,6 +270,19 @@ def test_a_killed_training_resumes_to_the_same_weights(step, monkeypatch, tmp_pa
     trace = fit_svi(*resumed, SHORT, seed=3, checkpoint=path, resume=True)
     assert equal(weights(whole), weights(resumed))
     assert {**asdict(trace), "seconds": 0} == {**asdict(expected), "seconds": 0}
+
+
+def test_a_resumed_training_goes_on_from_its_last_checkpoint(monkeypatch, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    with monkeypatch.context() as patch:
+        killed_at(patch, 17)
+        with pytest.raises(Killed):
+            fit_svi(*a_pair(), SHORT, seed=3, checkpoint=path)
+    # the end is the same where it begins anew, so the steps themselves are looked at
+    steps, honest = [], SVILoop.one_step
+    monkeypatch.setattr(SVILoop, "one_step", lambda loop: (steps.append(loop.step), honest(loop)))
+    fit_svi(*a_pair(), SHORT, seed=3, checkpoint=path, resume=True)
+    assert steps == list(range(10, 30))
 
 
 def test_a_finished_training_resumes_to_itself(tmp_path):

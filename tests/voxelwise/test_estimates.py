@@ -108,6 +108,14 @@ def test_what_did_not_converge_says_so():
     assert (point().status != NOT_CONVERGED).all()
 
 
+def test_what_did_not_converge_keeps_a_code_that_says_more():
+    y = torch.ones(4, len(ACQ)) * 200
+    y[2:] = Y[:2]
+    found = point(y=y)
+    found.converged = torch.zeros(4, dtype=torch.bool)
+    assert found.status.tolist() == [6, 6, NOT_CONVERGED, NOT_CONVERGED]
+
+
 def test_p_values_of_the_residuals_are_uniform_under_the_model():
     # 1,000 voxels: a KS test with a failure rate of 1e-4 under other seeds
     y, acq = repeated(1000, 0.02)

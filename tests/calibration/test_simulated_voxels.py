@@ -1,0 +1,57 @@
+"""Voxels that a fit is checked on: what their seed is of, and the noise level that the fit is given."""
+
+import math
+
+import pytest
+import torch
+
+import pyroqmri as pq
+from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
+from pyroqmri.signals import MSDKI, BoundSignal
+from tests.helpers import msdki_data, shells
+
+N = 300
+Y, ACQ = msdki_data(100)
+
+
+@pytest.fixture(scope="module")
+def fit() -> pq.Fit:
+    return pq.fit(Y, ACQ, signal="msdki", recipe="hierarchical", likelihood="gaussian", sigma="learn", s0=1.0,
+                  settings={"training.steps": 3})  # fmt: skip
+
+
+def noise(simulated: SimulatedVoxels, acq: pq.Acquisition = ACQ) -> torch.Tensor:
+    """Measurements less what the truth says they are, ``(n, M)``."""
+    s0 = simulated.truth.get("S0", torch.ones(N)).unsqueeze(-1)
+    return simulated.y - s0 * BoundSignal(MSDKI, acq)(simulated.truth)
+
+
+def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Correlation of two arrays."""
+    return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+
+
+@pytest.mark.parametrize("make", [own_voxels, lambda fit, n, seed: tissue_voxels(fit, n, seed, 20.0)],
+                         ids=["own", "tissue"])  # fmt: skip
+def test_the_seed_is_that_of_the_truth_and_of_the_noise(fit, make):
+    one, same, other = (make(fit, N, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.y, same.y)
+    # 300 truths and 3,600 noises: correlations of .058 and .017 by chance
+    assert abs(likeness(one.truth["D"], other.truth["D"])) < 0.5
+    assert abs(likeness(noise(one), noise(other))) < 0.1
+
+
+def test_the_seed_is_that_of_an_s0_that_is_inferred():
+    acq = shells(6, 8, 1.0, 2.0, bvec=False)
+    call = "msdki", acq, "inferred", {"fixed": {}, "tied": {}}, "gaussian"
+    one, same, other = (tissue_voxels(call, N, seed, 20.0) for seed in (1, 1, 2))
+    assert torch.equal(one.truth["S0"], same.truth["S0"])
+    assert abs(likeness(one.truth["S0"], other.truth["S0"])) < 0.5
+
+
+def test_a_fit_that_learned_its_noise_is_given_the_level_before_its_factor(fit):
+    fit.likelihood.log_factor.data.fill_(math.log(1.5))
+    for simulated in (own_voxels(fit, N, 0), tissue_voxels(fit, N, 0)):
+        assert simulated.sigma == pytest.approx(fit.noise.sigma, rel=1e-5)
+        # 3,600 noises: standard error 1.2 %
+        assert float(noise(simulated).std()) == pytest.approx(1.5 * fit.noise.sigma, rel=0.06)
