@@ -2,8 +2,29 @@
 
 import torch
 
+import pyroqmri as pq
+from pyroqmri.networks import training
 from pyroqmri.networks.mlp import MLP
 from pyroqmri.networks.training import _Best
+from tests.helpers import msdki_data
+
+
+def test_voxels_for_validation_are_not_trained_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYROQMRI_CACHE", str(tmp_path))
+    seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    honest = training._loss
+
+    def loss(network, labels, weights, batch):
+        seen[torch.is_grad_enabled()].append(batch.voxels.y)
+        return honest(network, labels, weights, batch)
+
+    monkeypatch.setattr(training, "_loss", loss)
+    y, acq = msdki_data(100, s0=100.0)
+    settings = {"truth.voxels": 200, "training.starts": 1, "training.epochs": 1, "training.batch_size": 20}
+    pq.fit(y, acq, signal="msdki", recipe="supervised_gt", sigma=5.0, s0=100.0, settings=settings)
+    trained, held = torch.cat(seen[True]), torch.cat(seen[False])
+    assert (len(trained), len(held)) == (160, 40)
+    assert not (held[:, None] == trained).all(-1).any()
 
 
 def moved(network: MLP, to: float) -> None:
