@@ -229,6 +229,13 @@ def test_a_wrong_call_is_told_in_a_line_and_leaves_nothing(run, tmp_path, argume
     assert contents(tmp_path) == before
 
 
+def test_the_grid_is_one_whose_bvecs_need_no_flip(tmp_path):
+    out = simulate_files("t2_decay", "uniform", snr=20, shape=(2, 2, 1), out=tmp_path / "sim")
+    for path in out.glob("*.nii.gz"):
+        # FSL turns the first component of bvecs where the determinant is positive
+        np.testing.assert_array_equal(nib.load(path).affine, np.diag([-2.0, 2, 2, 1]))
+
+
 def test_a_noise_level_is_asked_for(run):
     code, _, error = run("simulate", "--signal", "msdki", "--phantom", "brain", "--out", "sim")
     assert code == 2

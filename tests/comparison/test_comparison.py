@@ -89,6 +89,18 @@ def test_a_known_s0_and_a_measured_one_are_scored_in_the_scans_units(fits, two_t
     np.testing.assert_allclose(both, plain - 9 * np.log(1000), atol=0.3)
 
 
+def test_held_out_measurements_are_scored_in_the_scans_units(two_tissues):
+    y, acq = two_tissues
+    held = torch.tensor([5, 8])
+    keep = torch.tensor([i for i in range(9) if i not in (5, 8)])
+    scores = []
+    for unit in (1.0, 1000.0):
+        fit = pq.fit(unit * y[:, keep], acq[keep], signal="msdki", recipe="hierarchical", sigma=0.06 * unit, s0=unit,
+                     settings={"training.steps": 2})  # fmt: skip
+        scores.append(predict(fit, unit * y[:40], acq, held, None).elpd)
+    torch.testing.assert_close(scores[1], scores[0] - 2 * np.log(1000), atol=0.1, rtol=0)
+
+
 def test_halves_score_every_voxel_by_what_the_others_taught(two_tissues):
     y, acq = two_tissues
     candidate = Candidate("msdki", load_recipe("hierarchical", STEPS), 1.0, device="cpu")

@@ -7,7 +7,7 @@ from pyroqmri import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.measurements.status import STATUS
-from pyroqmri.signals import MSDKI, BallStick
+from pyroqmri.signals import MSDKI, BallStick, T2Decay
 from tests.helpers import rician, shells
 
 ACQ = shells(3, 6, 1.0, 2.0)
@@ -65,6 +65,14 @@ def test_without_a_measured_s0_only_darkness_itself_is_dark(s0):
     y[2], y[3] = 0, 2.0
     _, batch = prepared(y, s0=s0)
     assert batch.status.tolist() == [1, 1, 3, 1, 1, 1, 1, 1]
+
+
+def test_the_first_echo_is_counted_in_rising_order():
+    acq = Acquisition(te=[30.0, 10.0, 20.0, 10.0])
+    y = torch.full((2, 4), 100.0)
+    for first, kept in ((1, [0, 1, 2, 3]), (2, [0, 2]), (3, [0])):
+        found = prepare_for(T2Decay, acq, y, s0="inferred", average="auto", magnitude=True, first_echo=first)
+        assert torch.cat(found.groups(acq)).tolist() == kept
 
 
 def test_positions_and_covariates_stay_with_their_voxels():

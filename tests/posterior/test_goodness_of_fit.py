@@ -35,6 +35,12 @@ def test_one_of_two_measurements_is_not_few():
     assert few_stand_out(torch.cat([torch.tensor([12.0]), torch.full((9,), 0.1)]).unsqueeze(0), 10).tolist() == [True]
 
 
+def test_few_are_a_tenth_of_all_at_most():
+    residuals = torch.full((2, 20), 0.5)
+    residuals[0, :2], residuals[1, :3] = 12.0, 12.0
+    assert few_stand_out(residuals, 20).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.3, 1.6])
 def test_noise_that_is_larger_everywhere_is_seldom_blamed_on_few(scale):
     residuals = scale * noise(5000, 100)

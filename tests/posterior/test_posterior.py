@@ -19,6 +19,7 @@ from pyroqmri.priors import Mixture, StandardNormal
 from pyroqmri.signals import MSDKI, BallStick, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
 from tests.helpers import (
+    DESIGN,
     SIGMA,
     msdki_data,
     quadratic_data,
@@ -185,6 +186,16 @@ def test_classes_have_responsibilities_and_one_class_none():
     assert found.shape == (N + 2, 2)
     assert torch.isnan(found[:2]).all()
     torch.testing.assert_close(found[2:].sum(-1), torch.ones(N))
+
+
+def test_responsibilities_are_the_probabilities_of_the_classes_given_the_measurements():
+    prior, weights, loc = Mixture(3, classes=2), torch.tensor([0.3, 0.7]), torch.tensor([[-0.4] * 3, [0.4] * 3])
+    prior.update(weights, loc, 0.25 * torch.eye(3).expand(2, 3, 3))
+    model, y = quadratic_model(prior), quadratic_data(N)
+    found = Posterior(model, exact_guide(model), as_batch(y, SIGMA), 64).responsibilities
+    covariance = 0.25 * DESIGN @ DESIGN.mT + SIGMA**2 * torch.eye(8)
+    density = torch.distributions.MultivariateNormal(loc @ DESIGN.mT, covariance).log_prob(y.unsqueeze(1))
+    torch.testing.assert_close(found, (density + weights.log()).softmax(-1), atol=0.01, rtol=0)
 
 
 def narrow(log_sd: float) -> Posterior:

@@ -133,6 +133,7 @@ def test_a_fit_of_few_voxels_says_how_well_it_knows_their_population(tmp_path):
     fit.save(tmp_path)
     again = pq.population_draws(pq.load_fit(tmp_path), 2000)["D"]
     torch.testing.assert_close(again, drawn)
+    assert not torch.equal(pq.population_draws(fit, 2000, seed=1)["D"], drawn)
     plain = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.03, s0=1.0, settings={"training.steps": 2})
     with pytest.raises(InputError, match="as a point"):
         pq.population_draws(plain)
