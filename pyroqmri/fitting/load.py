@@ -15,7 +15,7 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.fitting.parts import Part, check_part, refuse_unnamed_code
+from pyroqmri.fitting.parts import REGISTRIES, Part, check_part, kind_of, refuse_unnamed_code
 from pyroqmri.fitting.rebuild import build_parts
 from pyroqmri.fitting.schema import check_recipe
 from pyroqmri.measurements.noise import NoiseLevel
@@ -84,6 +84,10 @@ def _recipe(content: dict[str, Any], objects: dict[str, Part]) -> Recipe:
         check_part(table, part)
         if table not in content:
             raise InputError(f"the fit by {head['name']} has no {table}, and one was given")
+        kind = content[table].get("kind")
+        if kind in REGISTRIES[table] and REGISTRIES[table][kind] is not part:
+            raise InputError(f"the fit was trained with {table} {kind!r}, and {kind_of(table, part)} was given")
+        content[table]["kind"] = kind_of(table, part)  # what a fit saved again is to name
     return Recipe(**head, tables=content, objects=objects)
 
 

@@ -61,6 +61,8 @@ def load_denoiser(folder: str | Path) -> DenoiserFit:
 def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str, torch.Tensor]) -> DenoiserFit:
     head = {k: content.pop(k) for k in ("name", "doc", "estimator")}
     recipe = Recipe(**head, tables=content)
+    if recipe.estimator != "denoiser":  # before it is checked: parts of other estimators may name modules to import
+        raise InputError(f"the recipe of this denoiser is one of a {recipe.estimator}; its folder was changed by hand")
     check_recipe(recipe)
     acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
     network = build_autoencoder(recipe, len(acq))

@@ -69,6 +69,11 @@ def check_part(table: str, part: Any) -> None:
     """Raise InputError unless ``part`` is a class of the table's kind, or a function that may make one."""
     if isinstance(part, type) and not issubclass(part, BASES[table]):
         raise InputError(f"{table} {part.__name__} must be a subclass of pyroqmri's {BASES[table].__name__}")
+    if isinstance(part, BASES[table]):  # a module is callable, but makes no part
+        raise InputError(
+            f"{table} must be a class or a factory, got an object made by one; give {type(part).__name__} itself, or "
+            f"{table}=lambda *sizes: {type(part).__name__}(*sizes, ...) with what is to be set"
+        )
     if not callable(part):
         raise InputError(f"{table} must be a class or a factory with its arguments, got {part!r}")
 
@@ -113,6 +118,8 @@ def _imported(recipe: str, table: str, kind: str) -> Part:
     module, _, name = kind.partition(":")
     what = f"recipe {recipe}: {table} {kind!r}"
     remedy = "put it on PYTHONPATH, or give the class itself"
+    if not all(word.isidentifier() for word in module.split(".")):
+        raise InputError(f"{what} must read my_module:MyClass")
     try:
         found: Any = importlib.import_module(module)
     except ImportError as error:

@@ -147,8 +147,31 @@ def _given(call: Callable[..., Any], population: Population, voxels: Any, by: Ca
     """Result of ``call``, which is handed the voxels where it, or the method behind it, asks for them."""
     method = call if by is None else by
     if _looks_at_voxels(getattr(method, "__func__", method)):
-        return call(population, voxels)
+        try:
+            return call(population, voxels)
+        except (KeyError, TypeError, AttributeError) as error:
+            said = _missing(method, voxels, error)
+            if said is None:
+                raise
+            raise InputError(said) from error
     return call(population)
+
+
+def _missing(method: Callable[..., Any], voxels: Any, error: Exception) -> str | None:
+    """What a prior that looks at voxels did not find in them; None where the error is the prior's own."""
+    name = type(getattr(method, "__self__", method)).__name__
+    if isinstance(error, KeyError) and error.args and error.args[0] not in getattr(voxels, "covariates", ()):
+        wanted = error.args[0]
+        return (
+            f"prior {name} asks for the covariate {wanted!r}, which these voxels come without; give "
+            f"covariates={{{wanted!r}: ...}} where the voxels are given, or a posterior made with it"
+        )
+    if not isinstance(error, KeyError) and "NoneType" in str(error) and getattr(voxels, "position", None) is None:
+        return (
+            f"prior {name} looks at voxels that come without what it asks for ({error}); if that is their position, "
+            "give voxels= or mask= where the voxels are given"
+        )
+    return None
 
 
 def _log_density(trace: poutine.Trace) -> Tensor:

@@ -1,5 +1,6 @@
 """Parts swapped by object, by registered name and by module, through fit, save and load in another process."""
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pyroqmri.calibration.check import check
 from pyroqmri.fitting import parts
 from pyroqmri.guides import MapStarted
 from pyroqmri.likelihoods import Likelihood, RicianLikelihood
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import PRIORS, Hierarchical
 from pyroqmri.signals import MSDKI
 from pyroqmri.simulate import clusters, simulate
@@ -208,6 +210,9 @@ def test_only_parts_are_ever_called(tmp_path, own):
     [
         ({"prior": MapStarted}, "prior MapStarted must be a subclass of pyroqmri's Prior"),
         ({"guide": 3}, "guide must be a class or a factory"),
+        ({"prior": Hierarchical(2)}, "give Hierarchical itself"),
+        ({"prior": ":x"}, "must read my_module:MyClass"),
+        ({"prior": "..a:b"}, "must read my_module:MyClass"),
         ({"prior": "studnet"}, "unknown kind of prior 'studnet'"),
         ({"prior": lambda n_tissue, n_direction: torch.nn.Identity()}, "made a Identity, which is no Prior"),
     ],
@@ -279,3 +284,38 @@ def test_positions_and_covariates_reach_the_prior():
 def test_rician_and_gaussian_say_what_they_are():
     assert RicianLikelihood.magnitude
     assert not Likelihood.smooth
+
+
+def test_a_denoiser_imports_nothing(tmp_path, monkeypatch):
+    """A folder that calls itself a denoiser's, with another estimator's recipe in it, runs no module it names."""
+    (tmp_path / "runs_at_import.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fit = pq.fit(measured(), ACQ, signal="msdki", recipe="hierarchical", settings=FEW)
+    fit.save(tmp_path / "fit")
+    record, recipe = tmp_path / "fit" / "fit.json", tmp_path / "fit" / "recipe.toml"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"estimator": "denoiser"}))
+    recipe.write_text(recipe.read_text().replace('kind = "hierarchical"', 'kind = "runs_at_import:X"'))
+    with pytest.raises(pq.InputError, match="is one of a voxel_model"):
+        pq.load_denoiser(tmp_path / "fit")
+
+
+def test_another_class_than_the_trained_one_is_refused(own, tmp_path):
+    """The weights would fit, and every density would be another one."""
+    pq.fit(measured(), ACQ, signal="msdki", recipe="hierarchical", settings=FEW).save(tmp_path / "fit")
+    with pytest.raises(pq.InputError, match="trained with prior 'hierarchical', and strangers:Student was given"):
+        pq.load_fit(tmp_path / "fit", prior=own.Student)
+
+
+class Tilted(Hierarchical):
+    """Looks at a covariate, or at the position."""
+
+    def z_dist(self, population, voxels):
+        x = voxels.covariates["age"] if self.n_latents == 3 else voxels.position[:, 0]
+        return super().z_dist(population).expand(x.shape)
+
+
+def test_voxels_without_what_a_prior_looks_at():
+    for n, said in ((2, "give voxels= or mask="), (3, "covariate 'age', which these voxels come without")):
+        prior = Tilted(n)
+        with pytest.raises(pq.InputError, match=said):
+            prior.log_prob(torch.zeros(5, n), prior.classes(), Voxels(torch.zeros(5, 3)))
