@@ -112,7 +112,7 @@ def _joined(parts: Sequence[dict[str, Tensor]], headers: Sequence[Header]) -> Ac
     for part, header in zip(parts, headers, strict=True):
         missing = sorted(every - set(part))
         if missing:
-            raise InputError(f"{header.path} tells no {' and no '.join(missing)}, which others of the series do")
+            raise InputError(f"{header.path} states no {' and no '.join(missing)}, which others of the series do")
     return Acquisition(**{name: torch.cat([part[name] for part in parts]) for name in sorted(every)})
 
 

@@ -79,7 +79,7 @@ def read_settings(
         else:
             continue
         if name != "offset" and ((raw < 0).any() or (name != "ti" and (raw == 0).any())):
-            raise InputError(f"{name} in {source} holds {raw.min():g}; give positive numbers")
+            raise InputError(f"{name} in {source} contains {raw.min():g}; give positive numbers")
         if n_volumes is not None and len(raw) == 1:
             raw = np.repeat(raw, n_volumes)
         if n_volumes is not None and len(raw) != n_volumes:
@@ -128,7 +128,7 @@ def _sidecar(image_path: Path, given: str | Path | None) -> tuple[dict[str, Any]
     except ValueError as error:
         raise InputError(f"sidecar {path} is not valid JSON ({error}); mend it or take it away") from error
     if not isinstance(content, dict):
-        raise InputError(f"sidecar {path} holds no table of names and values; mend it or take it away")
+        raise InputError(f"sidecar {path} contains no table of names and values; mend it or take it away")
     return content, path
 
 

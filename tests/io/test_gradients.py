@@ -46,7 +46,7 @@ def test_units_are_recognised_and_said(read, text, unit):
 def test_bvecs_of_either_orientation(read, table, said):
     gradients = read(BVAL, table, n_volumes=5)
     torch.testing.assert_close(gradients.acquisition.bvec, torch.tensor(AXES, dtype=torch.float32))
-    assert any("one row a volume" in note for note in gradients.notes) == said
+    assert any("one row per volume" in note for note in gradients.notes) == said
 
 
 def test_three_by_three_bvecs_go_by_unit_length_then_by_convention(read):
