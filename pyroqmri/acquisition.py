@@ -68,7 +68,7 @@ class Acquisition:
             raise InputError("bval contains negative values")
         if self.bval is not None and self.bval.max() > 100:
             raise InputError(
-                f"bval reaches {self.bval.max():g}: pyroqmri wants ms/um2, so divide values in s/mm2 by 1000 "
+                f"bval reaches {self.bval.max():g}: pyroqmri expects ms/um2, so divide values in s/mm2 by 1000 "
                 "(Acquisition.from_files does it)"
             )
 

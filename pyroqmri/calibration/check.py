@@ -70,8 +70,8 @@ class Check:
             seen = self.resolution
             first = (
                 f"Calibrated on {self.simulated}: no interval is off by more than {WIDTH:.0%} of its width or "
-                f"{SHIFT:g} sd. These {self.n} voxels would have shown intervals {seen['too_narrow_by']:.0%} too narrow, "
-                f"or a shift of {seen['shift']:.2f} sd, nine times in ten."
+                f"{SHIFT:g} sd. These {self.n} voxels would have shown intervals {seen['too_narrow_by']:.0%} too "
+                f"narrow, or a shift of {seen['shift']:.2f} sd, nine times in ten."
             )
         else:
             first = f"Not calibrated on {self.simulated}: " + "; ".join(_in_words(cell) for cell in failed) + "."
@@ -127,7 +127,7 @@ def check(
         When the estimator has no uncertainty, or too few voxels are asked for.
     """
     if n < LEAST:
-        raise InputError(f"a check of {n} voxels can show nothing; ask for {LEAST} at least")
+        raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr)
     samples, kept, classes = _samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)

@@ -141,7 +141,7 @@ def _read_directions(path: str | Path, b: np.ndarray) -> tuple[np.ndarray, list[
     """Unit directions ``(M, 3)``, zero where b is zero."""
     rows = read_rows(path, "bvec")
     if len({len(row) for row in rows}) > 1:
-        raise InputError(f"bvec file {path} has rows of different lengths; it wants 3 x {len(b)} numbers")
+        raise InputError(f"bvec file {path} has rows of different lengths; expected 3 x {len(b)} numbers")
     g, notes = _orient(np.array(rows), b, path)
     weighted = b >= B0_BELOW
     bad = ~np.isfinite(g).all(1)
@@ -152,7 +152,7 @@ def _read_directions(path: str | Path, b: np.ndarray) -> tuple[np.ndarray, list[
     if ((norm == 0) & weighted).any():
         raise InputError(
             f"bvec file {path} has no direction (0 0 0) for {name_volumes((norm == 0) & weighted)}, where b > 0; "
-            "mend it, or take the file away if these volumes are averages over directions"
+            "correct it, or take the file away if these volumes are averages over directions"
         )
     off = weighted & (np.abs(norm - 1) > UNIT_NORM)
     if off.any():
@@ -179,4 +179,4 @@ def _orient(table: np.ndarray, b: np.ndarray, path: str | Path) -> tuple[np.ndar
     if table.shape == (n, 3):
         return table.copy(), ["bvecs read as one row per volume (M x 3)"]
     shape = f"{table.shape[0]} x {table.shape[1]}"
-    raise InputError(f"bvec file {path} is {shape} and there are {n} b-values; it wants 3 x {n} or {n} x 3 numbers")
+    raise InputError(f"bvec file {path} is {shape} and there are {n} b-values; expected 3 x {n} or {n} x 3 numbers")

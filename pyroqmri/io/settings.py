@@ -126,9 +126,9 @@ def _sidecar(image_path: Path, given: str | Path | None) -> tuple[dict[str, Any]
     except OSError as error:
         raise InputError(f"sidecar {path} cannot be read ({error.strerror}); check its name") from error
     except ValueError as error:
-        raise InputError(f"sidecar {path} is not valid JSON ({error}); mend it or take it away") from error
+        raise InputError(f"sidecar {path} is not valid JSON ({error}); correct it or take it away") from error
     if not isinstance(content, dict):
-        raise InputError(f"sidecar {path} contains no table of names and values; mend it or take it away")
+        raise InputError(f"sidecar {path} contains no table of names and values; correct it or take it away")
     return content, path
 
 
@@ -136,7 +136,7 @@ def _numbers(entry: Any, key: str, path: Path) -> np.ndarray:
     try:
         values = np.atleast_1d(np.asarray(entry, dtype=float)).ravel()
     except (TypeError, ValueError):
-        raise InputError(f"sidecar {path}: {key} is {entry!r}; it wants a number or a list of numbers") from None
+        raise InputError(f"sidecar {path}: {key} is {entry!r}; expected a number or a list of numbers") from None
     if not len(values) or not np.isfinite(values).all():
-        raise InputError(f"sidecar {path}: {key} is {entry!r}; it wants finite numbers")
+        raise InputError(f"sidecar {path}: {key} is {entry!r}; expected finite numbers")
     return values

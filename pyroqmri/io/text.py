@@ -52,7 +52,7 @@ def read_vector(path: str | Path, what: str) -> np.ndarray:
     rows = read_rows(path, what)
     if len(rows) > 1 and any(len(row) > 1 for row in rows):
         shape = f"{len(rows)} rows of up to {max(map(len, rows))}"
-        raise InputError(f"{what} file {path} contains {shape} numbers; it wants one row or one column")
+        raise InputError(f"{what} file {path} contains {shape} numbers; expected one row or one column")
     values = np.array([number for row in rows for number in row])
     if not np.isfinite(values).all():
         raise InputError(f"{what} file {path} contains NaN or Inf for {name_volumes(~np.isfinite(values))}")

@@ -183,7 +183,7 @@ def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: 
         if value.shape != (n,):
             raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number per voxel")
         if not torch.isfinite(value).all():
-            raise InputError(f"input {name} contains NaN or Inf in {int((~value.isfinite()).sum())} voxels; mend it")
+            raise InputError(f"input {name} contains NaN or Inf in {int((~value.isfinite()).sum())} voxels; correct it")
         complete[name] = value
     return complete
 

@@ -179,7 +179,7 @@ def predictive_pictures(atlas: Atlas) -> list[Picture]:
     scale = Scale(name, "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
     words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(name[0].upper() + name[1:], f"{P_MISFIT:g}")
     words_bars = Markup(
-        "<b>How often.</b> The dashed line is the distribution of p-values if the signal and the noise level are right; "
+        "<b>How often.</b> The dashed line is the distribution of p-values if signal and noise level are right; "
         "because the same data were fitted, a mild excess away from 0 is expected. A peak at 0 is misfit; a peak at 1 "
         "means that the fit has more freedom, or the noise level is higher, than those voxels need."
     )
