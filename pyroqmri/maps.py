@@ -245,7 +245,7 @@ def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:
         "Parameter": name,
         "Statistic": "cone90",
         "Units": "degrees",
-        "Description": f"{doc}: half-angle of the cone around the mean axis that holds 90 % of the posterior",
+        "Description": f"{doc}: half-angle of the cone around the mean axis that contains 90 % of the posterior",
     }
     writer.add(posterior.cone(0.9), (f"param-{name}", "stat-cone90", suffix), sidecar)
 
@@ -258,11 +258,11 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
         writer.add(ppc, ("desc-ppc", "dwimap"), {"Units": "1", "Description": doc})
         writer.add(posterior.residual, ("desc-residual", "dwimap"), {"Units": "1", "Description": _RESIDUAL})
     if khat:
-        doc = "Pareto k of the importance weights: above 0.7 the approximate posterior is not to be trusted"
+        doc = "Pareto k of the importance weights: above 0.7 the approximate posterior is unreliable"
         writer.add(posterior.khat, ("desc-khat", "dwimap"), {"Units": "1", "Description": doc})
     if classes is not None:
         names = [f"class {i + 1}" for i in range(classes.shape[1])] if class_names is None else list(class_names)
-        doc = "probability of each tissue class, one volume a class"
+        doc = "probability of each tissue class, one volume per class"
         sidecar = {"Parameter": "C", "Statistic": "prob", "Units": "1", "Description": doc, "Classes": names}
         writer.add(classes, ("param-C", "stat-prob", "dwimap"), sidecar)
 
@@ -272,7 +272,7 @@ def _write_status(writer: _Writer, status: Any) -> NDArray[np.uint8]:
     codes = np.asarray(status).astype(np.uint8)
     codes[writer.lacking & (codes == FINE)] = NOT_CONVERGED
     sidecar = {
-        "Description": "what became of each voxel",
+        "Description": "status of each voxel",
         "Levels": {str(code): text for code, text in STATUS.items()},
         "Counts": {str(code): int((codes == code).sum()) for code in STATUS if (codes == code).any()},
     }

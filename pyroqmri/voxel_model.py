@@ -97,7 +97,7 @@ class VoxelModel(nn.Module):
             if default is None:
                 raise InputError(
                     f"{self.signal.signal.__name__} needs the input {name} per voxel, which a number of voxels does "
-                    "not give; call the model with Voxels that hold inputs, and predict=True"
+                    "not give; call the model with Voxels that carry inputs, and predict=True"
                 )
             inputs[name] = self.sigma.new_full((n,), default)
         frame = torch.eye(3).to(self.sigma).expand(n, 3, 3) if self.has_direction else None

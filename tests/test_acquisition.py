@@ -32,8 +32,8 @@ def test_one_measurement_and_parts():
     [
         ({}, "at least one"),
         ({"bval": BVAL, "te": [80.0, 90.0]}, "te has 2 entries where the other settings have 3"),
-        ({"bval": [0.0, float("nan")]}, "bval holds NaN"),
-        ({"te": [float("inf")]}, "te holds NaN or Inf"),
+        ({"bval": [0.0, float("nan")]}, "bval contains NaN"),
+        ({"te": [float("inf")]}, "te contains NaN or Inf"),
         ({"bval": [0.0, -1.0]}, "negative"),
         ({"bval": [0.0, 1000.0]}, "divide values in s/mm2 by 1000"),
         ({"bval": BVAL, "bvec": np.zeros((3, 2))}, r"\(M, 3\)"),

@@ -69,12 +69,12 @@ class Check:
         if not failed:
             seen = self.resolution
             first = (
-                f"Holds on {self.simulated}: no interval is off by more than {WIDTH:.0%} of its width or {SHIFT:g} sd. "
-                f"These {self.n} voxels would have shown intervals {seen['too_narrow_by']:.0%} too narrow, or a shift "
-                f"of {seen['shift']:.2f} sd, nine times in ten."
+                f"Calibrated on {self.simulated}: no interval is off by more than {WIDTH:.0%} of its width or "
+                f"{SHIFT:g} sd. These {self.n} voxels would have shown intervals {seen['too_narrow_by']:.0%} too "
+                f"narrow, or a shift of {seen['shift']:.2f} sd, nine times in ten."
             )
         else:
-            first = f"Does not hold on {self.simulated}: " + "; ".join(_in_words(cell) for cell in failed) + "."
+            first = f"Not calibrated on {self.simulated}: " + "; ".join(_in_words(cell) for cell in failed) + "."
         rest = [cell for cell in self.cells if not cell.counts and not cell.holds]
         groups = f" In single tissues: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
         lost = f" {self.n_lost} voxels could not be fitted." if self.n_lost else ""
@@ -91,7 +91,7 @@ class Check:
 
 def _in_words(cell: Cell) -> str:
     where = "" if cell.group == "all" else f" in {cell.group}"
-    numbers = f"90 % intervals hold {cell.coverage[2]:.0%}, centre off by {cell.shift:+.2f} sd"
+    numbers = f"90 % intervals cover {cell.coverage[2]:.0%}, centre shifted by {cell.shift:+.2f} sd"
     return f"{cell.parameter}{where} {' and '.join(cell.faults)} ({numbers})"
 
 
@@ -127,7 +127,7 @@ def check(
         When the estimator has no uncertainty, or too few voxels are asked for.
     """
     if n < LEAST:
-        raise InputError(f"a check of {n} voxels can show nothing; ask for {LEAST} at least")
+        raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr)
     samples, kept, classes = _samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)

@@ -69,6 +69,6 @@ def coverage_figure(cells: Sequence[Cell]) -> "Figure":
             axes.plot(places, np.array(cell.coverage) - LEVELS, "o-", color=colour, label=cell.parameter, ms=4, lw=1)
         axes.set_xticks(places, [f"{p:.0%}" for p in LEVELS])
         axes.set(title=group, xlabel="central interval")
-    row[0].set_ylabel("share that holds the truth, less that")
+    row[0].set_ylabel("coverage of the truth, less nominal")
     row[0].legend(frameon=False)
     return figure

@@ -142,7 +142,7 @@ def tissue_voxels(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | Non
 def own_snr(fit: Fit) -> float:
     """S0 over sigma of a fit's median training voxel."""
     if fit.model is None:
-        raise InputError("this fit does not know its signal-to-noise ratio; give --snr")
+        raise InputError("the signal-to-noise ratio of this fit is unknown; give --snr")
     own = float(fit.model.sigma) * float(fit.likelihood.factor.detach())
     if fit.preparation.s0 != "inferred":
         return 1 / own

@@ -15,20 +15,20 @@ from pyroqmri.cli.files import named_files, protocol_files, protocol_options
 @protocol_options
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; a fit's own by default.")
 @click.option("--truth", metavar="own|tissue|both",
-              help="Truths of its own population or simulated tissue. [default: own of a fit, else both]")  # fmt: skip
+              help="Truths of the fit's own population or of tissue. [default: own of a fit, else both]")  # fmt: skip
 @click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
 @click.option("--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True)
 @click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
               help="Change an entry of the recipe; may be repeated.")  # fmt: skip
-@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
-@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Make a parameter equal another.")
+@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Fix a parameter at a value.")
+@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Set a parameter equal to another.")
 @click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, help="How many to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--recalibrate", is_flag=True, help="Correct the intervals, keep that with the fit, and check again.")
+@click.option("--recalibrate", is_flag=True, help="Correct the intervals, save that with the fit, and check again.")
 @trust_option
 @click.option("--out", metavar="DIR", help="Folder to write. [default: check in the fit's folder, else out/check]")
 @click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
-@click.option("--quiet", is_flag=True, help="Nothing but the verdict.")
+@click.option("--quiet", is_flag=True, help="Print only the verdict.")
 @debug_option
 def check(
     fit_dir: str | None, signal: str | None, recipe: str | None, snr: float | None, truth: str | None,

@@ -80,7 +80,7 @@ def compare(
     """Rank recipes on IMAGE by how well they predict, and map where each wins.
 
     Scores: leaving out a measurement (PSIS-LOO), WAIC, evidence, held-out volumes and a held-out
-    shell. Exit code 1: done, and a score is not to be relied on.
+    shell. Exit code 1: done, and a score is unreliable.
     """
     labels = [label for label, _ in recipes]
     twice = next((label for label in labels if labels.count(label) > 1), None)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 SETTINGS = {
     "bval": "b-values; s/mm2 and ms/um2 are recognised.",
     "bvec": "Gradient directions, 3 x M or M x 3.",
-    "te": "Echo times, one a volume.",
-    "ti": "Inversion times, one a volume.",
-    "tr": "Repetition times, one a volume.",
-    "flip": "Flip angles, one a volume.",
-    "offset": "Saturation offsets in ppm, one a volume.",
+    "te": "Echo times, one per volume.",
+    "ti": "Inversion times, one per volume.",
+    "tr": "Repetition times, one per volume.",
+    "flip": "Flip angles, one per volume.",
+    "offset": "Saturation offsets in ppm, one per volume.",
 }
 _NAMED = "pyroqmri.cli.files"
 

@@ -42,8 +42,8 @@ def _dropped(volumes: str | None, outliers: bool) -> str | None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
               help="Change an entry of the recipe; may be repeated.")  # fmt: skip
-@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Hold a parameter at a value.")
-@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Make a parameter equal another.")
+@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Fix a parameter at a value.")
+@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Set a parameter equal to another.")
 @drop_options
 @click.option(
     "--khat",

@@ -21,7 +21,7 @@ from pyroqmri.cli.files import protocol_files, protocol_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
 @click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
-@click.option("--quiet", is_flag=True, help="Nothing but the image's name.")
+@click.option("--quiet", is_flag=True, help="Print only the image's name.")
 @debug_option
 def simulate(
     signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, seed: int, out: str,

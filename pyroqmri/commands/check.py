@@ -205,7 +205,7 @@ def cells_table(found: Check) -> str:
     ]
     lines = [[*head, "verdict"], ["---"] * (len(head) + 1)]
     for cell in found.cells:
-        verdict = ("exact" if cell.exact else "holds") if cell.holds else " and ".join(cell.faults)
+        verdict = ("exact" if cell.exact else "passes") if cell.holds else " and ".join(cell.faults)
         lines.append(
             [cell.parameter, cell.group, str(cell.n), *(f"{c:.3f}" for c in cell.coverage), f"{cell.shift:+.2f}",
              f"{cell.spread:.2f}", f"{cell.bias:+.3g} {'' if cell.unit == '1' else cell.unit}".strip(),

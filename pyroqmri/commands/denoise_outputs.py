@@ -26,7 +26,7 @@ def write_denoised(
     image = {"Description": "denoised measurements, zero outside the mask", **common}
     _volume(scan, folder, "desc-denoised_dwi", denoised.signal, image)
     _volume(scan, folder, "desc-residual_dwi", denoised.residual, {"Description": "image minus denoised", **common})
-    levels = {"Description": "what became of each voxel", "Levels": {str(k): v for k, v in STATUS.items()}, **common}
+    levels = {"Description": "status of each voxel", "Levels": {str(k): v for k, v in STATUS.items()}, **common}
     _volume(scan, folder, "desc-status_mask", denoised.status, levels, np.uint8)
     _write_gradients(scan.acquisition, folder, _name(scan, "desc-denoised_dwi"))
     medians = _write_tensors(scan, denoised, folder, common)

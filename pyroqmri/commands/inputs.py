@@ -144,7 +144,7 @@ def given_noise(scan: Scan, sigma: PathLike | float) -> Any:
     values, notes = read_map(sigma, scan.ref, scan.mask, "sigma map")
     bad = int((~(values > 0)).sum())
     if bad:
-        raise InputError(f"sigma map {sigma} is not above zero in {bad} voxels of the mask; mend it or the mask")
+        raise InputError(f"sigma map {sigma} is not above zero in {bad} voxels of the mask; correct it or the mask")
     scan.notes.extend(notes)
     return values
 

@@ -85,7 +85,7 @@ def _check_grids(headers: Sequence[Header]) -> None:
     for header in headers[1:]:
         if header.shape != first.shape:
             raise InputError(
-                f"{header.path} is {header.shape} and {first.path.name} {first.shape}; join wants one grid"
+                f"{header.path} is {header.shape} and {first.path.name} {first.shape}; join needs one grid"
             )
         if not np.allclose(header.affine, first.affine, atol=1e-2 * np.abs(first.affine[:3, :3]).max(), rtol=0):
             raise InputError(
@@ -107,12 +107,12 @@ def _joined(parts: Sequence[dict[str, Tensor]], headers: Sequence[Header]) -> Ac
     if not every:
         first = headers[0].path
         raise InputError(
-            f"no settings were found: {first.name} wants a sidecar {stem(first)}.json, and so do the others"
+            f"no settings were found: {first.name} needs a sidecar {stem(first)}.json, and so do the others"
         )
     for part, header in zip(parts, headers, strict=True):
         missing = sorted(every - set(part))
         if missing:
-            raise InputError(f"{header.path} tells no {' and no '.join(missing)}, which others of the series do")
+            raise InputError(f"{header.path} states no {' and no '.join(missing)}, which others of the series do")
     return Acquisition(**{name: torch.cat([part[name] for part in parts]) for name in sorted(every)})
 
 

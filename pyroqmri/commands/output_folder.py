@@ -73,7 +73,7 @@ def _check_free(out: Path, overwrite: bool, inputs: Iterable[str | Path]) -> Non
     if not overwrite:
         raise InputError(f"the output folder {out} is not empty; give another --out, or replace it with --overwrite")
     if not _is_ours(out):
-        raise InputError(f"the output folder {out} holds files that pyroqmri did not write; give another --out")
+        raise InputError(f"the output folder {out} contains files that pyroqmri did not write; give another --out")
     for path in inputs:
         if Path(path).resolve().is_relative_to(out):
             raise InputError(f"{path} lies in the output folder {out} that --overwrite replaces; give another --out")

@@ -85,17 +85,18 @@ def rank_errors(squares: Mapping[str, np.ndarray]) -> list[ErrorRow]:
 def lead(rows: Sequence[Row], doubtful: Collection[str] = ()) -> str:
     """Who leads, in words; nobody is best by or over a doubtful score."""
     if len(rows) < 2:
-        return f"{rows[0].name} stands alone"
+        return f"{rows[0].name} is the only recipe"
     first = rows[0]
     tied = [row.name for row in rows[1:] if not is_clear(row)]
     second = rows[1]
     by = f"{second.behind:.1f} ± {second.behind_se:.1f} nats over {second.n} voxels"
     unsure = [row.name for row in rows if row.name in doubtful]
     if not tied and {first.name, second.name} & set(unsure):
-        return f"{first.name} is ahead of {second.name} by {by}, but {' and '.join(unsure)} cannot be scored so"
+        return f"{first.name} is ahead of {second.name} by {by}, but {' and '.join(unsure)} cannot be scored reliably"
     if not tied:
         return f"{first.name} is best, ahead of {second.name} by {by}"
-    return f"{first.name} leads, but {' and '.join(tied)} cannot be told from it ({second.name} is behind by {by})"
+    others = " and ".join(tied)
+    return f"{first.name} leads, but {others} cannot be distinguished from it ({second.name} is behind by {by})"
 
 
 def is_clear(row: Row) -> bool:
@@ -160,7 +161,7 @@ class Comparison:
         """Sentences on scores whose importance weights fail in too many voxels."""
         return [
             f"{CRITERIA[criterion]} of {name}: the Pareto shape is above {KHAT_BAD} in "
-            f"{100 * self.khat_bad[criterion][name]:.0f} % of {_OF[criterion]}, so this score is not to be relied on"
+            f"{100 * self.khat_bad[criterion][name]:.0f} % of {_OF[criterion]}, so this score is unreliable"
             for criterion in self.khat_bad
             for name in self._doubtful(criterion)
         ]

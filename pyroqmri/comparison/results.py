@@ -101,6 +101,6 @@ def _what_is_comparable(groups: tuple[tuple[str, ...], ...], points: list[str]) 
         )
     if points:
         said.append(
-            f"{' and '.join(points)} answer points without a posterior, so only their held-out errors are compared"
+            f"{' and '.join(points)} return point estimates and no posterior: only their held-out errors are compared"
         )
     return tuple(said)

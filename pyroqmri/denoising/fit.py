@@ -170,5 +170,5 @@ def level_of_each(level: Any, n: int) -> Tensor:
     """Noise level of each of ``n`` voxels ``(N,)``, of one number or one a voxel."""
     level = torch.as_tensor(level, dtype=torch.float32)
     if level.dim() == 1 and len(level) != n:
-        raise InputError(f"sigma has {len(level)} entries for {n} voxels; give one number or one a voxel")
+        raise InputError(f"sigma has {len(level)} entries for {n} voxels; give one number or one per voxel")
     return level.expand(n)

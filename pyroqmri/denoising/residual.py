@@ -166,7 +166,7 @@ def _findings(v: dict[str, Any]) -> list[str]:
     ratio = v["spread"] / max(v["expected_spread"], 1e-12)
     low, high = LIMITS["spread"]
     if not low <= ratio <= high:
-        more = "less than the noise was taken away" if ratio < low else "more than noise was taken away"
+        more = "less than the noise was removed" if ratio < low else "more than noise was removed"
         found.append(f"the residual's spread is {ratio:.2f} times that of the noise: {more}")
     if abs(v["mean"] - v["expected_mean"]) > LIMITS["bias"]:
         found.append(f"its mean is {v['mean']:+.2f} sigma where the noise has {v['expected_mean']:+.2f}")
@@ -174,7 +174,7 @@ def _findings(v: dict[str, Any]) -> list[str]:
         found.append(f"its histogram is {v['ks']:.2f} from the noise's (largest distance; limit {LIMITS['ks']})")
     for axis, r in zip("xyz", v["spatial"], strict=True):
         if r is not None and abs(r) > LIMITS["spatial"]:
-            found.append(f"neighbours along {axis} correlate, {r:+.2f}: structure was taken away, or the noise has it")
+            found.append(f"neighbours along {axis} correlate, {r:+.2f}: structure was removed, or the noise has it")
     if v["neighbours"] is not None and abs(v["neighbours"]) > LIMITS["neighbours"]:
         found.append(f"neighbouring directions correlate, {v['neighbours']:+.2f}")
     if v["largest"] > LIMITS["edge"] * v["edge"]:

@@ -97,7 +97,7 @@ class BiasVariance:
 def grid_of(ranges: Mapping[str, tuple[float, float]], n: int = 10) -> dict[str, Tensor]:
     """``n`` evenly spaced values of each parameter, ends included."""
     if n < 2:
-        raise InputError(f"a grid needs at least 2 values a dimension, got {n}")
+        raise InputError(f"a grid needs at least 2 values per dimension, got {n}")
     return {name: torch.linspace(low, high, n) for name, (low, high) in ranges.items()}
 
 

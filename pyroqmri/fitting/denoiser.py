@@ -105,7 +105,7 @@ def plan_denoiser(
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
     plan = load_recipe(recipe)
     if plan.estimator != "denoiser":
-        raise InputError(f"recipe {plan.name} answers parameters and denoises nothing; use denoise_vae or denoise_dae")
+        raise InputError(f"recipe {plan.name} returns parameters and denoises nothing; use denoise_vae or denoise_dae")
     plan = with_settings(plan, as_dict(settings))
     if s0 == "inferred":
         raise InputError("a denoiser has no S0 to infer; use s0 'measured' or give its value")

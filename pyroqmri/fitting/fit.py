@@ -169,7 +169,7 @@ class Fit:
     def _batch(self, y: Any, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
         level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.get_default_dtype())
         if level.dim() == 1 and len(level) != len(y):
-            raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one a voxel")
+            raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one per voxel")
         given = as_inputs(inputs)
         if set(given) != set(self.inputs):
             had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))

@@ -19,7 +19,7 @@ RARE = 0.005  # share of voxels below which a class is not there
 
 @torch.no_grad()
 def check_given_classes(recipe: Recipe, signal: BoundSignal, guide: Guide, voxels: Voxels) -> list[str]:
-    """A sentence for each given class that the evidence speaks against, or that no voxel belongs to.
+    """A sentence for each given class that the evidence does not support, or that no voxel belongs to.
 
     The given classes are set free, one at a time, for some rounds of expectation-maximisation from where they
     were given; a gain in evidence beyond what as many free numbers gain by chance is a reason to doubt.
@@ -35,10 +35,10 @@ def check_given_classes(recipe: Recipe, signal: BoundSignal, guide: Guide, voxel
         share, gain, freed = set_free(guide, part, population, k)
         chance = signal.n_tissue * math.log(max(share * len(part), 2.0))  # half of BIC's penalty for 2 numbers each
         if share < RARE:
-            doubts.append(f"hardly any voxel belongs to the given class {name!r} ({share:.1%}): it may not be needed")
+            doubts.append(f"hardly any voxel belongs to the fixed class {name!r} ({share:.1%}): it may not be needed")
         elif gain > chance:
             doubts.append(
-                f"the voxels speak against the given class {name!r}: setting it free raises the evidence of "
+                f"the data do not support the fixed class {name!r}: freeing it raises the evidence of "
                 f"{len(part)} voxels by {gain:.0f} nats, where chance gives {chance:.0f}; it moves towards "
                 f"{_in_words(signal, freed, k)}"
             )

@@ -63,11 +63,11 @@ def read_fit(folder: Path, trust: bool = False, objects: Mapping[str, Part] | No
         content = tomllib.loads((folder / "recipe.toml").read_text())
         weights = (folder / "weights.safetensors").read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no fit that can be read: {error}") from error
+        raise InputError(f"{folder} contains no readable fit: {error}") from error
     if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
         raise InputError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in fit.json")
     if record.get("estimator") == "denoiser":
-        raise InputError(f"{folder} holds a denoiser, which answers no parameters; read it with pyroqmri.load_denoiser")
+        raise InputError(f"{folder} contains a denoiser, which has no parameters; read it with pyroqmri.load_denoiser")
     try:
         recipe = _recipe(content, dict(objects or {}))
         if not trust:

@@ -45,9 +45,9 @@ def load_denoiser(folder: str | Path) -> DenoiserFit:
         content = tomllib.loads((folder / "recipe.toml").read_text())
         weights = (folder / "weights.safetensors").read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no denoiser that can be read: {error}") from error
+        raise InputError(f"{folder} contains no readable denoiser: {error}") from error
     if record.get("estimator") != "denoiser":
-        raise InputError(f"{folder} holds a fit of {record.get('recipe')}, which denoises nothing; give a denoiser's")
+        raise InputError(f"{folder} is a fit of {record.get('recipe')}, which denoises nothing; give a denoiser's")
     if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
         raise InputError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in fit.json")
     try:

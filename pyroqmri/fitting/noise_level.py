@@ -37,11 +37,11 @@ def noise_level(
         return sigma
     if sigma is None or isinstance(sigma, str):
         if sigma not in (None, "estimate", "learn"):
-            raise InputError(f"sigma must be a number above zero, one a voxel, 'estimate' or 'learn', got {sigma!r}")
+            raise InputError(f"sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got {sigma!r}")
         return _estimate(y, acq, preparation, signal, inputs)
     level = torch.as_tensor(sigma, dtype=torch.float32)
     if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
-        raise InputError(f"sigma must be one number or one a voxel ({len(y)},), got shape {tuple(level.shape)}")
+        raise InputError(f"sigma must be one number or one per voxel ({len(y)},), got shape {tuple(level.shape)}")
     wrong = level[~((level > 0) & level.isfinite())]
     if len(wrong):
         raise InputError(f"sigma must be finite and above zero everywhere, got {float(wrong[0]):g}")

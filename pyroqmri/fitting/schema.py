@@ -231,7 +231,7 @@ def refuse_denoiser(recipe: Recipe) -> None:
     """Raise InputError for a recipe that answers measurements, where parameters are wanted."""
     if recipe.estimator == "denoiser":
         raise InputError(
-            f"recipe {recipe.name} answers denoised measurements and no parameters; use pyroqmri denoise, or "
+            f"recipe {recipe.name} returns denoised measurements and no parameters; use pyroqmri denoise, or "
             "fit_denoiser in Python, and fit what it writes"
         )
 

@@ -68,7 +68,7 @@ class ForwardMixture(Guide):
             raise InputError("a forward-KL guide needs the identity decoder: a network's latents have no mode")
         if any(p.requires_grad for part in (model.prior, model.likelihood) for p in part.parameters()):
             raise InputError(
-                "a forward-KL guide learns from simulations alone, which say nothing of a population or a noise "
+                "a forward-KL guide learns from simulations alone, which carry no information on a population or noise "
                 "factor: use prior standard_normal and a known sigma, or guide structured"
             )
         n = model.n_latents

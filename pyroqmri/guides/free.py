@@ -71,7 +71,7 @@ class Free(GaussianGuide):
         voxels = self.prepare(y)
         if voxels.index is None:
             raise InputError(
-                "guide free keeps one normal for each training voxel and was given voxels without a number: take them "
+                "guide free keeps a Gaussian for each training voxel and was given voxels without a number: take them "
                 "from guide.training_set(guide.prepare(y))"
             )
         super().forward(voxels, size)

@@ -49,7 +49,7 @@ def read_gradients(bval: str | Path, bvec: str | Path | None = None, *, n_volume
             "give the gradient files of this image"
         )
     if (values < 0).any():
-        raise InputError(f"bval file {bval} holds negative values ({name_volumes(values < 0)}); is it a bvec file?")
+        raise InputError(f"bval file {bval} contains negative values ({name_volumes(values < 0)}); is it a bvec file?")
     b, notes = _in_s_per_mm2(values, bval)
     directions = None
     if bvec is not None:
@@ -141,18 +141,18 @@ def _read_directions(path: str | Path, b: np.ndarray) -> tuple[np.ndarray, list[
     """Unit directions ``(M, 3)``, zero where b is zero."""
     rows = read_rows(path, "bvec")
     if len({len(row) for row in rows}) > 1:
-        raise InputError(f"bvec file {path} has rows of different lengths; it wants 3 x {len(b)} numbers")
+        raise InputError(f"bvec file {path} has rows of different lengths; expected 3 x {len(b)} numbers")
     g, notes = _orient(np.array(rows), b, path)
     weighted = b >= B0_BELOW
     bad = ~np.isfinite(g).all(1)
     if (bad & weighted).any():
-        raise InputError(f"bvec file {path} holds NaN or Inf for {name_volumes(bad & weighted)}, where b > 0")
+        raise InputError(f"bvec file {path} contains NaN or Inf for {name_volumes(bad & weighted)}, where b > 0")
     g[bad] = 0.0
     norm = np.linalg.norm(g, axis=1)
     if ((norm == 0) & weighted).any():
         raise InputError(
             f"bvec file {path} has no direction (0 0 0) for {name_volumes((norm == 0) & weighted)}, where b > 0; "
-            "mend it, or take the file away if these volumes are averages over directions"
+            "correct it, or take the file away if these volumes are averages over directions"
         )
     off = weighted & (np.abs(norm - 1) > UNIT_NORM)
     if off.any():
@@ -172,11 +172,11 @@ def _orient(table: np.ndarray, b: np.ndarray, path: str | Path) -> tuple[np.ndar
             np.abs(np.linalg.norm(g, axis=1)[weighted] - 1).max(initial=0) for g in (table, table.T)
         )
         if off_rows <= UNIT_NORM < off_columns:
-            return table.copy(), ["3 x 3 bvecs read as one row a volume, because the rows are unit vectors"]
-        return table.T.copy(), ["3 x 3 bvecs read as one column a volume (FSL's convention)"]
+            return table.copy(), ["3 x 3 bvecs read as one row per volume, because the rows are unit vectors"]
+        return table.T.copy(), ["3 x 3 bvecs read as one column per volume (FSL's convention)"]
     if table.shape == (3, n):
         return table.T.copy(), []
     if table.shape == (n, 3):
-        return table.copy(), ["bvecs read as one row a volume (M x 3)"]
+        return table.copy(), ["bvecs read as one row per volume (M x 3)"]
     shape = f"{table.shape[0]} x {table.shape[1]}"
-    raise InputError(f"bvec file {path} is {shape} and there are {n} b-values; it wants 3 x {n} or {n} x 3 numbers")
+    raise InputError(f"bvec file {path} is {shape} and there are {n} b-values; expected 3 x {n} or {n} x 3 numbers")

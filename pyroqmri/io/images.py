@@ -92,7 +92,7 @@ def read_scan(
     header = read_header(image)
     if header.n_volumes is None:
         shape = " x ".join(map(str, header.shape))
-        raise InputError(f"image {image} is 3-D ({shape}); it wants a 4-D image with one volume a measurement")
+        raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
     times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
     acquisition, notes = _read_acquisition(header, bval, bvec, times, json, need, optional)
     _check_b0(acquisition, need_b0 and "bval" in need, header.path)

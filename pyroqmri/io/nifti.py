@@ -148,7 +148,7 @@ def _shape(raw: Any, path: Path) -> tuple[tuple[int, int, int], int | None]:
         raise InputError(f"image {path} has impossible dimensions {dims} in its header; get a sound copy")
     spatial, rest = (dims[0], dims[1], dims[2]), dims[3:]
     if sum(d > 1 for d in rest) > 1:
-        raise InputError(f"image {path} has dimensions {dims}; it wants x, y, z and one axis of volumes")
+        raise InputError(f"image {path} has dimensions {dims}; expected x, y, z and one axis of volumes")
     return spatial, math.prod(rest) if rest else None
 
 
@@ -168,7 +168,7 @@ def _scaling(raw: Any, path: Path) -> tuple[float | None, float]:
     if slope == 0 or not math.isfinite(slope):  # the standard: no scaling
         return None, 0.0
     if not math.isfinite(inter):
-        raise InputError(f"image {path} has scl_slope {slope:g} and scl_inter {inter:g} in its header; mend scl_inter")
+        raise InputError(f"image {path} has scl_slope {slope:g} and scl_inter {inter:g} in its header; fix scl_inter")
     return (None, 0.0) if (slope, inter) == (1.0, 0.0) else (slope, inter)
 
 
@@ -187,9 +187,9 @@ def _affine(raw: Any, path: Path) -> np.ndarray:
         with np.errstate(all="ignore"):
             affine = np.asarray(raw.get_best_affine(), dtype=float)
     except (ValueError, HeaderDataError) as error:
-        raise InputError(f"image {path} has an orientation that cannot be read ({error}); mend its header") from error
+        raise InputError(f"image {path} has an orientation that cannot be read ({error}); fix its header") from error
     if not np.isfinite(affine).all():
-        raise InputError(f"image {path} has an affine with NaN or Inf in its header; mend it")
+        raise InputError(f"image {path} has an affine with NaN or Inf in its header; correct it")
     return affine
 
 
@@ -206,9 +206,9 @@ def _check_size(header: Header) -> None:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     if not packed and claimed > found:
-        raise InputError(f"image {path} is truncated: its header asks for {claimed} bytes and it has {found}")
+        raise InputError(f"image {path} is truncated: its header implies {claimed} bytes and it has {found}")
     if packed and claimed > LARGEST_RATIO * found:
-        raise InputError(f"image {path} cannot be true: its header asks for {claimed} bytes out of {found} compressed")
+        raise InputError(f"image {path} cannot be true: its header implies {claimed} bytes out of {found} compressed")
     if header.volume_bytes > LARGEST_VOLUME or claimed > LARGEST_IMAGE:
         raise InputError(
             f"image {path} is too large: {claimed / 1e9:.1f} GB, {header.volume_bytes / 1e9:.2f} GB a volume, "

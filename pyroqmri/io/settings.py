@@ -79,7 +79,7 @@ def read_settings(
         else:
             continue
         if name != "offset" and ((raw < 0).any() or (name != "ti" and (raw == 0).any())):
-            raise InputError(f"{name} in {source} holds {raw.min():g}; give positive numbers")
+            raise InputError(f"{name} in {source} contains {raw.min():g}; give positive numbers")
         if n_volumes is not None and len(raw) == 1:
             raw = np.repeat(raw, n_volumes)
         if n_volumes is not None and len(raw) != n_volumes:
@@ -126,9 +126,9 @@ def _sidecar(image_path: Path, given: str | Path | None) -> tuple[dict[str, Any]
     except OSError as error:
         raise InputError(f"sidecar {path} cannot be read ({error.strerror}); check its name") from error
     except ValueError as error:
-        raise InputError(f"sidecar {path} is not valid JSON ({error}); mend it or take it away") from error
+        raise InputError(f"sidecar {path} is not valid JSON ({error}); correct it or take it away") from error
     if not isinstance(content, dict):
-        raise InputError(f"sidecar {path} holds no table of names and values; mend it or take it away")
+        raise InputError(f"sidecar {path} contains no table of names and values; correct it or take it away")
     return content, path
 
 
@@ -136,7 +136,7 @@ def _numbers(entry: Any, key: str, path: Path) -> np.ndarray:
     try:
         values = np.atleast_1d(np.asarray(entry, dtype=float)).ravel()
     except (TypeError, ValueError):
-        raise InputError(f"sidecar {path}: {key} is {entry!r}; it wants a number or a list of numbers") from None
+        raise InputError(f"sidecar {path}: {key} is {entry!r}; expected a number or a list of numbers") from None
     if not len(values) or not np.isfinite(values).all():
-        raise InputError(f"sidecar {path}: {key} is {entry!r}; it wants finite numbers")
+        raise InputError(f"sidecar {path}: {key} is {entry!r}; expected finite numbers")
     return values

@@ -29,7 +29,7 @@ def read_rows(path: str | Path, what: str) -> list[list[float]]:
     rows = [[_number(word, path, what) for word in line.replace(",", " ").split()] for line in text.splitlines()]
     rows = [row for row in rows if row]
     if not rows:
-        raise InputError(f"{what} file {path} is empty; give one entry a volume")
+        raise InputError(f"{what} file {path} is empty; give one entry per volume")
     return rows
 
 
@@ -38,7 +38,7 @@ def _number(word: str, path: Path, what: str) -> float:
         return float(word)
     except ValueError:
         shown = word if len(word) <= 20 else word[:20] + "..."
-        raise InputError(f"{what} file {path} holds {shown!r} where only numbers belong") from None
+        raise InputError(f"{what} file {path} contains {shown!r} where only numbers belong") from None
 
 
 def read_vector(path: str | Path, what: str) -> np.ndarray:
@@ -52,10 +52,10 @@ def read_vector(path: str | Path, what: str) -> np.ndarray:
     rows = read_rows(path, what)
     if len(rows) > 1 and any(len(row) > 1 for row in rows):
         shape = f"{len(rows)} rows of up to {max(map(len, rows))}"
-        raise InputError(f"{what} file {path} holds {shape} numbers; it wants one row or one column")
+        raise InputError(f"{what} file {path} contains {shape} numbers; expected one row or one column")
     values = np.array([number for row in rows for number in row])
     if not np.isfinite(values).all():
-        raise InputError(f"{what} file {path} holds NaN or Inf for {name_volumes(~np.isfinite(values))}")
+        raise InputError(f"{what} file {path} contains NaN or Inf for {name_volumes(~np.isfinite(values))}")
     return values
 
 

@@ -46,7 +46,7 @@ def as_positions(voxels: Any, mask: Any, n: int) -> Tensor | None:
         When both are given, or they are not those of ``n`` voxels.
     """
     if voxels is not None and mask is not None:
-        raise InputError("voxels and mask both say where the voxels lie; give one of them")
+        raise InputError("voxels and mask both give the positions of the voxels; give one of them")
     if mask is not None:
         voxels = np.argwhere(np.asarray(mask) > 0)
     if voxels is None:

@@ -277,7 +277,7 @@ def _from_background(values: np.ndarray) -> NoiseEstimate:
     values = values[np.isfinite(values)]
     positive = values[values > 0]
     if len(positive) < 0.5 * len(values) or len(positive) < 100:
-        raise InputError("the background of this image is mostly zero, so it holds no noise; give sigma as a number")
+        raise InputError("the background of this image is mostly zero, so it contains no noise; give sigma as a number")
     # tissue left in the background is brighter than air: fit what lies below 2.5 sigma only
     half = _TRUNCATION**2 / 2
     second_moment = 2 * (1 - half * np.exp(-half) / -np.expm1(-half))

@@ -178,12 +178,12 @@ def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: 
     for name in signal.inputs:
         default = signal.default_input(name)
         if name not in inputs and default is None:
-            raise InputError(f"{signal.__name__} needs the input {name}, one number a voxel; give it with inputs")
+            raise InputError(f"{signal.__name__} needs the input {name}, one number per voxel; give it with inputs")
         value = inputs[name] if default is None or name in inputs else torch.full((n,), default)
         if value.shape != (n,):
-            raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number a voxel")
+            raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number per voxel")
         if not torch.isfinite(value).all():
-            raise InputError(f"input {name} holds NaN or Inf in {int((~torch.isfinite(value)).sum())} voxels; mend it")
+            raise InputError(f"input {name} contains NaN or Inf in {int((~value.isfinite()).sum())} voxels; correct it")
         complete[name] = value
     return complete
 

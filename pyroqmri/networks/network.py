@@ -155,7 +155,7 @@ class NetworkEstimates(Estimates):
 
     def _refusal(self, what: str) -> str:
         return (
-            f"recipe {self.name} is a network that answers one estimate a voxel and has no {what}; "
+            f"recipe {self.name} is a network that returns one estimate per voxel and has no {what}; "
             "a recipe with a posterior (hierarchical, vae_gmm) has them"
         )
 

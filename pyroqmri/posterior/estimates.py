@@ -70,11 +70,11 @@ class Estimates(ABC):
 
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
         """Log-likelihood of each measurement under ``n`` posterior draws, refused where there is no posterior."""
-        raise InputError("one estimate a voxel has no log-likelihood under draws; fit a recipe with a posterior")
+        raise InputError("one estimate per voxel has no log-likelihood under draws; fit a recipe with a posterior")
 
     def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200, seed: int = 0, ijk: Any = None) -> Any:
         """The posterior as ArviZ knows it, refused where there is none."""
-        raise InputError("one estimate a voxel is no posterior that ArviZ could show; fit a recipe with a posterior")
+        raise InputError("one estimate per voxel is no posterior that ArviZ could show; fit a recipe with a posterior")
 
     def scatter(self, values: Tensor) -> Tensor:
         """Values of the fitted voxels ``(n, ...)`` among all ``(N, ...)``, NaN elsewhere."""

@@ -104,7 +104,7 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0, 
     n_asked = len(posterior.batch.status)
     if inside.shape != (n_asked,):
         raise InputError(
-            f"the mask of a region must be ({n_asked},), one entry a voxel of the posterior, got {tuple(inside.shape)}"
+            f"the mask of a region must be ({n_asked},), one entry per posterior voxel, got {tuple(inside.shape)}"
         )
     chosen = torch.nonzero(inside[posterior.batch.index]).squeeze(-1)
     if len(chosen) == 0:

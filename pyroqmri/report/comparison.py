@@ -30,7 +30,7 @@ _TITLES = {
     "waic": ("WAIC", "the same, approximated by the variance of the log density"),
     "evidence": ("Evidence", "all measurements of a voxel, its parameters integrated out"),
     "folds": ("Held-out volumes", "volumes that the recipe was trained without"),
-    "shell": ("Held-out shell", "a shell that the recipe was trained without: asks for extrapolation"),
+    "shell": ("Held-out shell", "a shell that the recipe was trained without: requires extrapolation"),
 }
 _ERRORS = {"folds_error": "Held-out volumes", "shell_error": "Held-out shell"}
 
@@ -89,7 +89,7 @@ def _table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ]
         for i, row in enumerate(rows)
     ]
-    head = ["Recipe", "Sum, nats", "Behind, nats", "Behind a voxel", "Stacking weight" if weighted else ""]
+    head = ["Recipe", "Sum, nats", "Behind, nats", "Behind per voxel", "Stacking weight" if weighted else ""]
     return {"title": title, "meaning": meaning, "head": head, "rows": cells, "n": words.count(rows[0]["n"])}
 
 
@@ -102,7 +102,7 @@ def _error_table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _ranking_picture(record: dict[str, Any]) -> Picture:
     caption = Markup(
         "<b>How far each recipe lies behind the best</b>, in nats over all scored voxels; bars are two standard errors "
-        "of the paired difference over voxels. A bar that reaches the line cannot be told from the best."
+        "of the paired difference over voxels. A bar that reaches the line cannot be distinguished from the best."
     )
     rows = {c: groups[0] for c, groups in record["rankings"].items() if groups}
     ranked = {row["name"] for group in rows.values() for row in group}
@@ -182,12 +182,12 @@ def winner_colours(probability: NDArray) -> NDArray:
 
 
 def _legend(names: list[str], shares: list[float], sure: list[float]) -> Markup:
-    said = [Markup("<b>Where each recipe wins</b>, by the evidence of each voxel; faint voxels cannot tell. ")]
+    said = [Markup("<b>Where each recipe wins</b>, by the evidence of each voxel; faint voxels are undecided. ")]
     for i, name in enumerate(names):
         square = Markup('<span style="color:{}">■</span>').format(COLOURS[i % len(COLOURS)])
         text = Markup("{} {}: ahead in {} of voxels, with probability above 0.95 in {}. ")
         said.append(text.format(square, name, words.percent(shares[i]), words.percent(sure[i])))
-    said.append(Markup("Recipes are equally likely before the data, and each voxel is judged by itself."))
+    said.append(Markup("Recipes are equally likely before the data, and each voxel is compared on its own."))
     return Markup().join(said)
 
 

@@ -23,11 +23,11 @@ _HISTOGRAM = Markup(
     "A perfect denoiser makes the two equal."
 )
 _IMAGES = Markup(
-    "The volume with the lowest and one with the highest b: as it came, denoised, and the difference over the noise "
-    "level. Anatomy in the difference is signal that was taken away."
+    "The volume with the lowest and one with the highest b: original, denoised, and the difference over the noise "
+    "level. Anatomy in the difference is signal that was removed."
 )
 _TRAVERSAL = Markup(
-    "The decoder's answer while one latent goes from two spreads below its mean (blue) to two above (red), the others "
+    "The decoder's output as one latent goes from two spreads below its mean (blue) to two above (red), the others "
     "at their means."
 )
 _TRAINING = Markup("Mean reconstruction loss at the latents' means, in units of S0, after each epoch.")
@@ -104,8 +104,8 @@ def latent_words(latents: dict[str, Any]) -> str:
     """Which latents carry nothing."""
     dead, n = latents["dead"], len(latents["contribution"])
     if not dead:
-        return f"All {n} latents carry something."
-    return f"{len(dead)} of {n} latents carry nothing: {', '.join(str(i) for i in dead)}."
+        return f"All {n} latents contribute."
+    return f"{len(dead)} of {n} latents do not contribute: {', '.join(str(i) for i in dead)}."
 
 
 def _maps(folder: Path, record: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _row(clean: NDArray, removed: NDArray, mask: NDArray, view: View, sigma: flo
     before, after, difference = (_shown(v, mask, view) for v in (clean + removed, clean, removed / sigma))
     scale = robust_scale(before, "signal", "a.u.", cmap="gray", floor=0.0)
     noise = Scale("removed", "sigma", -4.0, 4.0, "RdBu_r", "both")
-    return [Block([before, after], scale, subtitles=("as it came", "denoised")), Block([difference], noise)]
+    return [Block([before, after], scale, subtitles=("original", "denoised")), Block([difference], noise)]
 
 
 def _tensor_picture(volumes: list[NDArray], mask: NDArray, view: View, scale: Scale) -> Picture:
@@ -153,7 +153,7 @@ def _tensor_picture(volumes: list[NDArray], mask: NDArray, view: View, scale: Sc
     difference = images[1] - images[0]
     wide = max(float(np.nanpercentile(np.abs(difference), 98)), 1e-6)
     change = Scale(f"change of {scale.label}", scale.unit, -wide, wide, "RdBu_r", "both")
-    blocks = [Block(images, scale, subtitles=("as it came", "denoised")), Block([difference], change)]
+    blocks = [Block(images, scale, subtitles=("original", "denoised")), Block([difference], change)]
     caption = Markup("{} of a weighted linear tensor fit to volumes up to b = 1500 s/mm², before and after.").format(
         scale.label
     )

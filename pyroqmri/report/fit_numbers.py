@@ -31,7 +31,7 @@ class ModelSize(NamedTuple):
 
 @dataclass(frozen=True)
 class FitNumbers:
-    """What speaks against a fit; each share is of the voxels that have a number.
+    """The evidence against a fit; each share is of the voxels that have a number.
 
     Parameters
     ----------

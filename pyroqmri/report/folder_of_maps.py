@@ -188,7 +188,7 @@ def read_folder(folder: Path) -> FolderOfMaps:
     found = [(m, e) for m, e in found if m["model"] == wanted]
     if not found:
         raise InputError(
-            f"{folder} holds no maps named *model-{wanted if wanted else 'S'}_param-*_stat-mean_*.nii.gz; "
+            f"{folder} contains no maps named *model-{wanted if wanted else 'S'}_param-*_stat-mean_*.nii.gz; "
             "give the output folder of a fit"
         )
     entries = {(m["param"], m["stat"]) if m["param"] else ("", m["desc"]): e for m, e in found}

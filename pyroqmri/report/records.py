@@ -20,8 +20,8 @@ _SIGMA_FROM = {
     "learn": "learned with the model",
 }
 _S0 = {
-    "measured": "each voxel is divided by its own level without encoding (b0), whose error the sds carry",
-    "inferred": "a free parameter of every voxel",
+    "measured": "each voxel is divided by its own signal without encoding (b0), whose error is included in the sds",
+    "inferred": "a free parameter per voxel",
 }
 _PAPERS = {
     "rician": (

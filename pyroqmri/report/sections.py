@@ -76,7 +76,7 @@ def parameter_picture(atlas: Atlas, name: str) -> Picture:
     text = "Median {}, 2nd to 98th percentile {} to {}" + ("" if last.endswith(".") else ".")
     said.append(Markup(text).format(words.number(median), words.number(low), last))
     if any(m.any() for b in blocks for m in b.missing):
-        said.append(Markup(" Pink voxels have no number; the status table says why."))
+        said.append(Markup(" Pink voxels have no number; the status table shows why."))
     return Picture(atlas.panel([blocks]), Markup().join(said), f"maps of {parameter.doc}")
 
 
@@ -166,7 +166,7 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
         values = atlas.values(name, "cone90")
         scale = robust_scale(values, "90 % cone, half-angle", "degrees", cmap="inferno", floor=0.0)
         cone = atlas.block(atlas.images(name, "cone90"), scale, "cone of uncertainty")
-        text = "Right: half-angle of the cone around the mean axis that holds 90 % of the posterior; median {}°."
+        text = "Right: half-angle of the cone around the mean axis that contains 90 % of the posterior; median {}°."
         said.append(Markup(text).format(words.number(percentiles(values, 50)[0])))
     drawn = replace(block, images=images)
     figure = direction_figure(drawn, cone, aspect=atlas.view.aspect, letters=atlas.view.letters)
@@ -179,9 +179,9 @@ def predictive_pictures(atlas: Atlas) -> list[Picture]:
     scale = Scale(name, "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
     words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(name[0].upper() + name[1:], f"{P_MISFIT:g}")
     words_bars = Markup(
-        "<b>How often.</b> The dashed line is what p-values look like when the signal and the noise level are right; "
-        "because the same data were fitted, a mild excess away from 0 is expected. A pile at 0 is misfit; a pile at 1 "
-        "says that the fit has more freedom, or the noise level is higher, than those voxels need."
+        "<b>How often.</b> The dashed line is the distribution of p-values if signal and noise level are right; "
+        "because the same data were fitted, a mild excess away from 0 is expected. A peak at 0 is misfit; a peak at 1 "
+        "means that the fit has more freedom, or the noise level is higher, than those voxels need."
     )
     pictures = [
         Picture(atlas.panel([[atlas.block(atlas.images("", "ppc"), scale)]], 5.0), words_map, f"map of the {name}"),
@@ -206,7 +206,7 @@ def khat_picture(atlas: Atlas) -> Picture:
     """Where the approximate posterior is not the exact one."""
     scale = Scale("Pareto $k$", "1", 0.0, KHAT_BAD, "cividis", "max")
     figure = atlas.panel([[atlas.block(atlas.images("", "khat"), scale)]], 5.0)
-    text = "<b>Pareto k</b> of the importance weights. Above {} the approximate posterior is not to be trusted."
+    text = "<b>Pareto k</b> of the importance weights. Above {} the approximate posterior is unreliable."
     return Picture(figure, Markup(text).format(f"{KHAT_BAD:g}"), "map of Pareto k")
 
 

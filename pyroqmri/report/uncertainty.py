@@ -51,7 +51,7 @@ def certainty_picture(atlas: Atlas, name: str) -> Picture:
     text = (
         "<b>{}.</b> Left: the colour is the posterior mean, its opacity how certain that is: opaque where the sd "
         "is 0, transparent where it reaches {}, half of what lies between the 16th and 84th percentile of the "
-        "voxels, so that they can no longer be told apart; the bar fades the same way to its left. Median opacity "
+        "voxels, so that they can no longer be distinguished; the bar fades the same way to its left. Median opacity "
         "{}. "
     )
     middle = percentiles(certainty(mean, sd, spread), 50)[0]
@@ -120,8 +120,8 @@ def class_uncertainty_picture(atlas: Atlas, names: list[str]) -> Picture | None:
     if not rows:
         return None
     caption = Markup(
-        "<b>By tissue class.</b> Left, ridges: what a voxel of the class may be, the posteriors of its voxels "
-        "(each by its mean and sd) added up. Right, forest: median of the voxels’ means, bars to their quartiles "
+        "<b>By tissue class.</b> Left, ridges: the summed posteriors of the voxels of the class "
+        "(each by its mean and sd). Right, forest: median of the voxels’ means, bars to their quartiles "
         "and to their 5th and 95th percentile; the grey bar is the 90 % interval of a typical voxel. Where grey is "
         "as long as colour, voxels differ no more than they are uncertain. A voxel belongs to the class whose "
         "probability is above one half; classes of fewer than {} such voxels are left out."
@@ -151,7 +151,7 @@ def class_figure(rows: list[tuple[Parameter, list[Group]]]) -> "Figure":
         ridge.set_yticks([k + 0.3 for k in range(len(groups))], labels, fontsize=7)
         ridge.tick_params(axis="y", length=0)
         if i == 0:
-            ridge.set_title("what a voxel may be", fontsize=9)
+            ridge.set_title("summed posteriors", fontsize=9)
             forest.set_title("voxels, and one voxel’s 90 % interval", fontsize=9)
     return figure
 

@@ -91,7 +91,8 @@ def judge(fit: FitNumbers) -> Verdict:
     if "inference" in alarms:
         return Verdict("The computation did not succeed everywhere.", "alarm", tuple(checks), powerless)
     if powerless:
-        return Verdict("These data cannot speak against this signal.", "unknown", tuple(checks), powerless)
+        headline = "Model misfit cannot be tested: no more measurements than parameters."
+        return Verdict(headline, "unknown", tuple(checks), powerless)
     if all(check.state == "unknown" for check in checks):
         return Verdict("Nothing in these files allows a check of the fit.", "unknown", tuple(checks))
     return Verdict("No check raised an alarm.", "fine", tuple(checks))
@@ -102,7 +103,7 @@ def _without_power(fit: FitNumbers, noun: str) -> Markup:
     if fit.size is None or fit.size.n_seen > fit.size.n_free:
         return Markup()
     text = Markup(
-        "The {} signal has {} free parameters and the model sees {} measurement{}{} in a voxel: it can describe nearly "
+        "The {} signal has {} free parameters and the model sees {} measurement{}{} per voxel: it can describe nearly "
         "any of them, so neither p-values nor a learned noise level can show a misfit. Data with more b-values could."
     )
     n_free, n_seen, averaged = fit.size
@@ -119,7 +120,7 @@ def _noise(factor: float | None, noun: str) -> FitCheck:
     if factor > NOISE_HIGH:
         text = Markup(
             "The {} signal leaves more unexplained than noise alone would: the fit needs a noise level {} times the "
-            "measured one. The parameters take up what the signal cannot describe, and the sd maps do not know of it."
+            "measured one. The parameters absorb what the signal cannot describe; sd maps do not include that error."
         )
         return FitCheck(title, "alarm", found, limit, text.format(noun, found), "misfit")
     if factor < NOISE_LOW:
@@ -167,13 +168,12 @@ def _khat(fit: FitNumbers) -> FitCheck | None:
         return None
     title = Markup("Voxels with Pareto k above {}").format(f"{KHAT_BAD:g}")
     text = Markup(
-        "In {} of voxels the approximate posterior is far from the exact one: "
-        "the sd maps are not to be relied on there."
+        "In {} of voxels the approximate posterior is far from the exact one: the sd maps are unreliable there."
     )
     return _share_check(title, share, text.format(words.percent(share)), "inference")
 
 
 def _convergence(fit: FitNumbers) -> FitCheck | None:
     share = fit.not_converged
-    text = Markup("{} of voxels did not converge; the status map says which.").format(words.percent(share))
+    text = Markup("{} of voxels did not converge; the status map shows which.").format(words.percent(share))
     return _share_check(Markup("Voxels that did not converge"), share, text, "inference") if share > 0 else None

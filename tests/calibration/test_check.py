@@ -50,7 +50,7 @@ def test_an_exact_posterior_passes(linear):
     found = check(linear, n=4000)
     assert found.holds, found.verdict
     assert [c.parameter for c in found.cells] == ["a", "b", "c"]
-    assert found.verdict.startswith("Holds on voxels of the fit's own population")
+    assert found.verdict.startswith("Calibrated on voxels of the fit's own population")
     # one number for all voxels: 1 - posterior over population variance
     assert all(0 < c.contraction < 1 for c in found.cells)
 

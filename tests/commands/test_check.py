@@ -76,7 +76,7 @@ def test_a_fit_too_narrow_ends_with_one_and_is_mended_in_its_folder(run, tmp_pat
     ("arguments", "words"),
     [
         ([], "missing --signal"),
-        (["nothing"], "holds no fit"),
+        (["nothing"], "contains no readable fit"),
         (["nothing", "--bval", "x"], "leave out --bval"),
         (["--signal", "msdki", "--recipe", "hierarchical", "--snr", "20"], "no protocol"),
         (["--signal", "msdki", "--recipe", "hierarchical", "--snr", "0", "--bval", "dwi.bval"], "snr must be above"),

@@ -103,7 +103,7 @@ def taken(images):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_grid, "join wants one grid"),
+        (other_grid, "join needs one grid"),
         (moved, "different affines"),
         (no_sidecar, "tells no te, which others of the series do"),
         (no_sidecars, "no settings were found"),

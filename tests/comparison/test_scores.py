@@ -104,14 +104,14 @@ def test_words_follow_the_standard_error():
     clear = rank({"a": base, "b": base - 0.2 + 0.1 * rng.normal(size=400)})
     assert is_clear(clear[1])
     assert lead(clear).startswith("a is best, ahead of b by 8")
-    assert lead(clear, ["b"]).endswith("but b cannot be scored so")
+    assert lead(clear, ["b"]).endswith("but b cannot be scored reliably")
     assert lead(clear, ["c"]).startswith("a is best")
     tied = rank({"a": base, "b": base - 0.02 + rng.normal(size=400) - 0.05})
     assert not is_clear(tied[1])
-    assert "cannot be told" in lead(tied)
+    assert "cannot be distinguished" in lead(tied)
     # a difference of less than four nats is nothing, however surely it is there
     assert not is_clear(rank({"a": base, "b": base - 0.005})[1])
-    assert lead(rank({"a": base})) == "a stands alone"
+    assert lead(rank({"a": base})) == "a is the only recipe"
 
 
 def test_errors_are_ranked_with_a_standard_error():

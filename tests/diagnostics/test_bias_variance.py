@@ -70,7 +70,7 @@ def test_missing_estimates_are_left_out_and_counted():
 def test_one_draw_has_no_spread_and_one_value_no_grid():
     with pytest.raises(InputError, match="at least 2 draws, got 1"):
         bias_variance(truth, n_draws=1, **CALL)
-    with pytest.raises(InputError, match="at least 2 values a dimension, got 1"):
+    with pytest.raises(InputError, match="at least 2 values per dimension, got 1"):
         grid_of({"D": (0, 1)}, 1)
 
 

@@ -45,9 +45,9 @@ def test_a_class_that_is_what_the_voxels_say_is_not_doubted(measured):
 )
 def test_a_class_off_by_two_sds_or_twice_as_wide_is_doubted(measured, wrong):
     (said,) = doubts(measured, **wrong)
-    assert "speak against the given class 'free_water'" in said
+    assert "do not support the fixed class 'free_water'" in said
 
 
 def test_a_class_that_is_not_there_is_said(measured):
     (said,) = doubts(measured, keep=np.flatnonzero(measured[2] < 2))
-    assert "hardly any voxel belongs to the given class 'free_water'" in said
+    assert "hardly any voxel belongs to the fixed class 'free_water'" in said

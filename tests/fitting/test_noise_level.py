@@ -82,12 +82,12 @@ def test_too_few_measurements_to_tell_are_said():
 @pytest.mark.parametrize(
     ("sigma", "said"),
     [
-        ("loud", "sigma must be a number above zero, one a voxel, 'estimate' or 'learn', got 'loud'"),
+        ("loud", "sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got 'loud'"),
         (0.0, "above zero everywhere, got 0"),
         (-2.0, "above zero everywhere, got -2"),
         (float("nan"), "finite and above zero everywhere, got nan"),
         (float("inf"), "finite and above zero everywhere, got inf"),
-        (torch.ones(3), r"one a voxel \(200,\), got shape \(3,\)"),
+        (torch.ones(3), r"one per voxel \(200,\), got shape \(3,\)"),
         (torch.ones(200, 16), r"got shape \(200, 16\)"),
         (torch.arange(200.0), "above zero everywhere, got 0"),
     ],

@@ -152,16 +152,16 @@ def test_damaged_weights_are_refused(damage, tmp_path):
 def test_a_missing_file_is_said(name, tmp_path):
     quick().save(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match="holds no fit that can be read"):
+    with pytest.raises(InputError, match="contains no readable fit"):
         pq.load_fit(tmp_path)
 
 
 def test_no_folder_and_a_broken_record_are_said(tmp_path):
-    with pytest.raises(InputError, match="holds no fit that can be read"):
+    with pytest.raises(InputError, match="contains no readable fit"):
         pq.load_fit(tmp_path / "nowhere")
     quick().save(tmp_path)
     (tmp_path / "fit.json").write_text('{"signal": ')
-    with pytest.raises(InputError, match="holds no fit that can be read"):
+    with pytest.raises(InputError, match="contains no readable fit"):
         pq.load_fit(tmp_path)
 
 

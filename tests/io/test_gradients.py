@@ -46,7 +46,7 @@ def test_units_are_recognised_and_said(read, text, unit):
 def test_bvecs_of_either_orientation(read, table, said):
     gradients = read(BVAL, table, n_volumes=5)
     torch.testing.assert_close(gradients.acquisition.bvec, torch.tensor(AXES, dtype=torch.float32))
-    assert any("one row a volume" in note for note in gradients.notes) == said
+    assert any("one row per volume" in note for note in gradients.notes) == said
 
 
 def test_three_by_three_bvecs_go_by_unit_length_then_by_convention(read):
@@ -114,7 +114,7 @@ def test_directions_of_b0_volumes_do_not_matter(read):
 @pytest.mark.parametrize(
     ("bval", "bvec", "words"),
     [
-        ("0 1000 many 2000 2000", AXES, "holds 'many' where only numbers belong"),
+        ("0 1000 many 2000 2000", AXES, "contains 'many' where only numbers belong"),
         ("0 1000 nan 2000 2000", AXES, "volume 2 "),
         ("0 -1000 1000 2000 2000", AXES, "negative"),
         ("", AXES, "empty"),
@@ -125,7 +125,7 @@ def test_directions_of_b0_volumes_do_not_matter(read):
         (BVAL, AXES[:4], "4 x 3 and there are 5 b-values"),
         (BVAL, "0 1 0\n1 0", "different lengths"),
         (BVAL, np.where(AXES == 0.8, np.nan, AXES), "NaN or Inf for volumes 3, 4 "),
-        (BVAL, "x y z", "holds 'x'"),
+        (BVAL, "x y z", "contains 'x'"),
     ],
 )
 def test_wrong_tables_are_refused(read, bval, bvec, words):
@@ -195,7 +195,7 @@ def test_a_sidecar_states_seconds_and_degrees_whatever_their_size(tmp_path, key,
     [
         ("{", "not valid JSON"),
         ("[]", "no table"),
-        ('{"EchoTime": "long"}', "wants a number"),
+        ('{"EchoTime": "long"}', "expected a number"),
         ('{"EchoTime": [0.01, 0.02, 0.03]}', "3 entries and the image has 2"),
         ('{"EchoTime": -1}', "positive"),
     ],

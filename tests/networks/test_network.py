@@ -72,7 +72,9 @@ def test_every_recipe_answers_a_mean_and_says_that_it_has_no_sd(recipe):
     assert not found.has_sd
     assert fit.elbo == []
     for ask in (lambda: found.sd, lambda: found.interval(0.9), lambda: found.draws(3)):
-        with pytest.raises(InputError, match=f"recipe {recipe} is a network that answers one estimate a voxel and has"):
+        with pytest.raises(
+            InputError, match=f"recipe {recipe} is a network that returns one estimate per voxel and has"
+        ):
             ask()
 
 

@@ -78,7 +78,7 @@ def test_a_region_of_its_own_population_is_not_drawn_to_the_others():
 def test_a_region_that_does_not_fit_is_refused():
     posterior = toy(64)
     n = len(posterior.batch.status)
-    with pytest.raises(InputError, match="one entry a voxel"):
+    with pytest.raises(InputError, match="one entry per posterior voxel"):
         region(posterior, torch.ones(n + 1))
     with pytest.raises(InputError, match="none of the"):
         region(posterior, torch.zeros(n))

@@ -191,7 +191,7 @@ def test_a_point_estimate_says_that_it_has_no_sd(tmp_path, mask):
 
 
 def test_a_folder_without_maps_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no maps"):
+    with pytest.raises(InputError, match="contains no maps"):
         write_report(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_a_signal_with_as_many_parameters_as_shells_cannot_be_judged(tmp_path, m
     posterior = FakePosterior(mask, "msdki")
     posterior.ppc[:] = 1e-6
     found = judged(tmp_path, mask, "msdki", posterior, preparation=preparation)
-    assert found.headline == "These data cannot speak against this signal."
+    assert found.headline == "Model misfit cannot be tested: no more measurements than parameters."
     assert "2 free parameters and the model sees 2 measurements (means over directions)" in found.remark
     shutil.rmtree(tmp_path / "v")
     three = {"bval": [0.0, 0.0, 1.0, 2.0, 3.0]}

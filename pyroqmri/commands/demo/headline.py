@@ -69,12 +69,10 @@ def _numbers(quarter: Quarter, signal: str, parameter: Parameter) -> list[str]:
     unit = words.unit_text(parameter.unit)
 
     def off(d: Difference) -> str:
-        return (
-            f"off by {d.median:.2f} {unit}".rstrip() + f" (median),\n{d.p90:.2f} {unit}".rstrip() + " (90th percentile)"
-        )
+        return f"|error| {d.median:.2f} {unit}".rstrip() + f" (median),\n{d.p90:.2f} {unit}".rstrip() + " (P90)"
 
     best = found["posterior mean"]
     return [
         f"the numbers are over\n{best.n} voxels of {TISSUE}", off(found["least squares"]), off(best),
-        f"its 90 % interval holds the full\nscan's value in {100 * best.inside:.0f} %",
+        f"90 % CI coverage of the\nfull scan's value: {100 * best.inside:.0f} %",
     ]  # fmt: skip

@@ -9,8 +9,8 @@ from pyroqmri.report import words, write_index
 
 INDEX, HEADLINE = "demo.json", "headline.png"
 HEADER = (
-    "parameter", "voxels", "median: LS", "posterior", "own", "90th pct: LS", "posterior", "own",
-    "inside 90 %: LS", "posterior", "own",
+    "parameter", "voxels", "|error| median: LS", "posterior", "own", "P90: LS", "posterior", "own",
+    "90 % coverage: LS", "posterior", "own",
 )  # fmt: skip
 LS, POSTERIOR = "least squares", "posterior mean"
 PAIRS = ((LS, LS), (POSTERIOR, LS), (POSTERIOR, POSTERIOR))
@@ -23,18 +23,18 @@ _CAPTION = (
     "The same slice from all {n} volumes and from {k}, every shell thinned evenly in direction: least squares, "
     "and mean and standard deviation of the posterior under a learned population (recipe hierarchical). Numbers "
     "are distances to the full scan's least squares in white matter (FA > 0.4, MD < 1.2 µm²/ms). A parameter that"
-    " the volumes determine well comes out much the same either way; one that they do not is drawn away from its "
-    "bounds, to what the population of voxels makes likely."
+    " the volumes determine well comes out much the same either way; one that they do not is shrunk away from its "
+    "bounds, towards the learned population."
 )
 _NOTES = (
-    "The table compares estimates from the kept volumes with least squares on all of them, which is no truth: it "
+    "The table compares estimates from the kept volumes with least squares on all of them, which is not the truth: it "
     "has noise and misfit of its own. Columns “own” compare the posterior mean with the posterior mean of the full "
-    "scan: where the signal does not fit, the two estimators differ on the full scan already. Inside 90 % is the "
-    "share of voxels whose 90 % interval holds that value; about 94 % would be right, because the full scan "
+    "scan: where the signal does not fit, the two estimators differ on the full scan already. 90 % coverage is the "
+    "share of voxels whose 90 % interval contains that value; about 94 % would be right, because the full scan "
     "contains the kept volumes.",
     "Ball-stick's posterior learns the noise level, because the signal does not fit everywhere; its intervals "
-    "widen and its medians pay for it. MS-DKI's takes the measured one: the mean over a few directions is no "
-    "powder average, and its intervals do not know that.",
+    "widen and its median errors grow. MS-DKI's uses the measured one: the mean over a few directions is not a "
+    "powder average, and its intervals do not include that error.",
 )
 
 
