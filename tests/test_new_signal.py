@@ -11,6 +11,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands import apply_image, fit_image, rebuild_report
+from pyroqmri.commands.inputs import ScanFiles
 from pyroqmri.commands.simulate import simulate_files
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.simulate import CLASSES
@@ -57,8 +58,8 @@ def test_it_is_fitted_mapped_and_reported(tmp_path, stretched, recipe):
 
 def test_its_own_protocol_and_tissue_make_a_brain_that_is_found_again(tmp_path, stretched):
     sim = simulate_files(stretched, "brain", snr=100, shape=(18, 18, 1), out=tmp_path / "sim")
-    out = fit_image(sim / "sub-sim_dwi.nii.gz", signal=stretched, recipe="maximum_likelihood",
-                    mask=sim / "sub-sim_mask.nii.gz", out=tmp_path / "out")  # fmt: skip
+    files = ScanFiles(sim / "sub-sim_dwi.nii.gz", mask=sim / "sub-sim_mask.nii.gz")
+    out = fit_image(files, signal=stretched, recipe="maximum_likelihood", out=tmp_path / "out")
     labels = np.asarray(nib.load(sim / "sub-sim_dseg.nii.gz").dataobj)
     for name in ("D", "alpha"):
         truth = np.asarray(nib.load(sim / f"sub-sim_param-{name}_truth_dwimap.nii.gz").dataobj)

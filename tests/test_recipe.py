@@ -167,4 +167,4 @@ def test_a_recipe_is_names_and_numbers_only():
     for recipe in list_recipes():
         for table in recipe.tables.values():
             assert all(isinstance(v, str | int | float | bool) for v in table.values()), recipe.name
-    assert list(inspect.signature(Recipe).parameters) == ["name", "doc", "estimator", "tables"]
+    assert list(inspect.signature(Recipe).parameters) == ["name", "doc", "estimator", "tables", "objects"]

@@ -52,6 +52,8 @@ class Fit:
         The network of an estimator that is one.
     inputs
         Names of the per-voxel inputs that it was trained with.
+    covariates
+        Names of the covariates that it was trained with.
     """
 
     recipe: Recipe
@@ -73,6 +75,7 @@ class Fit:
     recalibration: Recalibration | None = None
     network: ParameterNetwork | None = None
     inputs: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
 
     @property
     def sigma(self) -> float:
@@ -127,9 +130,11 @@ class Fit:
         voxels, mask, covariates
             As in :func:`pyroqmri.fit`.
         """
-        batch = self._batch(y, sigma, inputs).placed(
-            as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y))
-        )
+        known = as_covariates(covariates, len(y))
+        if set(known) != set(self.covariates):
+            had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
+            raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
+        batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
         if self.network is not None:
             return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
         if self.model is None or self.guide is None:

@@ -100,8 +100,8 @@ def part_of(recipe: Recipe, table: str) -> Part:
     """
     if table in recipe.objects:
         return recipe.objects[table]
-    kind = recipe.kind(table)
-    if kind in REGISTRIES[table]:
+    kind = recipe.tables[table].get("kind", "")
+    if isinstance(kind, str) and kind in REGISTRIES[table]:
         return REGISTRIES[table][kind]
     if is_dotted(kind):
         return _imported(recipe.name, table, kind)

@@ -32,6 +32,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "s0": fit.preparation.s0,
         "preparation": fit.preparation.record(),
         "inputs": list(fit.inputs),
+        "covariates": list(fit.covariates),
         "fixed": fit.fixed,
         "tied": fit.tied,
         "seed": fit.seed,

@@ -218,6 +218,9 @@ def plan_recipe(
     plain = load_recipe(recipe)
     refuse_denoiser(plain)
     objects, changes = swapped(plain, parts or {})
+    for table in objects:
+        if f"{table}.kind" in (settings or {}):
+            raise InputError(f"{table} is given as an object and as the setting {table}.kind; give one of them")
     changes |= settings or {}
     plain = replace(plain, objects=plain.objects | objects)
     if isinstance(sigma, str) and sigma == "learn":

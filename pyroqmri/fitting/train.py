@@ -137,6 +137,7 @@ def fit(
         seed=seed,
         n_voxels=len(batch.voxels),
         inputs=tuple(as_dict(inputs)),
+        covariates=tuple(as_dict(covariates)),
     )
     result.seconds["prepare"] = time.monotonic() - begin
     if (truth is not None or first is not None) and plan.estimator != "network":
@@ -169,6 +170,11 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
     )
     fit.seconds["train"] = fit.trace.seconds
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
+    if model.prior.looks_at_voxels and guide.uses_classes:
+        fit.warnings.append(
+            f"prior {fit.recipe.kind('prior')} depends on the voxel, and guide {fit.recipe.kind('guide')} finds each "
+            "voxel's mode under the prior's classes, which do not: use posterior(y, reweight=True), or guide free"
+        )
     fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
 
 

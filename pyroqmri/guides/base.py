@@ -7,9 +7,11 @@ from typing import Any
 import pyro
 import torch
 from pyro.distributions import MultivariateNormal, TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from pyroqmri.distributions import GaussianMixture
+from pyroqmri.errors import InputError
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
@@ -23,6 +25,7 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
 
     needs_mode = False
     maximises_elbo = True  # its loss is minus an evidence lower bound
+    uses_classes = False  # finds modes under the prior's classes, which know nothing of single voxels
     draws_population = False  # works with a prior whose population has a posterior
 
     def __init__(self, model: VoxelModel) -> None:
@@ -62,6 +65,9 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
         """Sample the latents: the Pyro program."""
         voxels = self.prepare(y)
         q = self.z_dist(voxels)
+        if not isinstance(q, TorchDistributionMixin):
+            found = f"{type(q).__module__}.{type(q).__name__}"
+            raise InputError(f"guide {type(self).__name__}: z_dist must return a Pyro distribution, got {found}")
         with voxel_plate(len(voxels), size, voxels.y.device):
             pyro.sample("z", q)
 

@@ -48,6 +48,7 @@ class Structured(Guide):
     """
 
     needs_mode = True
+    uses_classes = True
     draws_population = True
 
     def __init__(

@@ -8,6 +8,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from pyroqmri.errors import InputError
+
 
 class Information(NamedTuple):
     """Log-likelihood of each measurement, its slope in the signal and its expected curvature, each ``(..., M)``."""
@@ -94,7 +96,13 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
                 f"{type(self).__name__}.forward must return independent measurements, a distribution with batch "
                 f"(..., N, M) and .to_event(1), or define information and moments; it returned {type(found).__name__}"
             )
-        return found.base_dist
+        each: TorchDistribution = found.base_dist
+        if not bool(torch.isfinite(each.variance).all()):
+            raise InputError(
+                f"likelihood {type(self).__name__} has measurements without a finite mean and variance, from which the "
+                "information is taken where there is no closed form: define information and moments"
+            )
+        return each
 
     def constant(self, y: Tensor) -> Tensor:
         """Terms of each measurement's log-density that depend on nothing but itself, ``(..., M)``."""

@@ -69,6 +69,11 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
         """Sample the latents ``(N, L)`` of some voxels inside the plate: :meth:`forward`, whatever it looks at."""
         return _given(self, population, voxels, by=self.forward)
 
+    @property
+    def looks_at_voxels(self) -> bool:
+        """Whether it depends on where a voxel lies or on covariates."""
+        return any(_looks_at_voxels(f) for f in (type(self).z_dist, type(self).forward) if f is not Prior.forward)
+
     @torch.no_grad()
     def sample_latents(self, n: int, population: Population, voxels: Any) -> Tensor:
         """Draws ``(S, N, L)`` of the latents of some voxels, ``n`` of each, by the program."""

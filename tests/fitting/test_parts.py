@@ -278,7 +278,10 @@ def test_positions_and_covariates_reach_the_prior():
                         ({"voxels": ijk, "mask": mask}, "give one of them"),
                         ({"covariates": {"age": age[:4]}}, "covariate age must be")):  # fmt: skip
         with pytest.raises(pq.InputError, match=said):
-            fit.posterior(y, **wrong)
+            fit.posterior(y, **{"covariates": {"age": age}, **wrong})
+    with pytest.raises(pq.InputError, match="trained with the covariates age, and these voxels come with none"):
+        fit.posterior(y)
+    assert any("depends on the voxel" in w for w in fit.warnings)
 
 
 def test_rician_and_gaussian_say_what_they_are():

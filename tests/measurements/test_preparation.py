@@ -72,7 +72,7 @@ def test_the_first_echo_is_counted_in_rising_order():
     y = torch.full((2, 4), 100.0)
     for first, kept in ((1, [0, 1, 2, 3]), (2, [0, 2]), (3, [0])):
         found = prepare_for(T2Decay, acq, y, s0="inferred", average="auto", magnitude=True, first_echo=first)
-        assert torch.cat(found.groups(acq)).tolist() == kept
+        assert torch.cat(found.seen(acq).groups).tolist() == kept
 
 
 def test_positions_and_covariates_stay_with_their_voxels():

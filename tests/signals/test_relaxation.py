@@ -65,7 +65,7 @@ def test_s0_is_inferred_where_no_measurement_is_s0(name):
     y = torch.rand(20, 2) + 0.5
     found = prepare_for(SIGNALS[name], acq, y, s0="measured", average="auto", magnitude=False)
     assert found.s0 == "inferred"
-    assert len(found.groups(acq)) == 2
+    assert len(found.seen(acq).groups) == 2
     known = prepare_for(SIGNALS[name], acq, y, s0=700.0, average="auto", magnitude=False)
     assert (known.s0, known.scale) == (700.0, 700.0)
 
