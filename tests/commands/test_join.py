@@ -105,7 +105,7 @@ def taken(images):
     [
         (other_grid, "join needs one grid"),
         (moved, "different affines"),
-        (no_sidecar, "tells no te, which others of the series do"),
+        (no_sidecar, "states no te, which others of the series do"),
         (no_sidecars, "no settings were found"),
         (taken, "out.json lie in .* already; give --overwrite"),
     ],
