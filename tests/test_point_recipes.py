@@ -82,4 +82,4 @@ def test_a_denoiser_denoises_and_fits_nothing(recipe, scan, run, tmp_path):
     assert run("denoise", *scan.arguments, "--recipe", recipe, *short, "--quiet", "--out", out)[0] == 0
     assert run("apply", out, *scan.arguments, "--quiet", "--out", tmp_path / "again")[0] == 0
     assert run("report", out)[0] == 0
-    refused(run("check", out), "answers no parameters")
+    refused(run("check", out), "which has no parameters")

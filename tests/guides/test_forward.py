@@ -83,9 +83,9 @@ def test_coordinates_of_an_axis_are_the_inverse_of_its_direction():
 @FORWARD
 def test_what_makes_no_sense_is_refused(kind):
     signal = quadratic_signal()
-    with pytest.raises(InputError, match="say nothing of a population"):
+    with pytest.raises(InputError, match="carry no information on a population"):
         kind(quadratic_model(Hierarchical(3)), 8)
-    with pytest.raises(InputError, match="say nothing of a population"):
+    with pytest.raises(InputError, match="carry no information on a population"):
         kind(VoxelModel(signal, StandardNormal(3), IdentityDecoder(3), GaussianLikelihood(learn=True)), 8)
     with pytest.raises(InputError, match="identity decoder"):
         kind(VoxelModel(signal, StandardNormal(3), NetworkDecoder(3), GaussianLikelihood()), 8)

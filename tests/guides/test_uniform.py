@@ -103,8 +103,8 @@ def test_the_shape_of_the_weights_is_a_map(tmp_path):
         ({"range.f": [0.5, 0.1]}, r"range\.f must be \[lower, upper\] in 0\.\.0\.7"),
         ({"range.f": [0.1, 0.9]}, r"range\.f must be"),
         ({"range.f": [0.1]}, r"range\.f must be"),
-        ({"prior.kind": "hierarchical"}, "say nothing of a population"),
-        ({"likelihood.learn": True}, "say nothing of a population"),
+        ({"prior.kind": "hierarchical"}, "carry no information on a population"),
+        ({"likelihood.learn": True}, "carry no information on a population"),
         ({"posterior.draws": 100}, "needs 1000"),
     ],
 )
