@@ -1,6 +1,6 @@
 """Reading scans: images, masks, gradient tables and settings; units are converted at this door and nowhere else."""
 
-from pyroqmri.io.gradients import Gradients, gather_shells, read_gradients, shell_indices
+from pyroqmri.io.gradients import Gradients, read_gradients
 from pyroqmri.io.images import ImageRef, Scan, read_map, read_mask, read_scan
 from pyroqmri.io.names import prefix
 from pyroqmri.io.settings import Settings, read_settings
@@ -10,12 +10,10 @@ __all__ = [
     "ImageRef",
     "Scan",
     "Settings",
-    "gather_shells",
     "prefix",
     "read_gradients",
     "read_map",
     "read_mask",
     "read_scan",
     "read_settings",
-    "shell_indices",
 ]

@@ -10,10 +10,11 @@ from scipy import ndimage
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.io.gradients import B0_BELOW, read_gradients
+from pyroqmri.io.gradients import read_gradients
 from pyroqmri.io.names import gradient_files, mask_beside, prefix
 from pyroqmri.io.nifti import Header, read_header, volumes
 from pyroqmri.io.settings import BIDS_KEYS, read_settings
+from pyroqmri.measurements.shells import B0_BELOW
 
 N_BACKGROUND = 5000
 _HALVED_ABOVE = 1_000_000  # voxels

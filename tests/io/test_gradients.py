@@ -12,6 +12,7 @@ from pyroqmri import io
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io.names import gradient_files, stem
+from pyroqmri.measurements.shells import shell_indices
 
 AXES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.6, 0.8]], dtype=float)
 BVAL = "0 1000 1000 2000 2000"
@@ -87,7 +88,7 @@ def test_ladders_of_b_values_are_left_alone(read, ladder):
 
 
 def test_shell_indices_cover_what_is_no_b0():
-    shells = io.shell_indices(torch.tensor([0, 2.0, 1.0, 0.005, 1.01, 1.99]))
+    shells = shell_indices(torch.tensor([0, 2.0, 1.0, 0.005, 1.01, 1.99]))
     assert [sorted(s.tolist()) for s in shells] == [[2, 4], [1, 5]]
 
 

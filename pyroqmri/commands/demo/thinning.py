@@ -3,7 +3,7 @@
 import numpy as np
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.io import shell_indices
+from pyroqmri.measurements.shells import shell_indices
 
 _FEW = 6  # volumes of one b-value; fewer are no shell to spread directions over
 
