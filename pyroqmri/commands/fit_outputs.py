@@ -52,7 +52,7 @@ def write_results(
     notes
         Sentences to stand beside the scan's own.
     alarms
-        Sentences that warn of this image; those of the verdict join them.
+        Sentences that warn of this image; those of the scan and of the verdict join them.
     khat
         Map the PSIS diagnostic also where nothing is reweighted.
     """
@@ -69,7 +69,7 @@ def write_results(
     )  # fmt: skip
     codes, counts = np.unique(summary.status.numpy(), return_counts=True)
     numbers = fit_numbers(fit, summary, status)
-    alarms = [*alarms, *(check.plain for check in judge(numbers).alarms)]
+    alarms = [*scan.warnings, *alarms, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
         "notes": [*scan.notes, *notes],
         "sources": [scan.ref.path.name],

@@ -39,9 +39,9 @@ class ImageRef:
 class Scan:
     """Masked measurements ``y`` (N, M) float32, in the order of ``image[mask]``, with their settings.
 
-    ``mask`` is (X, Y, Z) bool; ``notes`` say what was assumed; ``background`` holds up to
-    5000 values (K,) away from the mask, or None when there are too few; ``inputs`` are per-voxel inputs
-    of the signal such as B1, each (N,).
+    ``mask`` is (X, Y, Z) bool; ``notes`` say what was assumed, ``warnings`` what may make the maps wrong;
+    ``background`` holds up to 5000 values (K,) away from the mask, or None when there are too few; ``inputs`` are
+    per-voxel inputs of the signal such as B1, each (N,).
     """
 
     y: np.ndarray
@@ -51,6 +51,7 @@ class Scan:
     notes: list[str]
     background: np.ndarray | None
     inputs: dict[str, np.ndarray] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_scan(
