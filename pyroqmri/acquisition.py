@@ -1,15 +1,28 @@
 """The settings a scan was made with."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyroqmri.errors import InputError
 
 FAR_OFFSET = 20.0  # ppm
+HALF_SPECTRUM = 120.0  # half of a Z-spectrum's offsets are closer to water than so many ppm
+_NO_WEIGHTING = 0.05  # ms/um2
+_ROUNDED = 0.12  # of a unit vector's length, as coarsely as tables are rounded
+# by setting: what no scan exceeds, and the unit, for who gives another one
+_LARGEST = {
+    "bval": (100.0, "ms/um2, so divide values in s/mm2 by 1000 (Acquisition.from_files does it)"),
+    "te": (1e5, "ms"),
+    "ti": (1e6, "ms"),
+    "tr": (1e6, "ms"),
+    "flip": (2 * math.pi + 1e-3, "rad, so multiply degrees by pi / 180"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,27 +62,47 @@ class Acquisition:
             value = getattr(self, field.name)
             if value is None:
                 continue
-            value = torch.as_tensor(value, dtype=torch.float32)
+            value = _numbers(field.name, value)
             value = torch.atleast_2d(value) if field.name == "bvec" else value.flatten()
             object.__setattr__(self, field.name, value)
-            if not torch.isfinite(value).all():
-                raise InputError(f"{field.name} contains NaN or Inf; give one finite number per measurement")
             if length is not None and len(value) != length:
                 raise InputError(f"{field.name} has {len(value)} entries where the other settings have {length}")
             length = len(value)
-        if length is None:
+        if not length:
             raise InputError("an acquisition needs at least one of bval, te, ti, flip, offset")
         if self.bvec is not None and self.bvec.shape[-1] != 3:
             raise InputError(f"bvec must be (M, 3), got {tuple(self.bvec.shape)}")
         self._check_units()
 
     def _check_units(self) -> None:
-        if self.bval is not None and (self.bval < 0).any():
-            raise InputError("bval contains negative values")
-        if self.bval is not None and self.bval.max() > 100:
+        for name, (largest, expected) in _LARGEST.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if (value < 0).any():
+                raise InputError(f"{name} contains negative values, the lowest is {value.min():g}")
+            if value.max() > largest:
+                raise InputError(f"{name} reaches {value.max():g}: pyroqmri expects {expected}")
+        if self.offset is not None:
+            size = self.offset.abs().unique()
+            if len(size) >= 5 and size.median() > HALF_SPECTRUM:
+                raise InputError(
+                    f"half of the offsets are beyond {size.median():g}: pyroqmri expects ppm, so divide values in Hz "
+                    "by the frequency of water in MHz"
+                )
+        if self.bvec is not None:
+            self._check_lengths(self.bvec)
+
+    def _check_lengths(self, bvec: Tensor) -> None:
+        norm = bvec.norm(dim=-1)
+        off = ((norm - 1).abs() > _ROUNDED) & (norm > 0)
+        if self.bval is not None:
+            off &= self.bval > _NO_WEIGHTING
+        if off.any():
+            i = int(off.nonzero()[0])
             raise InputError(
-                f"bval reaches {self.bval.max():g}: pyroqmri expects ms/um2, so divide values in s/mm2 by 1000 "
-                "(Acquisition.from_files does it)"
+                f"{int(off.sum())} directions of bvec are not unit vectors, the first is that of volume {i} with the "
+                f"length {norm[i]:.4g}; normalise them, and let b-values include what the length scales"
             )
 
     def __len__(self) -> int:
@@ -80,10 +113,16 @@ class Acquisition:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     def require(self, *names: str) -> None:
-        """Raise InputError unless every named setting is there."""
+        """Raise InputError unless every named setting is there, and a direction wherever b > 0 if ``bvec`` is named."""
         for name in names:
             if getattr(self, name) is None:
                 raise InputError(f"this signal needs {name}, and the acquisition has {', '.join(self.settings())}")
+        if "bvec" in names and self.undirected.any():
+            found = ",".join(str(i) for i in self.undirected.nonzero().flatten().tolist())
+            raise InputError(
+                f"no direction (0 0 0) for volumes {found} (counted from 0), where b > 0, such as a trace-weighted "
+                f"average, and this signal needs one; leave them out with --drop-volumes {found}, or correct the bvec"
+            )
 
     def __getitem__(self, index: Any) -> "Acquisition":
         """The measurements at ``index``."""
@@ -112,6 +151,13 @@ class Acquisition:
         return (self.bval <= 0.05) & (self.bval <= self.bval.min() + 0.008)
 
     @property
+    def undirected(self) -> Tensor:
+        """Mask ``(M,)`` of the weighted measurements without a direction, such as averages over directions."""
+        if self.bvec is None or self.bval is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return (self.bval > _NO_WEIGHTING) & (self.bvec == 0).all(-1)
+
+    @property
     def unencoded(self) -> Tensor:
         """Mask ``(M,)`` of the measurements that are S0 itself: b0s, or saturation so far off that it does nothing."""
         if self.bval is not None:
@@ -126,3 +172,19 @@ class Acquisition:
         from pyroqmri.io import read_gradients
 
         return read_gradients(bval, bvec).acquisition
+
+
+def _numbers(name: str, value: Any) -> Tensor:
+    """A setting as finite float32."""
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        found = torch.tensor(False)
+    if found.dtype is torch.bool or found.is_complex():
+        raise InputError(f"{name} is no array of real numbers; give one finite number per measurement")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise InputError(f"{name} is masked in places; give one finite number per measurement")
+    found = found.detach().to(torch.float32)
+    if not torch.isfinite(found).all():
+        raise InputError(f"{name} contains NaN or Inf; give one finite number per measurement")
+    return found

@@ -14,13 +14,20 @@ from pyroqmri.cli.common import debug_option, say_loading
 def join(images: tuple[str, ...], out: str, overwrite: bool, quiet: bool) -> None:
     """Write the images of a series, one an echo, inversion or flip angle, as one image that `fit` reads.
 
-    Each brings its settings in its own BIDS sidecar.
+    Each brings its settings in its BIDS sidecars; they are printed volume by volume. Phase images, other contrasts
+    and copied sidecars are refused by name.
     """
     say_loading(quiet)
-    from pyroqmri.commands.join import join_images
+    from pyroqmri.commands.join import join_series, settings_table
 
-    path, acquisition = join_images(images, out=out, overwrite=overwrite)
+    joined = join_series(images, out=out, overwrite=overwrite)
+    for warning in joined.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if not quiet:
-        names = ", ".join(acquisition.settings())
-        click.echo(f"note: {len(acquisition)} volumes, with {names} from the sidecars", err=True)
-    click.echo(path)
+        names = ", ".join(joined.acquisition.settings())
+        click.echo(f"note: {len(joined.acquisition)} volumes, with {names} from the sidecars", err=True)
+        for note in joined.notes:
+            click.echo(f"note: {note}", err=True)
+        for line in settings_table(joined):
+            click.echo(line, err=True)
+    click.echo(joined.path)

@@ -15,6 +15,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.io import Scan, read_map, read_scan
+from pyroqmri.io.directions import undirected_volumes
+from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
 from pyroqmri.measurements.preparation import complete_inputs, settled_s0
@@ -63,13 +65,17 @@ class ScanFiles(ProtocolFiles):
         if s0 != settled_s0(model, s0):
             scan.notes.append("S0 is inferred: no measurement of this signal is S0 itself")
         for name, path in self.inputs.items():
-            scan.inputs[name], notes = read_map(path, scan.ref, scan.mask, f"input {name}")
-            scan.notes.extend([f"{name} read from {Path(path).name}", *notes])
+            values, notes = read_map(path, scan.ref, scan.mask, f"input {name}")
+            scan.inputs[name], said = input_in_unit(name, values, Path(path).name)
+            scan.notes.extend([f"{name} read from {Path(path).name}", *notes, *said])
         missing = [name for name in model.inputs if name not in self.inputs]
         scan.notes.extend(
             f"no map of {name} was given: it is {model.default_input(name):g} everywhere" for name in missing
         )
-        return scan if self.drop is None else drop_volumes(scan, signal, self.drop)
+        scan = scan if self.drop is None else drop_volumes(scan, signal, self.drop)
+        scan.acquisition.require(*model.requires)  # directions too, of the volumes that are left
+        scan.warnings.extend(undirected_volumes(scan.acquisition))
+        return scan
 
     @property
     def given(self) -> list[PathLike]:

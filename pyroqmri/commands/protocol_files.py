@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
@@ -83,7 +84,9 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
             text = "".join(" ".join(f"{x:.7g}" for x in row) + "\n" for row in rows)
             write_bytes(image.with_name(f"{stem}.{name}"), text.encode())
     table = {key: _bids(name, settings[name]) for name, key in BIDS_KEYS.items() if name in settings}
-    write_json(image.with_name(f"{stem}.json"), {**extra, **table})
+    # what this package wrote is read back as it is, whatever its size
+    generated = {"GeneratedBy": f"pyroqmri {__version__}"}
+    write_json(image.with_name(f"{stem}.json"), {**generated, **extra, **table})
     _check_read_back(image, stem, acquisition)
 
 

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.io.gradients import read_gradients
-from pyroqmri.io.names import gradient_files, mask_beside, prefix
+from pyroqmri.io.names import mask_beside, prefix
 from pyroqmri.io.nifti import Header, read_header, volumes
-from pyroqmri.io.settings import BIDS_KEYS, read_settings
+from pyroqmri.io.protocol import read_protocol
 from pyroqmri.measurements.shells import B0_BELOW
 
 N_BACKGROUND = 5000
@@ -96,7 +94,7 @@ def read_scan(
         shape = " x ".join(map(str, header.shape))
         raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
     times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
-    acquisition, notes = _read_acquisition(header, bval, bvec, times, json, need, optional)
+    acquisition, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
     _check_b0(acquisition, need_b0 and "bval" in need, header.path)
     if mask is not None:
         inside, said = read_mask(mask, header)
@@ -105,7 +103,7 @@ def read_scan(
     notes += said
     y, background = _scatter(header, inside, notes)
     ref = ImageRef(header.path, header.shape, header.affine, header.zooms, prefix(header.path))
-    return Scan(y, inside, acquisition, ref, notes, background)
+    return Scan(y, inside, acquisition, ref, notes, background, warnings=warned)
 
 
 def read_mask(path: str | Path, header: Header | ImageRef) -> tuple[np.ndarray, list[str]]:
@@ -146,38 +144,6 @@ def _read_volume(path: str | Path, ref: Header | ImageRef, what: str) -> tuple[n
         notes.append(f"{what} {own.path.name} has another affine than the image; taken voxel by voxel all the same")
     (values,) = volumes(own, notes)
     return own.scaled(values).reshape(own.shape, order="F"), notes
-
-
-def _read_acquisition(
-    header: Header,
-    bval: str | Path | None,
-    bvec: str | Path | None,
-    given: dict[str, str | Path | None],
-    json: str | Path | None,
-    need: tuple[str, ...],
-    optional: tuple[str, ...],
-) -> tuple[Acquisition, list[str]]:
-    settings, notes = {}, []
-    found_bval, found_bvec = gradient_files(header.path)
-    used_bval = bval if bval is not None else found_bval
-    used_bvec = bvec if bvec is not None else found_bvec
-    if used_bval is not None and ("bval" in need or "bvec" in need or bval is not None):
-        gradients = read_gradients(used_bval, used_bvec, n_volumes=header.n_volumes)
-        settings |= gradients.acquisition.settings()
-        found = [Path(p).name for p in (used_bval, used_bvec) if p is not None and p not in (bval, bvec)]
-        notes += ([f"{' and '.join(found)} found beside the image"] if found else []) + gradients.notes
-    used = (*need, *optional)
-    if any(name in used or given[name] is not None for name in BIDS_KEYS):
-        times = read_settings(header.path, json=json, n_volumes=header.n_volumes, names=used, **given)  # type: ignore[arg-type]
-        settings |= {name: torch.as_tensor(v, dtype=torch.float32) for name, v in times.values.items()}
-        notes += times.notes
-    for name in need:
-        if name not in settings:
-            raise InputError(
-                f"image {header.path} has no {name} file beside it and this signal needs one; give it with --{name}"
-            )
-    notes += [f"no {name} was found, and the signal goes without" for name in optional if name not in settings]
-    return Acquisition(**settings), notes
 
 
 def _check_b0(acquisition: Acquisition, needed: bool, path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_t2_map_from_a_sidecar(tmp_path, echoes, recipe):
     assert (T2[~echoes.inside] == 0).all()
     record = record_of(out)
     assert record["s0"] == "inferred"
-    assert "te read as s from sub-01_MESE.json (largest 0.16)" in record["notes"]
+    assert "te read as s from sub-01_MESE.json (0.012 to 0.16)" in record["notes"]
     assert any("S0 is inferred" in note for note in record["notes"])
     assert "T2" in (out / "report.html").read_text()
 
@@ -156,4 +156,4 @@ def test_offsets_may_be_negative_and_are_ppm(tmp_path):
     (tmp_path / "offset_ppm.txt").write_text("300 -3.5 0 3.5")
     settings = read_settings(tmp_path / "sub-01_cest.nii.gz", n_volumes=4)
     np.testing.assert_array_equal(settings.values["offset"], [300, -3.5, 0, 3.5])
-    assert settings.notes == ["offset read as ppm from offset_ppm.txt (largest 300)"]
+    assert settings.notes == ["offset read as ppm from offset_ppm.txt (-3.5 to 300)"]

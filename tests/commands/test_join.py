@@ -119,13 +119,23 @@ def test_what_does_not_go_together_is_refused_and_nothing_written(tmp_path, spoi
     assert everything(tmp_path) == before
 
 
-def test_times_that_would_be_read_back_as_others_lose_nothing(tmp_path):
+def test_long_echo_times_are_read_back_as_they_were(tmp_path):
     images = series(tmp_path)
-    for image, te in zip(images, (1600, 1700, 1800, 1900), strict=True):  # ms, and 1.9 s would be read as ms
+    for image, te in zip(images, (1600, 1700, 1800, 1900), strict=True):  # ms; 1600 s is no echo time
+        image.with_name(image.name.replace(".nii.gz", ".json")).write_text(json.dumps({"EchoTime": te}))
+    out, acquisition = join_images(images, out=tmp_path / "out.nii.gz")
+    assert acquisition.te.tolist() == [1600, 1700, 1800, 1900]
+    found = read_scan(out, need=("te",), need_b0=False).acquisition
+    np.testing.assert_allclose(found.te, acquisition.te, rtol=1e-6)
+
+
+def test_times_that_no_scan_has_lose_nothing(tmp_path):
+    images = series(tmp_path)
+    for image, te in zip(images, (6000, 7000, 8000, 9000), strict=True):
         image.with_name(image.name.replace(".nii.gz", ".json")).write_text(json.dumps({"EchoTime": te}))
     (tmp_path / "out.json").write_text("{}")
     before = everything(tmp_path)
-    with pytest.raises(InputError, match="would be read back"):
+    with pytest.raises(InputError, match=r"neither s \(.*\) nor ms \(6000 to 9000 ms\) is possible"):
         join_images(images, out=tmp_path / "out.nii.gz", overwrite=True)
     assert everything(tmp_path) == before
 

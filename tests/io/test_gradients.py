@@ -96,9 +96,10 @@ def test_non_unit_bvecs_are_named_and_normalised(read):
     table = AXES * np.array([1, 1.005, 0.7071, 1, 1])[:, None]
     gradients = read(BVAL, table)
     torch.testing.assert_close(gradients.acquisition.bvec, torch.tensor(AXES, dtype=torch.float32))
-    (note,) = (n for n in gradients.notes if "not unit" in n)
-    assert "volume 2 " in note
-    assert "0.707" in note
+    (warning,) = gradients.warnings
+    assert "volume 2 " in warning
+    assert "0.707" in warning
+    assert "b-values kept" in warning
 
 
 def test_directions_of_b0_volumes_do_not_matter(read):
@@ -120,9 +121,8 @@ def test_directions_of_b0_volumes_do_not_matter(read):
         ("0 -1000 1000 2000 2000", AXES, "negative"),
         ("", AXES, "empty"),
         ("0 1000 1000 2000", AXES, "4 entries and the image has 5 volumes"),
-        ("0 1e9 1e9 2e9 2e9", AXES, "neither s/mm2 nor ms/um2"),
+        ("0 1e6 1e6 2e6 2e6", AXES, "neither s/mm2 nor ms/um2 nor s/m2"),
         ("0 1000 1000\n2000 2000 0", AXES, "one row or one column"),
-        (BVAL, AXES * np.array([1, 1, 0, 1, 0])[:, None], "no direction (0 0 0) for volumes 2, 4 "),
         (BVAL, AXES[:4], "4 x 3 and there are 5 b-values"),
         (BVAL, "0 1 0\n1 0", "different lengths"),
         (BVAL, np.where(AXES == 0.8, np.nan, AXES), "NaN or Inf for volumes 3, 4 "),
@@ -135,6 +135,14 @@ def test_wrong_tables_are_refused(read, bval, bvec, words):
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert "dwi.bv" in str(error.value)
+
+
+def test_a_missing_direction_is_refused_where_one_is_needed(read):
+    acquisition = read(BVAL, AXES * np.array([1, 1, 0, 1, 0])[:, None]).acquisition
+    acquisition.require("bval")
+    with pytest.raises(InputError, match=r"no direction \(0 0 0\) for volumes 2,4 .* --drop-volumes 2,4"):
+        acquisition.require("bval", "bvec")
+    acquisition[[0, 1, 3]].require("bval", "bvec")
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):
