@@ -1,5 +1,6 @@
 """A protocol in files: read where it belongs to no image, and written beside one."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -52,12 +53,18 @@ class ProtocolFiles:
             raise InputError("no protocol: give --bval, or --te, --ti, --flip for relaxometry, or the folder of a fit")
         bval, bvec = given.pop("bval", None), given.pop("bvec", None)
         settings: dict[str, Any] = {}
+        said: list[str] = []
         if bval is not None:
-            settings |= read_gradients(bval, bvec).acquisition.settings()
+            gradients = read_gradients(bval, bvec)
+            settings |= gradients.acquisition.settings()
+            said = gradients.warnings
         elif bvec is not None:
             raise InputError(f"bvec file {bvec} is of no use without b-values; give them with --bval")
         # no names: what happens to lie in the working directory belongs to no protocol
-        settings |= read_settings("no image", names=(), **given).values  # type: ignore[arg-type]
+        times = read_settings("no image", names=(), **given)  # type: ignore[arg-type]
+        settings |= times.values
+        for warning in (*said, *times.warnings):
+            warnings.warn(warning, stacklevel=2)
         tensors = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in settings.items()}
         longest = max(map(len, tensors.values()))
         return Acquisition(**{k: v.expand(longest, *v.shape[1:]) if len(v) == 1 else v for k, v in tensors.items()})

@@ -84,12 +84,11 @@ def _together(times: Sequence[Stated], options: Mapping[str, Mapping[str, int]])
     possible = [c for c in combinations if _goes_together(by_name, c)]
     if not possible:
         raise _impossible(times, options)
-    sidecar, text = ([s.name for s in times if s.kind == kind] for kind in ("sidecar", "text"))
+    sidecar = [s.name for s in times if s.kind == "sidecar"]
     kept = [c for c in possible if all(c[name] == by_name[name].unit for name in sidecar)]
     # a sidecar whose echo times are in ms has its other times in ms as well
     tier = kept or _alike(possible, sidecar) or possible
     best = [c for c in tier if not any(_dominates(options, other, c) for other in tier)]
-    best = _alike(best, text) or best
     if len(best) > 1:
         raise _ambiguous(times, best)
     warnings = []
@@ -130,9 +129,10 @@ def _goes_together(stated: Mapping[str, Stated], units: Mapping[str, str]) -> bo
 
 def _te(v: np.ndarray, gradient_echo: bool) -> int:
     longest, n = v.max(), len(v)
-    if n > 2 and np.ptp(v) > 0 and np.allclose(v, v[0] * np.arange(1, n + 1), rtol=0.02) and v[0] < _ECHO_SPACING:
+    varies = longest > v.min()
+    if n > 2 and varies and np.allclose(v, v[0] * np.arange(1, n + 1), rtol=0.02) and v[0] < _ECHO_SPACING:
         return IMPOSSIBLE
-    if not (0.35 if np.ptp(v) else 0.01) <= longest <= (_ENDS_BEFORE if gradient_echo else 4000.0):
+    if not (0.35 if varies else 0.01) <= longest <= (_ENDS_BEFORE if gradient_echo else 4000.0):
         return IMPOSSIBLE
     return USUAL if 2.0 <= longest <= 350.0 else UNUSUAL
 

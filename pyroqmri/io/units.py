@@ -34,13 +34,21 @@ class Stated:
 
     def read_in(self, unit: str) -> np.ndarray:
         """Values ``(M,)`` in ms, rad or ppm when the numbers are in ``unit``."""
-        return self.values * TO_OURS[unit]
+        with np.errstate(over="ignore"):
+            return self.values * TO_OURS[unit]
 
 
 def span(values: np.ndarray) -> str:
     """The range of values in words."""
-    low, high = (np.format_float_positional(x, 4, fractional=False, trim="-") for x in (values.min(), values.max()))
+    low, high = _plain(values.min()), _plain(values.max())
     return high if high == low else f"{low} to {high}"
+
+
+def _plain(x: float) -> str:
+    """Four digits, without an exponent where that is readable."""
+    if 1e4 <= abs(x) < 1e7:
+        return np.format_float_positional(x, 4, fractional=False, trim="-")
+    return f"{x:.4g}"
 
 
 def spelled(unit: str) -> str:
