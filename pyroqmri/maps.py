@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import nibabel as nib
 import numpy as np
 from isal import igzip
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from pyroqmri import __version__
@@ -99,9 +100,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_volume(path: Path, volume: NDArray, affine: NDArray) -> Path:
-    """Write ``.nii.gz`` in voxel-to-mm ``affine``; the same volume gives the same bytes."""
-    image = nib.Nifti1Image(volume, affine)
+def write_volume(path: Path, volume: NDArray, affine: NDArray, oriented: bool = True) -> Path:
+    """Write ``.nii.gz`` in voxel-to-mm ``affine``; the same volume gives the same bytes.
+
+    Unless ``oriented``, the header has voxel sizes and says nothing of which way the body lies.
+    """
+    image = nib.Nifti1Image(volume, affine if oriented else None)
+    if not oriented:
+        image.header.set_zooms((*voxel_sizes(affine), *image.header.get_zooms()[3:]))
     image.header.set_xyzt_units("mm")
     # no time stamp in the gzip header: maps of equal fits are equal files
     return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
@@ -128,6 +134,7 @@ class _Writer:
         if tuple(mask.shape) != tuple(grid.shape[:3]):
             raise InputError(f"the mask is {tuple(mask.shape)} and the image {tuple(grid.shape[:3])}; they must agree")
         self.out, self.grid, self.mask, self.signal, self.common = out, grid, mask, signal, common
+        self.oriented = getattr(grid, "oriented", True)  # a grid of one's own making need not say so
         self.written: list[Path] = []
         self.lacking = np.zeros(int(mask.sum()), bool)  # voxels without a number in some map
 
@@ -139,7 +146,8 @@ class _Writer:
             volume[lost] = np.nan
         self.lacking |= lost[self.mask].reshape(len(self.lacking), -1).any(1)
         name = map_name(self.grid.prefix, self.signal, *entities)
-        self.written.append(write_volume(self.out / f"{name}.nii.gz", volume, np.asarray(self.grid.affine)))
+        path = self.out / f"{name}.nii.gz"
+        self.written.append(write_volume(path, volume, np.asarray(self.grid.affine), self.oriented))
         self.written.append(write_json(self.out / f"{name}.json", {**sidecar, **self.common}))
 
 

@@ -87,7 +87,7 @@ def denoise_image(
             (job.signal, job.s0) if isinstance(job, DenoiserJob) else (job.signal_name, job.preparation.s0)
         )
         scan = files.read(name, reference)
-        noise = given_noise(scan, level)
+        noise = given_noise(scan, level, files.resample)
         read = time.monotonic() - begin
         fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
         fit.seconds = {"read": read, **fit.seconds}

@@ -72,7 +72,7 @@ def join_images(images: Sequence[PathLike], *, out: PathLike, overwrite: bool = 
         write_protocol(
             made / out.name, acquisition, {"GeneratedBy": f"pyroqmri {__version__} join", "Sources": sources}
         )
-        write_volume(made / out.name, values, headers[0].affine)
+        write_volume(made / out.name, values, headers[0].affine, headers[0].oriented)
         for path in written[1:]:
             path.unlink(missing_ok=True)
         for path in made.iterdir():
