@@ -5,8 +5,7 @@ The names are part of the contract with scripts outside this repository::
     P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json)
     P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
     P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
-    P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz
-    P_model-S_desc-status_mask.nii.gz
+    P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz           P_model-S_desc-status_mask.nii.gz
 """
 
 import json
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import nibabel as nib
 import numpy as np
 from isal import igzip
-from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from pyroqmri import __version__
@@ -101,16 +99,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def write_volume(path: Path, volume: NDArray, affine: NDArray, oriented: bool = True) -> Path:
-    """Write ``.nii.gz`` in voxel-to-mm ``affine``; the same volume gives the same bytes.
-
-    Unless ``oriented``, the header has voxel sizes and says nothing of which way the body lies.
-    """
-    image = nib.Nifti1Image(volume, affine if oriented else None)
-    if not oriented:
-        image.header.set_zooms((*voxel_sizes(affine), *image.header.get_zooms()[3:]))
+    """Write ``.nii.gz`` in voxel-to-mm ``affine``, or with voxel sizes alone; the same volume gives the same bytes."""
+    image = nib.Nifti1Image(volume, affine)
+    image.header["sform_code"] *= oriented
     image.header.set_xyzt_units("mm")
-    # no time stamp in the gzip header: maps of equal fits are equal files
-    return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))  # no time stamp
 
 
 def read_image(path: Path) -> nib.Nifti1Image:
@@ -134,7 +127,7 @@ class _Writer:
         if tuple(mask.shape) != tuple(grid.shape[:3]):
             raise InputError(f"the mask is {tuple(mask.shape)} and the image {tuple(grid.shape[:3])}; they must agree")
         self.out, self.grid, self.mask, self.signal, self.common = out, grid, mask, signal, common
-        self.oriented = getattr(grid, "oriented", True)  # a grid of one's own making need not say so
+        self.affine, self.oriented = np.asarray(grid.affine), getattr(grid, "oriented", True)
         self.written: list[Path] = []
         self.lacking = np.zeros(int(mask.sum()), bool)  # voxels without a number in some map
 
@@ -146,8 +139,7 @@ class _Writer:
             volume[lost] = np.nan
         self.lacking |= lost[self.mask].reshape(len(self.lacking), -1).any(1)
         name = map_name(self.grid.prefix, self.signal, *entities)
-        path = self.out / f"{name}.nii.gz"
-        self.written.append(write_volume(path, volume, np.asarray(self.grid.affine), self.oriented))
+        self.written.append(write_volume(self.out / f"{name}.nii.gz", volume, self.affine, self.oriented))
         self.written.append(write_json(self.out / f"{name}.json", {**sidecar, **self.common}))
 
 
