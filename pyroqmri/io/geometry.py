@@ -82,7 +82,7 @@ def _corners(shape: tuple[int, int, int]) -> NDArray:
 
 
 def placed_on(
-    values: NDArray, own: Placed, ref: Placed, what: str, *, resample: bool = False
+    values: NDArray, own: Placed, ref: Placed, what: str, *, resample: bool = False, order: int = 1
 ) -> tuple[NDArray, list[str], list[str]]:
     """Values of an image on the grid of another one.
 
@@ -93,7 +93,9 @@ def placed_on(
     what
         What the image is, for messages: "mask", "input B1".
     resample
-        Interpolate linearly where the grids differ, NaN where ``own`` does not reach; else that is refused.
+        Interpolate where the grids differ, NaN where ``own`` does not reach; else that is refused.
+    order
+        1 interpolates linearly, 0 takes the nearest voxel.
 
     Returns
     -------
@@ -111,12 +113,12 @@ def placed_on(
     """
     if not (own.oriented and ref.oriented):
         return values, [_without_orientation(own, ref, what)], []
-    order = turn(own.affine, own.shape, ref.affine, ref.shape)
-    if order is not None:
-        return np.asarray(apply_orientation(values, order)), _turned(order, own, ref, what), []
+    axes = turn(own.affine, own.shape, ref.affine, ref.shape)
+    if axes is not None:
+        return np.asarray(apply_orientation(values, axes)), _turned(axes, own, ref, what), []
     if own.qform is not None and ref.qform is not None and own.shape == ref.shape:
-        order = turn(own.qform, own.shape, ref.qform, ref.shape)
-        if order is not None and _is_same(order):
+        axes = turn(own.qform, own.shape, ref.qform, ref.shape)
+        if axes is not None and _is_same(axes):
             text = "lies on the image's grid by its qform and not by its sform; taken voxel by voxel, by the qform"
             return values, [], [f"{what} {own.path.name} {text}"]
     found = difference(own, ref)
@@ -126,8 +128,9 @@ def placed_on(
             f"{what} {own.path} does not lie on the grid of image {ref.path.name}: {found}; "
             f"give one on its grid{hint}, or --resample to interpolate it"
         )
-    note = f"{what} {own.path.name} does not lie on the image's grid ({found}) and was resampled to it, linearly"
-    return _resampled(values, own.affine, ref), [note], []
+    how = "linear interpolation" if order else "the nearest voxel"
+    note = f"{what} {own.path.name} does not lie on the image's grid ({found}) and was resampled to it by {how}"
+    return _resampled(values, own.affine, ref, order), [note], []
 
 
 def _without_orientation(own: Placed, ref: Placed, what: str) -> str:
@@ -140,12 +143,12 @@ def _without_orientation(own: Placed, ref: Placed, what: str) -> str:
     return f"{lacks} has no orientation in its header (sform and qform codes are 0): {what} taken voxel by voxel"
 
 
-def _is_same(order: NDArray) -> bool:
-    return bool((order == [[0, 1], [1, 1], [2, 1]]).all())
+def _is_same(axes: NDArray) -> bool:
+    return bool((axes == [[0, 1], [1, 1], [2, 1]]).all())
 
 
-def _turned(order: NDArray, own: Placed, ref: Placed, what: str) -> list[str]:
-    if _is_same(order):
+def _turned(axes: NDArray, own: Placed, ref: Placed, what: str) -> list[str]:
+    if _is_same(axes):
         return []
     codes = ["".join(aff2axcodes(image.affine)) for image in (own, ref)]  # type: ignore[arg-type]
     text = "stored {} and the image {}: its axes were turned by its affine, voxel by voxel"
@@ -187,8 +190,8 @@ def _angle(one: NDArray, other: NDArray) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(u @ v) - 1) / 2, -1, 1))))
 
 
-def _resampled(values: NDArray, affine: NDArray, ref: Placed) -> NDArray:
-    """Values ``(X, Y, Z)`` at the voxels of ``ref``, linear between voxels that have one; NaN elsewhere."""
+def _resampled(values: NDArray, affine: NDArray, ref: Placed, order: int) -> NDArray:
+    """Values ``(X, Y, Z)`` at the voxels of ``ref``, from those voxels that have one; NaN elsewhere."""
     between = np.linalg.solve(affine, ref.affine)
     size = np.array(values.shape)
     known = np.isfinite(values)
@@ -200,8 +203,8 @@ def _resampled(values: NDArray, affine: NDArray, ref: Placed) -> NDArray:
         # up to the faces of the outer voxels
         inside = ((at >= -_HALF - 1e-6) & (at <= size - _HALF + 1e-6)).all(-1)
         place = np.clip(at[inside], 0, size - 1).T
-        total = ndimage.map_coordinates(clean, place, order=1, prefilter=False)
-        share = ndimage.map_coordinates(weight, place, order=1, prefilter=False)
+        total = ndimage.map_coordinates(clean, place, order=order, prefilter=False)
+        share = ndimage.map_coordinates(weight, place, order=order, prefilter=False)
         found[index[inside]] = np.divide(total, share, out=np.full_like(total, np.nan), where=share >= _HALF)
     return found.reshape(ref.shape)
 

@@ -47,7 +47,7 @@ def read_mask(path: str | Path, image: Placed, *, resample: bool = False) -> Rea
     inside, notes, warned = _inside(values, Path(path))
     if not inside.any():
         raise InputError(f"mask {path} is empty; give one that is above zero inside the tissue")
-    placed, said, doubted = placed_on(inside.astype(np.float32), own, image, "mask", resample=resample)
+    placed, said, doubted = placed_on(inside.astype(np.float32), own, image, "mask", resample=resample, order=0)
     inside = np.nan_to_num(placed) >= _THRESHOLD
     if not inside.any():
         raise InputError(f"mask {path} is empty where image {image.path.name} lies; give one of its body part")
