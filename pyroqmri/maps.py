@@ -100,8 +100,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 
 def write_volume(path: Path, volume: NDArray, affine: NDArray, oriented: bool = True) -> Path:
     """Write ``.nii.gz`` in voxel-to-mm ``affine``, or with voxel sizes alone; the same volume gives the same bytes."""
-    image = nib.Nifti1Image(volume, affine)
-    image.header["sform_code"] *= oriented
+    image = nib.Nifti1Image(volume, affine if oriented else None)
+    image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     image.header.set_xyzt_units("mm")
     return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))  # no time stamp
 

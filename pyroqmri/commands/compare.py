@@ -165,7 +165,7 @@ def _write(
     generated = [{"Name": "pyroqmri", "Version": __version__}]
     record = {
         **found.record(), **said, "image": scan.ref.path.name, "prefix": scan.ref.prefix, "model": model,
-        "GeneratedBy": generated,
+        "warnings": scan.warnings, "GeneratedBy": generated,
     }  # fmt: skip
     write_json(folder / COMPARISON, json.loads(json.dumps(record, default=str)))
     write_bids(folder)

@@ -147,7 +147,7 @@ def _write(fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], folder: P
     latents = fit.latents(scan.y)
     fit.seconds = {**fit.seconds, "denoise": time.monotonic() - begin}
     write_denoised(fit, scan, denoised, check, latents, folder)
-    warnings = [f"the residual does not look like noise: {finding}" for finding in check.findings]
+    warnings = scan.warnings + [f"the residual does not look like noise: {finding}" for finding in check.findings]
     extra = {"notes": [*scan.notes, *notes], "warnings": warnings, "sources": [scan.ref.path.name]}
     save_denoiser(fit, folder / "fit", extra)
     write_denoising_report(folder)

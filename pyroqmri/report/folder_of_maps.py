@@ -170,10 +170,10 @@ class FolderOfMaps:
     @property
     def classes(self) -> list[str]:
         """Names of the tissue classes."""
-        n = self.volume("C", "prob").shape[-1]
+        n = int(self.volume("C", "prob").shape[-1])
         said = self.sidecar("C", "prob").get("Classes")
         named = isinstance(said, list) and len(said) == n
-        return [str(name) for name in said] if named else [f"class {c + 1}" for c in range(n)]
+        return [str(name) for name in said or ()] if named else [f"class {c + 1}" for c in range(n)]
 
     @property
     def warnings(self) -> list[str]:

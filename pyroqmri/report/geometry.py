@@ -114,9 +114,7 @@ def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3, orien
     return view_at(mask, affine, axis, sorted(chosen) if chosen else [shape[axis] // 2], oriented)
 
 
-def view_at(
-    mask: NDArray[np.bool_], affine: NDArray, axis: int, slices: Sequence[int], oriented: bool = True
-) -> View:
+def view_at(mask: NDArray[np.bool_], affine: NDArray, axis: int, slices: Sequence[int], oriented: bool = True) -> View:
     """These slices along ``axis``, in a window that holds the mask in all of them."""
     shown = np.any([_upright(mask, axis, i) for i in slices], axis=0)
     zooms = [float(z) for a, z in enumerate(voxel_sizes(affine)) if a != axis]

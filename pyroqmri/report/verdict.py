@@ -114,7 +114,9 @@ def with_warnings(verdict: Verdict, warnings: Sequence[str]) -> Verdict:
         return verdict
     n = f"{len(warnings)} warnings" if len(warnings) > 1 else "One warning"
     first = f"{n} about this scan or fit: read {'them' if len(warnings) > 1 else 'it'} before the maps."
-    return replace(verdict, headline=first if verdict.level == "fine" else f"{first} {verdict.headline}", level="warning")
+    return replace(
+        verdict, headline=first if verdict.level == "fine" else f"{first} {verdict.headline}", level="warning"
+    )
 
 
 def judge_folder(folder: FolderOfMaps) -> tuple[Verdict, list[str]]:

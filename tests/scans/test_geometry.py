@@ -169,7 +169,9 @@ def test_an_image_whose_sform_and_qform_disagree_is_doubted(tmp_path):
 
 def test_a_mask_that_agrees_by_qform_alone_is_used_with_a_warning(tmp_path):
     path = scan_in(tmp_path)
-    image = nib.Nifti1Image(np.asarray(nib.load(path).dataobj), rotation(8) @ moved(ZOOMS, 12, 3))  # in a template's space
+    image = nib.Nifti1Image(
+        np.asarray(nib.load(path).dataobj), rotation(8) @ moved(ZOOMS, 12, 3)
+    )  # in a template's space
     image.set_qform(ZOOMS, code=1)
     nib.save(image, path)
     mask = nib.Nifti1Image(blob().astype(np.uint8), ZOOMS)
@@ -198,7 +200,9 @@ def test_a_smooth_map_on_another_grid_is_resampled_on_request(tmp_path):
     np.testing.assert_array_equal(np.isnan(values), beyond)
     assert any("resampled" in note for note in notes)
     assert beyond.sum() > 0.05 * len(values)
-    assert any(f"no value (NaN, or outside its field of view) in {beyond.sum()} of {len(values)}" in w for w in warnings)
+    assert any(
+        f"no value (NaN, or outside its field of view) in {beyond.sum()} of {len(values)}" in w for w in warnings
+    )
 
 
 def test_a_mask_of_half_the_voxels_is_resampled_on_request(tmp_path):
@@ -273,9 +277,13 @@ def test_a_singular_affine_is_refused_before_the_work(tmp_path, how, which):
     save(tmp_path / "m.nii.gz", blob().astype(np.uint8), ZOOMS)
     save(tmp_path / "b1.nii.gz", np.ones(SHAPE, np.float32), ZOOMS)
     singular(tmp_path / f"{which}.nii.gz", how)
-    with pytest.raises(InputError, match=rf"{which}\.nii\.gz has .*singular"):
+
+    def whole() -> None:
         scan = read(tmp_path, tmp_path / "m.nii.gz")
         io.read_map(tmp_path / "b1.nii.gz", scan.ref, scan.mask)
+
+    with pytest.raises(InputError, match=rf"{which}\.nii\.gz has .*singular"):
+        whole()
 
 
 def ended(words: list[str]) -> int:

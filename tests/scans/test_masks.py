@@ -98,7 +98,7 @@ def test_an_intensity_image_is_no_mask(folder):
     ):
         with pytest.raises(InputError, match="neither 0 and 1, labels nor probabilities; threshold it"):
             read(folder, image)
-    with pytest.raises(InputError, match="none reaches 0.5"):
+    with pytest.raises(InputError, match=r"none reaches 0\.5"):
         read(folder, np.where(ball(), np.random.default_rng(0).uniform(0.1, 0.4, SHAPE), 0))
 
 

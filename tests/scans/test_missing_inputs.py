@@ -84,9 +84,7 @@ def save(path, data):
 def scan(tmp_path, b1):
     save(tmp_path / "sub-1_VFA.nii.gz", spoiled(b1))
     save(tmp_path / "mask.nii.gz", np.ones(SHAPE))
-    (tmp_path / "sub-1_VFA.json").write_text(
-        '{"FlipAngle": [2, 4, 8, 12, 18, 25], "RepetitionTime": 0.015}'
-    )
+    (tmp_path / "sub-1_VFA.json").write_text('{"FlipAngle": [2, 4, 8, 12, 18, 25], "RepetitionTime": 0.015}')
     return tmp_path
 
 
