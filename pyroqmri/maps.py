@@ -5,8 +5,7 @@ The names are part of the contract with scripts outside this repository::
     P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json)
     P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
     P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
-    P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz
-    P_model-S_desc-status_mask.nii.gz
+    P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz           P_model-S_desc-status_mask.nii.gz
 """
 
 import json
@@ -99,12 +98,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_volume(path: Path, volume: NDArray, affine: NDArray) -> Path:
-    """Write ``.nii.gz`` in voxel-to-mm ``affine``; the same volume gives the same bytes."""
-    image = nib.Nifti1Image(volume, affine)
+def write_volume(path: Path, volume: NDArray, affine: NDArray, oriented: bool = True) -> Path:
+    """Write ``.nii.gz`` in voxel-to-mm ``affine``, or with voxel sizes alone; the same volume gives the same bytes."""
+    image = nib.Nifti1Image(volume, affine if oriented else None)
+    image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     image.header.set_xyzt_units("mm")
-    # no time stamp in the gzip header: maps of equal fits are equal files
-    return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    return write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))  # no time stamp
 
 
 def read_image(path: Path) -> nib.Nifti1Image:
@@ -128,6 +127,7 @@ class _Writer:
         if tuple(mask.shape) != tuple(grid.shape[:3]):
             raise InputError(f"the mask is {tuple(mask.shape)} and the image {tuple(grid.shape[:3])}; they must agree")
         self.out, self.grid, self.mask, self.signal, self.common = out, grid, mask, signal, common
+        self.affine, self.oriented = np.asarray(grid.affine), getattr(grid, "oriented", True)
         self.written: list[Path] = []
         self.lacking = np.zeros(int(mask.sum()), bool)  # voxels without a number in some map
 
@@ -139,7 +139,7 @@ class _Writer:
             volume[lost] = np.nan
         self.lacking |= lost[self.mask].reshape(len(self.lacking), -1).any(1)
         name = map_name(self.grid.prefix, self.signal, *entities)
-        self.written.append(write_volume(self.out / f"{name}.nii.gz", volume, np.asarray(self.grid.affine)))
+        self.written.append(write_volume(self.out / f"{name}.nii.gz", volume, self.affine, self.oriented))
         self.written.append(write_json(self.out / f"{name}.json", {**sidecar, **self.common}))
 
 

@@ -1,5 +1,6 @@
 """`pyroqmri compare`."""
 
+import json
 import shlex
 from typing import Any
 
@@ -98,7 +99,8 @@ def compare(
     if not quiet:
         for note in found.notes:
             click.echo(f"note: {note}", err=True)
-    for warning in found.unreliable:
+    of_scan = json.loads((folder / "compare.json").read_text())["warnings"]
+    for warning in (*of_scan, *found.unreliable):
         click.echo(f"warning: {warning}", err=True)
     for sentence in found.verdict():
         click.echo(sentence)

@@ -36,8 +36,12 @@ protocol_options = options(*(_file(name, doc) for name, doc in SETTINGS.items())
 scan_options = options(
     protocol_options,
     _file("json", "BIDS sidecar of the image."),
-    _file("mask", "Voxels to use; without one a mask is made."),
-)
+    _file("mask", "Voxels to use; without one, the mask beside the image, else one is made."),
+    click.option(
+        "--resample", is_flag=True, expose_value=False, callback=_keep,
+        help="Interpolate masks and maps that lie on another grid than the image; they are refused otherwise.",
+    ),
+)  # fmt: skip
 input_option = click.option(
     "--input", "inputs", type=Setting(str), multiple=True, metavar="NAME=FILE", expose_value=False,
     callback=lambda context, option, value: _keep(context, option, dict(value)),

@@ -69,7 +69,7 @@ def apply_image(
         found, scan = on_scan(found, whole, files.drop)
         level = None
         if sigma is not None or found.noise.method != "given":
-            level = given_noise(scan, "estimate" if sigma is None else sigma)
+            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample)
             found = replace(found, noise=settle_noise(found, scan, level))
         notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
         found.seconds = {"read": time.monotonic() - begin}

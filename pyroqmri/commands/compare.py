@@ -101,7 +101,7 @@ def compare_image(
         begin = time.monotonic()
         scan = _read(files, candidates)
         check(candidates, scan.acquisition, plan)
-        noise = given_noise(scan, sigma)
+        noise = given_noise(scan, sigma, files.resample)
         noise = torch.as_tensor(noise, dtype=torch.float32) if isinstance(noise, np.ndarray) else noise
         remember_call(folder, call | {"data": digest(scan.y)}, resume)
         checkpoint = folder / CHECKPOINT
@@ -165,7 +165,7 @@ def _write(
     generated = [{"Name": "pyroqmri", "Version": __version__}]
     record = {
         **found.record(), **said, "image": scan.ref.path.name, "prefix": scan.ref.prefix, "model": model,
-        "GeneratedBy": generated,
+        "warnings": scan.warnings, "GeneratedBy": generated,
     }  # fmt: skip
     write_json(folder / COMPARISON, json.loads(json.dumps(record, default=str)))
     write_bids(folder)
@@ -190,5 +190,6 @@ def _write_maps(found: Comparison, scan: Scan, folder: Path, model: str) -> None
     )  # fmt: skip
     for entity, values, sidecar in maps:
         name = map_name(scan.ref.prefix, model, entity, "dwimap")
-        write_volume(folder / f"{name}.nii.gz", scatter(values, scan.mask, values.dtype), np.asarray(scan.ref.affine))
+        volume = scatter(values, scan.mask, values.dtype)
+        write_volume(folder / f"{name}.nii.gz", volume, np.asarray(scan.ref.affine), scan.ref.oriented)
         write_json(folder / f"{name}.json", sidecar)

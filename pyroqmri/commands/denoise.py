@@ -87,7 +87,7 @@ def denoise_image(
             (job.signal, job.s0) if isinstance(job, DenoiserJob) else (job.signal_name, job.preparation.s0)
         )
         scan = files.read(name, reference)
-        noise = given_noise(scan, level)
+        noise = given_noise(scan, level, files.resample)
         read = time.monotonic() - begin
         fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
         fit.seconds = {"read": read, **fit.seconds}
@@ -147,7 +147,7 @@ def _write(fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], folder: P
     latents = fit.latents(scan.y)
     fit.seconds = {**fit.seconds, "denoise": time.monotonic() - begin}
     write_denoised(fit, scan, denoised, check, latents, folder)
-    warnings = [f"the residual does not look like noise: {finding}" for finding in check.findings]
+    warnings = scan.warnings + [f"the residual does not look like noise: {finding}" for finding in check.findings]
     extra = {"notes": [*scan.notes, *notes], "warnings": warnings, "sources": [scan.ref.path.name]}
     save_denoiser(fit, folder / "fit", extra)
     write_denoising_report(folder)

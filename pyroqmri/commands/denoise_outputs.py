@@ -38,7 +38,7 @@ def write_denoised(
     record = {
         "prefix": scan.ref.prefix,
         "n_voxels": len(scan.y),
-        "sigma": float(denoised.sigma.median()),
+        "sigma": float(denoised.sigma.nanmedian()),
         "residual": check.record(),
         "latents": latents.record() | {"traversal": latents.traversal.tolist()},
         "tensor_medians": medians,
@@ -55,7 +55,8 @@ def _volume(
     scan: Scan, folder: Path, ending: str, values: Any, sidecar: dict[str, Any], dtype: Any = np.float32
 ) -> None:
     name = _name(scan, ending)
-    write_volume(folder / f"{name}.nii.gz", scatter(values, scan.mask, dtype), np.asarray(scan.ref.affine))
+    volume = scatter(values, scan.mask, dtype)
+    write_volume(folder / f"{name}.nii.gz", volume, np.asarray(scan.ref.affine), scan.ref.oriented)
     write_json(folder / f"{name}.json", sidecar)
 
 

@@ -80,7 +80,7 @@ def fit_image(
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
         begin = time.monotonic()
         scan = files.read(signal, s0)
-        level = given_noise(scan, sigma)
+        level = given_noise(scan, sigma, files.resample)
         data = training_voxels(scan, level, seed)
         alarms = [] if files.drop is not None else outlier_note(scan, signal)
         call |= {"data": digest(data.y), "inputs": {name: digest(values) for name, values in data.inputs.items()}}

@@ -14,7 +14,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.io import Scan
 from pyroqmri.maps import write_maps
-from pyroqmri.measurements.status import NO_SIGNAL, NOT_FINITE
+from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.posterior import Posterior
 from pyroqmri.report import write_report
 from pyroqmri.report.fit_numbers import (
@@ -108,7 +108,7 @@ def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | No
     """Draws of voxels spread over the mask, as ArviZ reads them; a point estimate has none."""
     from pyroqmri.diagnostics import write_netcdf
 
-    fitted = np.flatnonzero(~np.isin(summary.status.numpy(), (NOT_FINITE, NO_SIGNAL)))
+    fitted = np.flatnonzero(~np.isin(summary.status.numpy(), UNFITTED))
     chosen = fitted[np.linspace(0, len(fitted) - 1, min(NETCDF_VOXELS, len(fitted))).round().astype(int)]
     inputs = {name: value[chosen] for name, value in scan.inputs.items()}
     posterior = fit.posterior(scan.y[chosen], sigma=None if level is None else level[chosen], inputs=inputs)

@@ -19,7 +19,7 @@ from pyroqmri.io.directions import undirected_volumes
 from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
-from pyroqmri.measurements.preparation import complete_inputs, settled_s0
+from pyroqmri.measurements.preparation import complete_inputs, is_factor, settled_s0
 from pyroqmri.signals import SIGNALS, SignalModel
 
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
@@ -31,7 +31,8 @@ class ScanFiles(ProtocolFiles):
     """An image and the files of its settings; those that are None are looked for beside it.
 
     ``inputs`` are maps of the signal's per-voxel inputs, by name, such as ``{"B1": "b1.nii.gz"}``; ``drop`` are
-    volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``.
+    volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``; ``resample`` interpolates masks and maps
+    that lie on another grid than the image, which are refused otherwise.
     """
 
     image: PathLike
@@ -40,6 +41,7 @@ class ScanFiles(ProtocolFiles):
     mask: PathLike | None = None
     inputs: Mapping[str, PathLike] = field(default_factory=dict)
     drop: str | None = None
+    resample: bool = False
 
     @classmethod
     def of(cls, files: "ScanFiles | PathLike") -> "ScanFiles":
@@ -58,16 +60,19 @@ class ScanFiles(ProtocolFiles):
         _check_names(model, self.inputs)
         scan = read_scan(
             self.image, mask=self.mask, json=self.json, need=model.requires, optional=model.optional,
-            need_b0=settled_s0(model, s0) == "measured", **self.settings,
+            need_b0=settled_s0(model, s0) == "measured", resample=self.resample, **self.settings,
         )  # fmt: skip
         if not any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
             raise InputError(f"image {self.image} has no voxel with finite values and a signal inside the mask")
         if s0 != settled_s0(model, s0):
             scan.notes.append("S0 is inferred: no measurement of this signal is S0 itself")
         for name, path in self.inputs.items():
-            values, notes = read_map(path, scan.ref, scan.mask, f"input {name}")
+            values, notes, doubted = read_map(
+                path, scan.ref, scan.mask, f"input {name}", resample=self.resample, positive=is_factor(model, name)
+            )
             scan.inputs[name], said = input_in_unit(name, values, Path(path).name)
             scan.notes.extend([f"{name} read from {Path(path).name}", *notes, *said])
+            scan.warnings.extend(doubted)
         missing = [name for name in model.inputs if name not in self.inputs]
         scan.notes.extend(
             f"no map of {name} was given: it is {model.default_input(name):g} everywhere" for name in missing
@@ -131,13 +136,18 @@ def digest(y: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def given_noise(scan: Scan, sigma: PathLike | float) -> Any:
+def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> Any:
     """The noise level as :func:`pyroqmri.fit` takes it: a number, the ``(N,)`` values of a map, or an estimate.
+
+    Parameters
+    ----------
+    resample
+        Interpolate a map that lies on another grid.
 
     Raises
     ------
     InputError
-        When a map cannot be read or is not above zero everywhere in the mask.
+        When a map cannot be read, or is not above zero anywhere in the mask.
     """
     if sigma in ("estimate", "learn"):
         try:
@@ -147,11 +157,9 @@ def given_noise(scan: Scan, sigma: PathLike | float) -> Any:
         return NoiseLevel(found.sigma, found.method, found.note)
     if isinstance(sigma, int | float):
         return float(sigma)
-    values, notes = read_map(sigma, scan.ref, scan.mask, "sigma map")
-    bad = int((~(values > 0)).sum())
-    if bad:
-        raise InputError(f"sigma map {sigma} is not above zero in {bad} voxels of the mask; correct it or the mask")
+    values, notes, doubted = read_map(sigma, scan.ref, scan.mask, "sigma map", resample=resample, positive=True)
     scan.notes.extend(notes)
+    scan.warnings.extend(doubted)
     return values
 
 

@@ -103,7 +103,7 @@ def join_series(images: Sequence[PathLike], *, out: PathLike, overwrite: bool = 
     with publish(out, [path.name for path in written]) as folder:
         # a protocol that would be read back as another one is found out here, where nothing is lost
         write_protocol(folder / out.name, acquisition, extra)
-        write_volume(folder / out.name, _values(headers), headers[0].affine)
+        write_volume(folder / out.name, _values(headers), headers[0].affine, headers[0].oriented)
     return Joined(out, acquisition, sources, notes + said, warnings)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.preparation import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.posterior.estimates import Estimates, at_bound
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
@@ -160,6 +161,7 @@ def summarise(
         Find the Pareto shape of every voxel's importance weights, which costs as much as all else or more.
     """
     y, known = as_tensor(y), as_inputs(inputs)
+    complete = complete_inputs(fit.signal.signal, known, len(y))
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     summary: Summary | None = None
     blank: list[tuple[slice, Tensor]] = []
@@ -168,7 +170,8 @@ def summarise(
             where = slice(i, min(i + BLOCK, len(y)))
             part_level = level[where] if level.dim() else level
             # a block of background has nobody to ask
-            batch = fit.preparation(y[where], part_level, fit.acquisition)
+            part_inputs = {name: value[where] for name, value in complete.items()}
+            batch = fit.preparation(y[where], part_level, fit.acquisition, part_inputs)
             if len(batch.voxels) == 0:
                 blank.append((where, batch.status))
                 continue

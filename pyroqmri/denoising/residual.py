@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.denoising.fit import Denoised
+from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.simulate import add_noise
 
 _VALUES = 200_000  # of residuals compared with the expected ones
@@ -85,7 +86,7 @@ def check_residual(
     seed
         Of the noise that the residual is compared with.
     """
-    fine = (denoised.status != 2) & (denoised.status != 3)
+    fine = ~torch.isin(denoised.status, torch.tensor(UNFITTED))
     sigma = denoised.sigma[fine, None]
     found = (denoised.residual[fine] / sigma).numpy()
     expected = _expected(denoised.signal[fine] / sigma, kind, seed).numpy()

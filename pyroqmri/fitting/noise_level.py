@@ -31,7 +31,7 @@ def noise_level(
     Raises
     ------
     InputError
-        When a given value is not above zero, or the word is unknown.
+        When a given value, or every one of a map's, is not above zero, or the word is unknown.
     """
     if isinstance(sigma, NoiseLevel):
         return sigma
@@ -42,12 +42,14 @@ def noise_level(
     level = torch.as_tensor(sigma, dtype=torch.float32)
     if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
         raise InputError(f"sigma must be one number or one per voxel ({len(y)},), got shape {tuple(level.shape)}")
-    wrong = level[~((level > 0) & level.isfinite())]
-    if len(wrong):
-        raise InputError(f"sigma must be finite and above zero everywhere, got {float(wrong[0]):g}")
+    known = (level > 0) & level.isfinite()
+    if not known.any():
+        where = "" if level.dim() == 0 else f" in any of the {len(level)} voxels"
+        raise InputError(f"sigma must be finite and above zero, and is not{where}, got {float(level.flatten()[0]):g}")
     if level.dim() == 0:
         return NoiseLevel(float(level), "given", "the noise level was given")
-    return NoiseLevel(level, "given", "a noise map was given; the number is its median")
+    # voxels without a noise level are not fitted
+    return NoiseLevel(torch.where(known, level, torch.nan), "given", "a noise map was given; the number is its median")
 
 
 def _estimate(

@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.io.geometry import doubts
+from pyroqmri.io.masks import read_mask
 from pyroqmri.io.names import mask_beside, prefix
 from pyroqmri.io.nifti import Header, read_header, volumes
 from pyroqmri.io.protocol import read_protocol
@@ -23,7 +25,8 @@ _BLOCK = 8  # volumes transposed at a time: whole cache lines of y, little memor
 class ImageRef:
     """Where a scan came from and the grid that its maps are written on.
 
-    ``header_zooms`` are voxel sizes in mm; ``prefix`` is what its maps' names begin with.
+    ``header_zooms`` are voxel sizes in mm; ``prefix`` is what its maps' names begin with. ``oriented`` is False
+    where the header does not say which way the body lies; ``qform`` is the second affine of a header that has two.
     """
 
     path: Path
@@ -31,6 +34,8 @@ class ImageRef:
     affine: np.ndarray
     header_zooms: tuple[float, ...]
     prefix: str
+    oriented: bool = True
+    qform: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def read_scan(
     need: tuple[str, ...] = ("bval", "bvec"),
     optional: tuple[str, ...] = (),
     need_b0: bool = True,
+    resample: bool = False,
 ) -> Scan:
     """Read a 4-D NIfTI image inside a mask, holding one volume at a time beside the result.
 
@@ -75,14 +81,17 @@ def read_scan(
     bval, bvec, te, ti, flip, tr, offset, json
         Files of the settings; those not given are looked for beside the image.
     mask
-        NIfTI image of the same shape, true where not zero. Without it dipy's ``median_otsu``
-        makes one from the mean b0 volume (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
+        NIfTI image, see :func:`read_mask`. Without it the mask that lies beside the image under one of the usual names
+        is used; without that, dipy's ``median_otsu`` makes one from the mean of the volumes with the lowest b
+        (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
     need
         Names of the settings that the signal requires.
     optional
         Names of those that it uses where they are found.
     need_b0
         Whether each voxel is divided by its own b0 mean.
+    resample
+        Interpolate a mask that lies on another grid, which is refused otherwise.
 
     Raises
     ------
@@ -96,54 +105,40 @@ def read_scan(
     times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
     acquisition, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
     _check_b0(acquisition, need_b0 and "bval" in need, header.path)
-    if mask is not None:
-        inside, said = read_mask(mask, header)
-    else:
-        inside, said = _make_mask(header, acquisition)
-    notes += said
+    warned += doubts(header)
+    inside = _mask(header, acquisition, mask, resample, notes, warned)
     y, background = _scatter(header, inside, notes)
-    ref = ImageRef(header.path, header.shape, header.affine, header.zooms, prefix(header.path))
+    ref = ImageRef(
+        header.path, header.shape, header.affine, header.zooms, prefix(header.path), header.oriented, header.qform
+    )
     return Scan(y, inside, acquisition, ref, notes, background, warnings=warned)
 
 
-def read_mask(path: str | Path, header: Header | ImageRef) -> tuple[np.ndarray, list[str]]:
-    """A mask ``(X, Y, Z)`` for the image of ``header``, true where finite and not zero, with notes.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read, has another shape, or is empty.
-    """
-    values, notes = _read_volume(path, header, "mask")
-    inside = np.isfinite(values) & (values != 0)
-    if not inside.any():
-        raise InputError(f"mask {path} is empty; give one that is not zero inside the tissue")
-    if len(np.unique(values[inside][:100_000])) > 1:
-        notes.append(f"mask {Path(path).name} is not just 0 and 1: every voxel that is not zero counts")
-    return inside, notes
-
-
-def read_map(path: str | Path, ref: ImageRef, mask: np.ndarray, what: str = "map") -> tuple[np.ndarray, list[str]]:
-    """Values ``(N,)`` float32 of a 3-D map inside a mask, such as a noise or B1 map, with notes.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read or has another shape than the image.
-    """
-    values, notes = _read_volume(path, ref, what)
-    return values[mask].astype(np.float32), notes
-
-
-def _read_volume(path: str | Path, ref: Header | ImageRef, what: str) -> tuple[np.ndarray, list[str]]:
-    own, notes = read_header(path), []
-    if own.shape != ref.shape or own.n_volumes not in (None, 1):
-        found = (*own.shape, *(() if own.n_volumes is None else (own.n_volumes,)))
-        raise InputError(f"{what} {path} has shape {found} and image {ref.path.name} {ref.shape}; give one on its grid")
-    if not np.allclose(own.affine, ref.affine, atol=1e-2 * np.abs(ref.affine[:3, :3]).max(), rtol=0):
-        notes.append(f"{what} {own.path.name} has another affine than the image; taken voxel by voxel all the same")
-    (values,) = volumes(own, notes)
-    return own.scaled(values).reshape(own.shape, order="F"), notes
+def _mask(
+    header: Header,
+    acquisition: Acquisition,
+    path: str | Path | None,
+    resample: bool,
+    notes: list[str],
+    warned: list[str],
+) -> np.ndarray:
+    """The mask that was given, else the one beside the image, else one that is made; adds to notes and warnings."""
+    beside = mask_beside(header.path) if path is None else None
+    chosen = path if beside is None else beside
+    if chosen is not None:
+        try:
+            inside, said, doubted = read_mask(chosen, header, resample=resample)
+            found = f"no mask given: {Path(chosen).name} beside the image was used, {inside.sum()} voxels"
+            notes += [*([found] if beside is not None else []), *said]
+            warned += doubted
+            return inside
+        except InputError as error:
+            if beside is None:
+                raise
+            warned.append(f"the mask beside the image was not used, and one was made from the image instead: {error}")
+    inside, said = _make_mask(header, acquisition)
+    notes += said
+    return inside
 
 
 def _check_b0(acquisition: Acquisition, needed: bool, path: Path) -> None:
@@ -173,11 +168,7 @@ def _make_mask(header: Header, acquisition: Acquisition) -> tuple[np.ndarray, li
     inside = _median_otsu(mean.reshape(header.shape, order="F"))
     if not inside.any():
         raise InputError(f"image {header.path}: median_otsu finds no tissue in the mean of {words}; {advice}")
-    notes = [f"no mask given: made with dipy median_otsu from the mean of {words}, {inside.sum()} voxels"]
-    unused = mask_beside(header.path)
-    if unused is not None:
-        notes.append(f"{unused.name} lies beside the image and was not used; name it with --mask to use it")
-    return inside, notes
+    return inside, [f"no mask given: made with dipy median_otsu from the mean of {words}, {inside.sum()} voxels"]
 
 
 def _median_otsu(volume: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ LARGEST_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
 LARGEST_VOLUME = 1 << 30
 LARGEST_IMAGE = 1 << 36
 LARGEST_TAIL = 1 << 26
+_SIZES = (1e-6, 1e6)  # mm, of a voxel
+_FLAT = 1e-3  # volume that unit steps along the axes span: 1 at right angles, 0 in a plane
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class Header:
     """What a NIfTI header says, checked against itself and the size of its file.
 
     ``shape`` is (X, Y, Z); ``n_volumes`` is None for a 3-D image; stored values times
-    ``slope`` plus ``inter`` are the measurements, unless ``slope`` is None.
+    ``slope`` plus ``inter`` are the measurements, unless ``slope`` is None. ``affine`` is the
+    sform, else the qform, else made of voxel sizes alone, where the file does not know which way
+    the body lies and ``oriented`` is False; ``qform`` is the other affine of a file with both.
     """
 
     path: Path
@@ -45,6 +49,8 @@ class Header:
     offset: int
     affine: np.ndarray
     zooms: tuple[float, ...]
+    oriented: bool = True
+    qform: np.ndarray | None = None
 
     @property
     def volume_bytes(self) -> int:
@@ -63,8 +69,8 @@ def read_header(path: str | Path) -> Header:
     ------
     InputError
         When the file is missing, is no NIfTI image, is damaged, or its header cannot be true:
-        sizes that are not positive or that its bytes cannot hold, an affine that is not
-        finite, or a data type that is no real number.
+        sizes that are not positive or that its bytes cannot hold, an affine that is singular or
+        not finite, or a data type that is no real number.
     """
     path = Path(path)
     with open_stream(path) as stream:
@@ -72,9 +78,11 @@ def read_header(path: str | Path) -> Header:
     raw = _parse(block, path)
     shape, n_volumes = _shape(raw, path)
     slope, inter = _scaling(raw, path)
+    oriented = int(raw["sform_code"]) > 0 or int(raw["qform_code"]) > 0
     header = Header(
-        path, shape, n_volumes, _dtype(raw, path), slope, inter, _offset(raw, path), _affine(raw, path), _zooms(raw)
-    )
+        path, shape, n_volumes, _dtype(raw, path), slope, inter, _offset(raw, path), _affine(raw, path), _zooms(raw),
+        oriented, _second_affine(raw),
+    )  # fmt: skip
     _check_size(header)
     return header
 
@@ -191,7 +199,31 @@ def _affine(raw: Any, path: Path) -> np.ndarray:
         raise InputError(f"image {path} has an orientation that cannot be read ({error}); fix its header") from error
     if not np.isfinite(affine).all():
         raise InputError(f"image {path} has an affine with NaN or Inf in its header; correct it")
+    with np.errstate(over="ignore"):
+        sizes = np.sqrt(np.square(affine[:3, :3]).sum(0))
+    if not (_SIZES[0] <= sizes.min() and sizes.max() <= _SIZES[1]):
+        found = " x ".join(f"{s:.3g}" for s in sizes)
+        raise InputError(
+            f"image {path} has voxels of {found} mm in its header, so its affine is singular or absurd; correct it"
+        )
+    if abs(np.linalg.det(affine[:3, :3] / sizes)) < _FLAT:
+        raise InputError(
+            f"image {path} has a singular affine in its header: its axes lie in one plane; correct sform and qform"
+        )
     return affine
+
+
+def _second_affine(raw: Any) -> np.ndarray | None:
+    """The qform of a header whose sform comes first; None where there is one of them, or the qform cannot be read."""
+    if int(raw["sform_code"]) <= 0 or int(raw["qform_code"]) <= 0:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            qform = np.asarray(raw.get_qform(), dtype=float)
+    except (ValueError, HeaderDataError):
+        return None
+    usable = np.isfinite(qform).all() and abs(np.linalg.det(qform[:3, :3])) > _SIZES[0] ** 3
+    return qform if usable else None
 
 
 def _zooms(raw: Any) -> tuple[float, ...]:

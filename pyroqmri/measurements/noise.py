@@ -41,8 +41,8 @@ class NoiseLevel:
 
     @property
     def sigma(self) -> float:
-        """One number for all voxels."""
-        return float(torch.as_tensor(self.level).median())
+        """One number for all voxels; those of a map that have none do not count."""
+        return float(torch.as_tensor(self.level).nanmedian())
 
 
 def estimate_sigma(

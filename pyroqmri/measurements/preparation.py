@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.measurements.status import FINE, NEGATIVE, NO_SIGNAL, NOT_FINITE
+from pyroqmri.measurements.status import FINE, NEGATIVE, NO_INPUT, NO_SIGNAL, NOT_FINITE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import SignalModel
 
@@ -123,15 +123,17 @@ class Preparation:
             raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
         y, sigma = y.to(torch.get_default_dtype()), sigma.to(torch.get_default_dtype())
         status, finite = self._status(y)
-        sigma = sigma.expand(len(y))
+        sigma, given = sigma.expand(len(y)), {k: v.to(y.dtype) for k, v in (inputs or {}).items()}
+        lacking = ~((sigma > 0) & sigma.isfinite() & torch.stack([sigma, *given.values()]).isfinite().all(0))
         clean = torch.where(finite.unsqueeze(-1), y, 0)
         if self.magnitude:
             clean = clean.clamp_min(0)
         reference = self._reference(clean, sigma, acq)
         dark = finite & ~(reference > sigma * (self.s0 == "measured"))
         dark |= finite & (clean == 0).all(-1)
-        status[dark] = NO_SIGNAL
-        index = torch.nonzero((status != NOT_FINITE) & (status != NO_SIGNAL)).squeeze(-1)
+        status[finite & lacking] = NO_INPUT
+        status[dark & ~lacking] = NO_SIGNAL
+        index = torch.nonzero(finite & ~lacking & ~dark).squeeze(-1)
         scaled = clean[index] / reference[index].unsqueeze(-1)
         groups = self._groups(acq)
         if self.average:
@@ -140,7 +142,7 @@ class Preparation:
             seen = scaled[:, torch.cat(groups)]
         if self.magnitude:
             seen = seen.clamp_min(_FLOOR)
-        given = {k: v.to(y.dtype)[index] for k, v in (inputs or {}).items()}
+        given = {name: value[index] for name, value in given.items()}
         voxels = Voxels(seen.contiguous(), (sigma[index] / reference[index]).unsqueeze(-1), inputs=given)
         return Batch(voxels, index, status, reference[index])
 
@@ -162,13 +164,19 @@ class Preparation:
         return (b0.square().mean(-1) - 2 * sigma.square()).clamp_min(0).sqrt()
 
 
+def is_factor(signal: type[SignalModel], name: str) -> bool:
+    """Whether a per-voxel input multiplies, as B1 does, so that zero and less is no value."""
+    default = signal.default_input(name)
+    return default is not None and default > 0
+
+
 def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
-    """Per-voxel inputs of a signal, each ``(n,)``: those given, and the defaults of the others.
+    """Per-voxel inputs of a signal, each ``(n,)``: those given, NaN where they have no value, and the others' defaults.
 
     Raises
     ------
     InputError
-        When one is missing, unknown, of another length or not finite.
+        When one is missing, unknown, of another length or without a value in every voxel.
     """
     unknown = [name for name in inputs if name not in signal.inputs]
     if unknown:
@@ -182,9 +190,11 @@ def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: 
         value = inputs[name] if default is None or name in inputs else torch.full((n,), default)
         if value.shape != (n,):
             raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number per voxel")
-        if not torch.isfinite(value).all():
-            raise InputError(f"input {name} contains NaN or Inf in {int((~value.isfinite()).sum())} voxels; correct it")
-        complete[name] = value
+        known = value.isfinite() & ((value > 0) | (not is_factor(signal, name)))
+        if n and not known.any():
+            kind = "NaN, Inf or not above zero" if is_factor(signal, name) else "NaN or Inf"
+            raise InputError(f"input {name} has no value ({kind}) in any of the {n} voxels; give another map")
+        complete[name] = torch.where(known, value, torch.nan)
     return complete
 
 

@@ -17,3 +17,4 @@ STATUS: dict[int, str] = {
 
 OUTSIDE, FINE, NOT_FINITE, NO_SIGNAL, NEGATIVE, NOT_CONVERGED, AT_BOUND, MISFIT, FEW_MISFIT = range(9)
 UNINFORMED, NO_INPUT = 9, 10
+UNFITTED = (NOT_FINITE, NO_SIGNAL, NO_INPUT)  # voxels that were not tried and have no numbers

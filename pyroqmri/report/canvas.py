@@ -1,5 +1,6 @@
 """Colour scales and the small acts of drawing that every figure shares; nothing goes through pyplot's global state."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 WIDTH = 9.6  # inches; the width of the report's column
 BACKGROUND = "#e3e3e0"
 MISSING = "#ff7bd5"  # in none of the colour maps used
+_STATUS = {
+    1: "#c3d3c8", 2: "#4a4a4a", 3: "#8c8c88", 4: "#56b4e9", 5: "#cc79a7", 6: "#e69f00", 7: "#d1495b", 8: "#f2a7a0",
+    9: "#6a4c93", 10: MISSING,
+}  # fmt: skip
 INK = "#262626"
 MUTED = "#6b6b68"
 
@@ -139,6 +144,11 @@ def _normed(scale: Scale) -> tuple[Any, Any]:
     return colours, (LogNorm if scale.log else Normalize)(scale.lower, scale.upper)
 
 
+def status_colour(code: int) -> str:
+    """The colour of a status code, in the map and in the table."""
+    return _STATUS.get(code, "#000000")
+
+
 def colours_of(image: NDArray, scale: Scale) -> NDArray:
     """Colours ``(H, W, 4)`` of an image on its scale; NaN is transparent."""
     cmap, norm = _normed(scale)
@@ -192,5 +202,7 @@ def png(figure: "Figure", dpi: int = 200, transparent: bool = False) -> bytes:
     from io import BytesIO
 
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, transparent=transparent, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name may have letters that the font lacks
+        figure.savefig(stream, format="png", dpi=dpi, transparent=transparent, metadata={"Software": None})
     return stream.getvalue()

@@ -14,7 +14,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.maps import map_name, read_image, write_bytes
 from pyroqmri.report import words
 from pyroqmri.report.canvas import INK, MUTED, WIDTH, Block, Scale, new_figure, png, styled
-from pyroqmri.report.geometry import best_view, canonical
+from pyroqmri.report.geometry import best_view, canonical, orientation
 from pyroqmri.report.page import template
 from pyroqmri.report.panels import map_panel
 from pyroqmri.report.sections import Picture
@@ -68,12 +68,22 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "errors": [_error_table(c, group) for c, group in record.get("errors", {}).items() if group],
         "ranking": _ranking_picture(record) if rows else None,
         "maps": _map_pictures(folder, record) if record["groups"] else [],
+        "held_out": _held_out({*rankings, *record.get("errors", {})}),
         "notes": record["notes"],
+        "warnings": [str(warning) for warning in record.get("warnings", [])],
         "recipes": [(name, said["recipe"]) for name, said in record.get("candidates", {}).items() if "recipe" in said],
         "noise": record.get("noise", ""),
         "seconds": words.duration(float(record.get("seconds", 0.0))),
         "version": __version__,
     }
+
+
+def _held_out(criteria: set[str]) -> str:
+    """What was kept from a training; empty where nothing was."""
+    volumes, shell = (any(c.startswith(what) for c in criteria) for what in ("folds", "shell"))
+    if volumes:
+        return "Held-out volumes and the held-out shell were" if shell else "Held-out volumes were"
+    return "The held-out shell was" if shell else ""
 
 
 def _table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -134,7 +144,7 @@ def ranking_figure(rankings: dict[str, list[dict[str, Any]]], names: list[str]) 
             ax.errorbar(-row["behind"], n - 1 - i, xerr=2 * row["behind_se"], fmt="o", ms=4, lw=1.3, color=colour)
         ax.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
         ax.set_ylim(-0.6, n - 0.4)
-        ax.set_yticks(range(n), [*reversed(names)] if p == 0 else [""] * n)
+        ax.set_yticks(range(n), [words.drawn(name) for name in reversed(names)] if p == 0 else [""] * n)
         ax.locator_params(axis="x", nbins=3)
         ax.set_title(_TITLES[criterion][0], fontsize=8.5)
         ax.set_xlabel("nats", fontsize=7.5, color=MUTED)
@@ -142,16 +152,15 @@ def ranking_figure(rankings: dict[str, list[dict[str, Any]]], names: list[str]) 
 
 
 def _map_pictures(folder: Path, record: dict[str, Any]) -> list[Picture]:
-    def volume(entity: str) -> tuple[NDArray, NDArray]:
+    def volume(entity: str) -> tuple[NDArray, NDArray, bool]:
         image = read_image(folder / f"{map_name(record['prefix'], record['model'], entity, 'dwimap')}.nii.gz")
-        assert image.affine is not None
-        return canonical(np.asarray(image.dataobj), image.affine)
+        affine, oriented = orientation(image)
+        return *canonical(np.asarray(image.dataobj), affine), oriented
 
     names = [n for n in record["groups"][0]]
-    probability, affine = volume("desc-winnerprob")
-    best, _ = volume("desc-winner")
-    evidence, _ = volume("desc-evidence")
-    view = best_view(best > 0, affine, 2)
+    probability, affine, oriented = volume("desc-winnerprob")
+    best, evidence = volume("desc-winner")[0], volume("desc-evidence")[0]
+    view = best_view(best > 0, affine, 2, oriented)
     letters, slices = view.letters, [f"slice {i}" for i in view.slices]
     outside = [~image for image in view.images(best > 0)]
     colours = [winner_colours(image) for image in view.images(probability)]
@@ -203,7 +212,8 @@ def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside:
         image = image.copy()
         image[out] = np.nan
         images.append(image)
-    panel = map_panel([[Block(images, scale, f"{names[first]} − {names[second]}", slices)]], aspect=view.aspect)
+    title = words.drawn(f"{names[first]} − {names[second]}")
+    panel = map_panel([[Block(images, scale, title, slices)]], aspect=view.aspect)
     text = "<b>Evidence of {} less that of {}</b>: blue where the first predicts better; median over voxels {} nats."
     caption = Markup(text).format(names[first], names[second], words.number(float(np.median(gap[inside]))))
     return Picture(png(panel), caption, "map of the difference of log evidence")

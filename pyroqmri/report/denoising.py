@@ -13,7 +13,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.maps import read_image, write_bytes
 from pyroqmri.report.canvas import Block, Scale, png, robust_scale
 from pyroqmri.report.denoising_figures import residual_histogram, training_figure, traversal_figure
-from pyroqmri.report.geometry import View, best_view, canonical
+from pyroqmri.report.geometry import View, best_view, canonical, orientation
 from pyroqmri.report.page import template
 from pyroqmri.report.panels import map_panel
 from pyroqmri.report.sections import Picture
@@ -23,8 +23,8 @@ _HISTOGRAM = Markup(
     "A perfect denoiser makes the two equal."
 )
 _IMAGES = Markup(
-    "The volume with the lowest and one with the highest b: original, denoised, and the difference over the noise "
-    "level. Anatomy in the difference is signal that was removed."
+    "{}: original, denoised, and the difference over the noise level. Anatomy in the difference is signal that was "
+    "removed."
 )
 _TRAVERSAL = Markup(
     "The decoder's output as one latent goes from two spreads below its mean (blue) to two above (red), the others "
@@ -55,9 +55,17 @@ def write_denoising_report(folder: Path) -> Path:
         "traversal": _picture(traversal_figure(record["latents"], _by_b(record, fit)), _TRAVERSAL),
         "training": _picture(training_figure(fit["trace"]), _TRAINING),
         "notes": [*fit["notes"], fit["sigma"]["note"]], "recipe": recipe, "seed": fit["seed"],
+        "warnings": _scan_warnings(record, fit),
         "weights": fit["weights_sha256"], "version": __version__, **_maps(folder, record, fit["protocol"]),
     }  # fmt: skip
     return write_bytes(folder / "report.html", template("denoising.html.jinja").render(context).encode())
+
+
+def _scan_warnings(record: dict[str, Any], fit: dict[str, Any]) -> list[str]:
+    """What was warned of beside the findings on the residual, which the page has in its own words."""
+    findings = [str(finding) for finding in record["residual"]["findings"]]
+    said = [str(warning) for warning in fit.get("warnings", [])]
+    return [warning for warning in said if not any(warning.endswith(finding) for finding in findings)]
 
 
 def _picture(figure: Any, caption: Markup) -> Picture:
@@ -115,10 +123,9 @@ def _maps(folder: Path, record: dict[str, Any], protocol: dict[str, Any]) -> dic
         return folder / f"{'_'.join(part for part in (record['prefix'], ending) if part)}.nii.gz"
 
     image = read_image(path("desc-denoised_dwi"))
-    affine = image.affine
-    assert affine is not None
+    affine, oriented = orientation(image)
     mask, turned = canonical(np.asarray(read_image(path("desc-status_mask")).dataobj), affine)
-    view = best_view(mask > 0, turned, 1)
+    view = best_view(mask > 0, turned, 1, oriented)
     clean, removed = (
         canonical(np.asarray(read_image(path(f"desc-{d}_dwi")).dataobj), affine)[0] for d in ("denoised", "residual")
     )
@@ -128,7 +135,8 @@ def _maps(folder: Path, record: dict[str, Any], protocol: dict[str, Any]) -> dic
     ]
     titles = [f"b = {1000 * b[i]:.0f}" for i in (b.argmin(), b.argmax())] if "bval" in protocol else ["first", "last"]
     figure = map_panel(rows, aspect=view.aspect, letters=view.letters, row_titles=titles)
-    found: dict[str, Any] = {"images": _picture(figure, _IMAGES), "tensors": []}
+    which = "A volume with the lowest and one with the highest b" if "bval" in protocol else "The first and last volume"
+    found: dict[str, Any] = {"images": _picture(figure, _IMAGES.format(which)), "tensors": []}
     for name, unit, top in (("FA", "1", 1.0), ("MD", "um2/ms", 3.2)):
         ends = [path(f"model-dti_desc-{when}_param-{name}_dwimap") for when in ("noisy", "denoised")]
         if all(p.is_file() for p in ends):

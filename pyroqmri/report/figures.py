@@ -61,29 +61,27 @@ def direction_rgb(
 
 
 @styled
-def direction_figure(rgb: Block, cone: Block | None, *, aspect: float = 1.0, letters: str = "") -> "Figure":
-    """Direction-coded colours with their key, and the cone of uncertainty beside them."""
+def direction_figure(
+    rgb: Block, cone: Block | None, *, aspect: float = 1.0, letters: str = "", axis: int = 2
+) -> "Figure":
+    """Direction-coded colours with their key, seen along an ``axis``, and the cone of uncertainty beside them."""
     figure = map_panel([[rgb] if cone is None else [rgb, cone]], aspect=aspect, letters=letters)
     last = figure.axes[len(rgb.images) - 1].get_position()
     w = 0.17 * last.width
     h = w * figure.get_figwidth() / figure.get_figheight()
     ax = figure.add_axes((last.x1 - 1.1 * w, last.y0 + 0.1 * h, w, h))
-    ax.imshow(_direction_key(letters), interpolation="bilinear")
+    ax.imshow(_direction_key(axis), interpolation="bilinear")
     ax.set_axis_off()
     return figure
 
 
-def _direction_key(letters: str) -> NDArray:
+def _direction_key(axis: int) -> NDArray:
     """A half sphere seen in the plane of the slices, coloured as its axes are ``(101, 101, 4)``."""
     up, across = np.mgrid[-1:1:101j, -1:1:101j]
     inside = across**2 + up**2 <= 1
     depth = np.sqrt((1 - across**2 - up**2).clip(0))
-    left_right, front_back, up_down = {
-        "LRAP": (across, up, depth),
-        "LRSI": (across, depth, up),
-        "PASI": (depth, across, up),
-    }.get(letters, (across, up, depth))
-    return np.dstack([np.abs(left_right), np.abs(front_back), np.abs(up_down), inside])
+    seen = {2: (across, up, depth), 1: (across, depth, up), 0: (depth, across, up)}[axis]
+    return np.dstack([*map(np.abs, seen), inside])
 
 
 @styled

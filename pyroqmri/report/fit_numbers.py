@@ -118,12 +118,24 @@ def _values(folder: FolderOfMaps, description: str) -> NDArray | None:
 
 
 def _recorded_size(folder: FolderOfMaps) -> ModelSize | None:
-    record = folder.record
-    if folder.signal not in SIGNALS or "preparation" not in record or "protocol" not in record:
+    found = _recorded_protocol(folder)
+    if folder.signal not in SIGNALS or found is None:
         return None
-    acquisition = Acquisition(**{name: torch.tensor(value) for name, value in record["protocol"].items()})
-    held = {**record.get("fixed", {}), **record.get("tied", {})}
-    return model_size(folder.signal, acquisition, Preparation(**record["preparation"]), held)
+    return model_size(folder.signal, *found, {**folder.record.get("fixed", {}), **folder.record.get("tied", {})})
+
+
+def _recorded_protocol(folder: FolderOfMaps) -> tuple[Acquisition, Preparation] | None:
+    record = folder.record
+    if "preparation" not in record or "protocol" not in record:
+        return None
+    settings = {name: torch.tensor(value) for name, value in record["protocol"].items()}
+    return Acquisition(**settings), Preparation(**record["preparation"])
+
+
+def s0_count(folder: FolderOfMaps) -> int | None:
+    """Measurements that each voxel's S0 was made of; None where it was not measured, or nothing is known of it."""
+    found = _recorded_protocol(folder)
+    return None if found is None else found[1].seen(found[0]).n_s0
 
 
 def _bound_shares(folder: FolderOfMaps) -> dict[str, float]:

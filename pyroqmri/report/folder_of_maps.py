@@ -16,7 +16,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.maps import read_image
 from pyroqmri.measurements.status import STATUS
 from pyroqmri.parameter import Direction, Parameter
-from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes
+from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes, orientation
 from pyroqmri.signals import SIGNALS
 from pyroqmri.signals.bound import S0
 
@@ -24,6 +24,7 @@ _NAME = re.compile(
     r"(?:(?P<prefix>.+)_)?model-(?P<model>.+?)_"
     r"(?:param-(?P<param>.+)_stat-(?P<stat>[^_]+)|desc-(?P<desc>[^_]+))_[^_]+"
 )
+_LARGEST_JSON = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,8 @@ class FolderOfMaps:
         if isinstance(known, Parameter) and name != "S0":
             return known
         said = self.entries[name, "mean"].sidecar
-        lower, upper = said.get("Bounds", (-1e30, 1e30))
-        doc = str(said.get("Description", name)).split(":")[0]
-        return Parameter(name, said.get("Symbol", name), said.get("Units", "1"), lower, upper, doc)
+        doc = str(said.get("Description", name)).rsplit(": ", 1)[0]
+        return Parameter(name, str(said.get("Symbol", name)), str(said.get("Units", "1")), *_bounds(said), doc)
 
     def is_derived(self, name: str) -> bool:
         """Whether the signal computes this quantity from its parameters."""
@@ -120,9 +120,12 @@ class FolderOfMaps:
     @property
     def affine(self) -> NDArray:
         """From voxels of the files to mm."""
-        affine = self._grid.affine
-        assert affine is not None
-        return affine
+        return orientation(self._grid)[0]
+
+    @property
+    def oriented(self) -> bool:
+        """Whether the files say which way the body lies."""
+        return orientation(self._grid)[1]
 
     @cached_property
     def canonical_affine(self) -> NDArray:
@@ -154,13 +157,29 @@ class FolderOfMaps:
 
     def view(self, n_slices: int) -> View:
         """The slices to show."""
-        return best_view(self.mask, self.canonical_affine, n_slices)
+        return best_view(self.mask, self.canonical_affine, n_slices, self.oriented)
 
     @property
     def levels(self) -> dict[int, str]:
         """Meaning of each status code."""
         said = self.sidecar("", "status").get("Levels") if self.has("", "status") else None
-        return STATUS if said is None else {int(code): text for code, text in said.items()}
+        if not isinstance(said, dict):
+            return STATUS
+        return {int(code): str(text) for code, text in said.items() if code.isdecimal() and len(code) <= 3}
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the tissue classes."""
+        n = int(self.volume("C", "prob").shape[-1])
+        said = self.sidecar("C", "prob").get("Classes")
+        named = isinstance(said, list) and len(said) == n
+        return [str(name) for name in said or ()] if named else [f"class {c + 1}" for c in range(n)]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the fit's record warns of."""
+        said = self.record.get("warnings", [])
+        return [str(warning) for warning in said] if isinstance(said, list) else []
 
     @property
     def counts(self) -> dict[int, int]:
@@ -192,15 +211,28 @@ def read_folder(folder: Path) -> FolderOfMaps:
             "give the output folder of a fit"
         )
     entries = {(m["param"], m["stat"]) if m["param"] else ("", m["desc"]): e for m, e in found}
-    text = recipe.read_text() if recipe.is_file() else None
+    text = recipe.read_text(errors="replace") if recipe.is_file() else None
     prefix = found[0][0]["prefix"]
     return FolderOfMaps(folder, wanted, "" if prefix is None else prefix, entries, record, text)
 
 
+def _bounds(sidecar: dict[str, Any]) -> tuple[float, float]:
+    try:
+        lower, upper = map(float, sidecar["Bounds"])
+    except (KeyError, TypeError, ValueError):
+        return -1e30, 1e30
+    return lower, upper
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.is_file():  # nor a pipe, which would wait for ever
         return {}
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise InputError(f"{path} has more than {_LARGEST_JSON >> 20} MiB; restore it or remove it")
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON file ({error}); restore it or remove it") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a JSON {type(found).__name__} where an object belongs; restore it or remove it")
+    return found

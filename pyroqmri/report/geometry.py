@@ -13,6 +13,7 @@ _PLANES = {
     1: ("coronal", "posterior-anterior", "LRSI"),
     2: ("axial", "inferior-superior", "LRAP"),
 }
+_AXES = ("first", "second", "third")
 _MARGIN = 3  # voxels of background kept around the mask
 
 
@@ -30,27 +31,30 @@ class View:
         Rows and columns that hold the mask, in the displayed image.
     aspect
         Height over width of a displayed pixel.
+    oriented
+        Whether it is known which way the body lies.
     """
 
     axis: int
     slices: tuple[int, ...]
     window: tuple[slice, slice]
     aspect: float
+    oriented: bool = True
 
     @property
     def plane(self) -> str:
-        """axial, coronal or sagittal."""
-        return _PLANES[self.axis][0]
+        """axial, coronal or sagittal; in a volume without orientation, the axis that the slices lie across."""
+        return _PLANES[self.axis][0] if self.oriented else f"across the {_AXES[self.axis]} axis"
 
     @property
     def along(self) -> str:
         """The direction in which the slice index grows, in words."""
-        return _PLANES[self.axis][1]
+        return _PLANES[self.axis][1] if self.oriented else f"the {_AXES[self.axis]} axis"
 
     @property
     def letters(self) -> str:
-        """Body directions at the left, right, top and bottom edge."""
-        return _PLANES[self.axis][2]
+        """Body directions at the left, right, top and bottom edge; none where they are not known."""
+        return _PLANES[self.axis][2] if self.oriented else ""
 
     def images(self, volume: NDArray) -> list[NDArray]:
         """The slices, each ``(H, W)`` or ``(H, W, K)``, first row on top."""
@@ -69,6 +73,14 @@ def canonical(volume: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
     return np.asarray(image.dataobj), image.affine
 
 
+def orientation(image: nib.Nifti1Image) -> tuple[NDArray, bool]:
+    """The affine of a map, and whether its header says which way the body lies; without, axes stay as they are."""
+    if int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0:
+        assert image.affine is not None
+        return image.affine, True
+    return np.diag([*(float(z) for z in image.header.get_zooms()[:3]), 1.0]), False
+
+
 def canonical_axes(affine: NDArray) -> tuple[int, int, int]:
     """For each axis of the image, the canonical axis that it becomes."""
     return tuple(int(axis) for axis in nib.io_orientation(affine)[:, 0])  # type: ignore[return-value]
@@ -83,7 +95,7 @@ def canonical_index(index: NDArray[np.integer], shape: Sequence[int], affine: ND
     return found
 
 
-def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3) -> View:
+def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3, oriented: bool = True) -> View:
     """The slices with the most mask, kept apart so that a whole brain shows more than one level.
 
     Slices are axial, unless the scan is a thin slab in another plane.
@@ -99,14 +111,15 @@ def best_view(mask: NDArray[np.bool_], affine: NDArray, n_slices: int = 3) -> Vi
             chosen.append(int(i))
         if len(chosen) == n_slices:
             break
-    return view_at(mask, affine, axis, sorted(chosen) if chosen else [shape[axis] // 2])
+    return view_at(mask, affine, axis, sorted(chosen) if chosen else [shape[axis] // 2], oriented)
 
 
-def view_at(mask: NDArray[np.bool_], affine: NDArray, axis: int, slices: Sequence[int]) -> View:
+def view_at(mask: NDArray[np.bool_], affine: NDArray, axis: int, slices: Sequence[int], oriented: bool = True) -> View:
     """These slices along ``axis``, in a window that holds the mask in all of them."""
     shown = np.any([_upright(mask, axis, i) for i in slices], axis=0)
     zooms = [float(z) for a, z in enumerate(voxel_sizes(affine)) if a != axis]
-    return View(axis, tuple(slices), (_extent(shown.any(1)), _extent(shown.any(0))), zooms[1] / zooms[0])
+    window = _extent(shown.any(1)), _extent(shown.any(0))
+    return View(axis, tuple(slices), window, zooms[1] / zooms[0], oriented)
 
 
 def _upright(volume: NDArray, axis: int, index: int) -> NDArray:

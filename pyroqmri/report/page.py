@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,9 @@ from pyroqmri.maps import write_bytes
 from pyroqmri.report import records, sections, uncertainty
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
-from pyroqmri.report.fit_numbers import numbers_of
 from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
 from pyroqmri.report.pairs import pair_data
-from pyroqmri.report.verdict import Verdict, judge, signal_title
+from pyroqmri.report.verdict import Verdict, judge_folder, signal_title
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -118,7 +118,7 @@ def _card(folder: Path, name: str) -> Card:
         name=name,
         title=signal_title(results.signal),
         recipe=_recipe_words(results.record),
-        verdict=judge(numbers_of(results)),
+        verdict=judge_folder(results)[0],
         brief=records.brief(results),
         picture=sections.thumbnail(atlas),
     )
@@ -140,8 +140,7 @@ def _context(results: FolderOfMaps) -> dict[str, Any]:
 def _front(results: FolderOfMaps) -> dict[str, Any]:
     """The heading and the verdict."""
     record = results.record
-    verdict = judge(numbers_of(results))
-    said = {check.plain for check in verdict.alarms}  # a record may repeat the alarms among its warnings
+    verdict, warnings = judge_folder(results)
     return {
         "title": signal_title(results.signal),
         "signal": results.signal,
@@ -151,7 +150,7 @@ def _front(results: FolderOfMaps) -> dict[str, Any]:
         "image": results.prefix,
         "verdict": verdict,
         "facts": records.facts(results),
-        "warnings": [w for w in record.get("warnings", []) if Markup(w).striptags() not in said],
+        "warnings": warnings,
     }
 
 
@@ -169,6 +168,8 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
         "certainty": [uncertainty.certainty_picture(atlas, n) for n in read if results.has(n, "sd")],
         "by_class": uncertainty.class_uncertainty_picture(atlas, read),
         "pairs": pair_data(atlas, read),
+        "script": _script("pairs.js"),
+        "status_map": sections.status_picture(atlas),
         "summaries": [sections.summary(atlas, n) for n in results.names],
         "directions": [sections.direction_picture(atlas, n) for n in results.directions],
         "angles": [sections.parameter_picture(atlas, n) for n in free if n not in plain],
@@ -192,6 +193,7 @@ def _records(results: FolderOfMaps) -> dict[str, Any]:
         "population": records.population_rows(results),
         "notes": record.get("notes", []),
         "status": records.status_rows(results),
+        "oriented": results.oriented,
         "shells": records.shells(record.get("protocol", {})),
         "settings": records.settings(record.get("protocol", {})),
         "recipe": results.recipe,
@@ -213,6 +215,21 @@ def _equation(signal: str) -> sections.Picture | None:
         return None
 
 
+def _script(name: str) -> Markup:
+    """A script of the package as it stands in a page; the page's policy allows this text and no other."""
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def policy(script: str = "") -> str:
+    """A Content-Security-Policy: nothing is loaded, and no script runs but the one whose text is given, if any."""
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
 def template(name: str) -> "Template":
     """One of the package's templates."""
     return _environment().get_template(name)
@@ -228,6 +245,7 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["policy"] = policy
     environment.filters["data"] = lambda content: f"data:image/png;base64,{base64.b64encode(content).decode()}"
     # width of an image whose file has 300 dots an inch, in CSS pixels; the PNG header says how wide it is
     environment.filters["pixels"] = lambda content: round(int.from_bytes(content[16:20]) * 96 / 300 * 1.15)

@@ -53,7 +53,7 @@ def pair_data(atlas: Atlas, names: list[str]) -> Pairs | None:
         "aspect": view.aspect,
         "slices": list(view.slices),
         "images": images,
-        "names": [str(words.html(p.symbol)) for p in parameters],
+        "names": [words.parts(p.symbol) for p in parameters],
         "units": [words.unit_text(p.unit) for p in parameters],
         "steps": STEPS,
         "voxels": [
@@ -67,8 +67,8 @@ def pair_data(atlas: Atlas, names: list[str]) -> Pairs | None:
             for v, (row, column) in zip(shown, pixels, strict=True)
         ],
     }
-    # a closing tag inside a script would end it
-    text = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
+    # nothing in a string may look like a tag: it could end the script, or begin another
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     unit = words.unit_text(parameters[0].unit)
     return Pairs(Markup(text), words.html(parameters[0].symbol) + (f" ({unit})" if unit else ""))
 
@@ -99,7 +99,7 @@ def _view(atlas: Atlas, index: NDArray[np.integer]) -> tuple[View, NDArray[np.in
     axis = atlas.view.axis
     count = np.bincount(place[:, axis])
     slices = np.sort(np.argsort(-count, kind="stable")[: min(_SLICES, int((count > 0).sum()))])
-    return view_at(atlas.mask, atlas.results.canonical_affine, axis, slices.tolist()), place
+    return view_at(atlas.mask, atlas.results.canonical_affine, axis, slices.tolist(), atlas.results.oriented), place
 
 
 def _voxel(values: NDArray) -> dict[str, Any]:

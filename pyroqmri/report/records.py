@@ -6,23 +6,27 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pyroqmri.measurements.status import STATUS, UNFITTED
 from pyroqmri.report import words
-from pyroqmri.report.fit_numbers import p_name
+from pyroqmri.report.canvas import status_colour
+from pyroqmri.report.fit_numbers import p_name, s0_count
 from pyroqmri.report.folder_of_maps import FolderOfMaps
 from pyroqmri.signals import SIGNALS
 
 _SIGMA_FROM = {
-    "shells": "estimated from the residuals of a spherical-harmonic fit per shell",
+    "shells": "estimated from the scatter of the volumes of a shell",
     "b0": "estimated from repeated b0 volumes",
+    "residual": "estimated from the residuals of least squares",
     "background": "estimated from voxels outside the mask",
     "given": "given by the user",
     "learned": "learned with the model",
     "learn": "learned with the model",
 }
-_S0 = {
-    "measured": "each voxel is divided by its own signal without encoding (b0), whose error is included in the sds",
-    "inferred": "a free parameter per voxel",
-}
+_SETTINGS = (
+    ("te", "TE", "ms"), ("ti", "TI", "ms"), ("tr", "TR", "ms"), ("flip", "Flip angle", "degrees"),
+    ("offset", "Offset", "ppm"),
+)  # fmt: skip
+_LISTED = 16
 _PAPERS = {
     "rician": (
         "Gudbjartsson H, Patz S. The Rician distribution of noisy MRI data. Magn Reson Med 34:910-914, 1995.",
@@ -68,7 +72,7 @@ def facts(results: FolderOfMaps) -> list[tuple[str, str]]:
     """The rows at the top of the report."""
     record = results.record
     counts = results.counts
-    fitted = sum(n for code, n in counts.items() if code not in (2, 3))
+    fitted = sum(n for code, n in counts.items() if code not in UNFITTED)
     total = sum(counts.values())
     voxels = f"{words.count(fitted)} fitted" + ("" if fitted == total else f" of {words.count(total)} in the mask")
     rows = [("Voxels", voxels)]
@@ -86,7 +90,7 @@ def facts(results: FolderOfMaps) -> list[tuple[str, str]]:
     if "likelihood" in record:
         rows.append(("Likelihood", str(record["likelihood"]).capitalize()))
     if "s0" in record:
-        rows.append(("S0", f"{record['s0']}: {_S0.get(str(record['s0']), 'a known value')}"))
+        rows.append(("S0", _s0_sentence(results)))
     held = [f"{k} = {words.number(float(v))}" for k, v in record.get("fixed", {}).items()]
     held += [f"{k} takes the value of {v}" for k, v in record.get("tied", {}).items()]
     if held:
@@ -94,6 +98,19 @@ def facts(results: FolderOfMaps) -> list[tuple[str, str]]:
     if record.get("sources"):
         rows.append(("Image", ", ".join(map(str, record["sources"]))))
     return rows
+
+
+def _s0_sentence(results: FolderOfMaps) -> str:
+    """How S0 was dealt with, and what it was made of."""
+    s0 = results.record["s0"]
+    if s0 == "inferred":
+        return "inferred: a free parameter per voxel"
+    if s0 != "measured":
+        return f"{s0}: a known value"
+    n = s0_count(results)
+    of = "its own S0" if n is None else f"its own S0, made of {n} measurement{'' if n == 1 else 's'}"
+    has_sd = any(results.has(name, "sd") for name in results.names)
+    return f"measured: each voxel is divided by {of}" + (", whose error is included in the sds" if has_sd else "")
 
 
 def shells(protocol: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -118,18 +135,22 @@ def _n_axes(axes: np.ndarray) -> int:
 def settings(protocol: dict[str, Any]) -> list[tuple[str, str]]:
     """Other settings that the scan was made with."""
     rows = []
-    for key, name, unit in (("te", "TE", "ms"), ("ti", "TI", "ms"), ("tr", "TR", "ms"), ("flip", "Flip angle", "rad")):
+    for key, name, unit in _SETTINGS:
         values = np.unique(np.atleast_1d(np.asarray(protocol.get(key) or [], float)))
-        if values.size:
-            rows.append((name, ", ".join(words.number(float(v), 4) for v in values) + f" {unit}"))
+        shown = [words.number(float(v), 4) for v in (np.degrees(values) if key == "flip" else values)]
+        if len(shown) > _LISTED:
+            rows.append((name, f"{len(shown)} values from {shown[0]} to {shown[-1]} {unit}"))
+        elif shown:
+            rows.append((name, f"{', '.join(shown)} {unit}"))
     return rows
 
 
-def status_rows(results: FolderOfMaps) -> list[tuple[int, str, str, str]]:
-    """Code, meaning, voxels and share of the mask."""
+def status_rows(results: FolderOfMaps) -> list[tuple[int, str, str, str, str]]:
+    """Code, meaning, voxels, share of the mask and colour."""
     total = max(int(results.mask.sum()), 1)
+    levels = STATUS | results.levels
     return [
-        (code, results.levels.get(code, "unknown code"), words.count(n), words.percent(n / total))
+        (code, levels.get(code, "unknown code"), words.count(n), words.percent(n / total), status_colour(code))
         for code, n in sorted(results.counts.items())
     ]
 
@@ -144,7 +165,7 @@ def population_rows(results: FolderOfMaps) -> list[tuple[Markup, list[str]]]:
 
 def _name(results: FolderOfMaps, name: str) -> Markup:
     known = results.has(name, "mean")
-    return words.html(results.parameter(name).symbol) if known else Markup("{}").format(name)
+    return words.named(name, results.parameter(name).symbol) if known else Markup("{}").format(name)
 
 
 def _cells(value: Any) -> list[str]:

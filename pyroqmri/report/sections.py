@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.atlas import Atlas, is_angle
+from pyroqmri.report.canvas import Block, status_colour
 from pyroqmri.report.figures import (
     Scale,
     direction_figure,
@@ -63,11 +64,11 @@ def parameter_picture(atlas: Atlas, name: str) -> Picture:
     """Mean and sd of one parameter, the same slices in the same places."""
     results, parameter = atlas.results, atlas.results.parameter(name)
     title = _statistic(results, name, "mean")
-    blocks = [atlas.block(atlas.images(name, "mean"), atlas.scale(parameter, "mean"), title)]
-    said = [Markup("<b>{}, {}.</b> ").format(words.html(parameter.symbol), parameter.doc)]
+    blocks = [atlas.block(atlas.images(name, "mean"), atlas.scale(parameter, "mean"), words.drawn(title))]
+    said = [Markup("<b>{}, {}.</b> ").format(words.named(name, parameter.symbol), parameter.doc)]
     if results.has(name, "sd"):
         second = _statistic(results, name, "sd")
-        blocks.append(atlas.block(atlas.images(name, "sd"), atlas.scale(parameter, "sd"), second))
+        blocks.append(atlas.block(atlas.images(name, "sd"), atlas.scale(parameter, "sd"), words.drawn(second)))
         said.append(Markup("Left: {}; right: {} on the same slices. ").format(title, second))
     else:
         said.append(Markup("{}; this estimator gives no standard deviation. ").format(title[:1].upper() + title[1:]))
@@ -89,7 +90,9 @@ def percentiles(values: NDArray, *q: float) -> list[float]:
 def _statistic(results: FolderOfMaps, name: str, stat: str) -> str:
     said = str(results.sidecar(name, stat).get("Description", ""))
     default = {"mean": "posterior mean", "sd": "posterior standard deviation"}[stat]
-    return said.split(": ", 1)[1].split(",")[0] if ": " in said else default
+    doc = f"{results.parameter(name).doc}: "  # which may have a colon of its own
+    text = said.removeprefix(doc) if said.startswith(doc) else said.rsplit(": ", 1)[-1] if ": " in said else ""
+    return text.split(",")[0] if text else default
 
 
 def variation_picture(atlas: Atlas, names: list[str]) -> Picture | None:
@@ -135,7 +138,7 @@ def summary(atlas: Atlas, name: str) -> Summary:
         width = percentiles(atlas.values(name, "q95") - atlas.values(name, "q05"), 50)[0]
     return Summary(
         name=name,
-        symbol=words.html(parameter.symbol),
+        symbol=words.named(name, parameter.symbol),
         unit=words.unit_text(parameter.unit),
         doc=parameter.doc,
         how=held(results, name),
@@ -158,8 +161,9 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
     # a fourth channel lets the grey background through
     images = [np.dstack([np.nan_to_num(image), ~np.isnan(image[..., 0])]) for image in block.images]
     cone = None
-    text = "<b>Direction of {}.</b> Red runs left–right, green front–back, blue up–down; the disc is the key"
-    said = [Markup(text + ", seen in the plane of the slices. ").format(words.html(name))]
+    along = ("left–right", "front–back", "up–down") if results.oriented else ("first axis", "second axis", "third axis")
+    text = "<b>Direction of {}.</b> Red runs along {}, green {}, blue {}; the disc is the key, "
+    said = [Markup(text + "seen in the plane of the slices. ").format(words.html(name), *along)]
     if weighted:
         said.append(Markup("Brightness is <i>f</i> over its 98th percentile. "))
     if results.has(name, "cone90"):
@@ -169,7 +173,7 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
         text = "Right: half-angle of the cone around the mean axis that contains 90 % of the posterior; median {}°."
         said.append(Markup(text).format(words.number(percentiles(values, 50)[0])))
     drawn = replace(block, images=images)
-    figure = direction_figure(drawn, cone, aspect=atlas.view.aspect, letters=atlas.view.letters)
+    figure = direction_figure(drawn, cone, aspect=atlas.view.aspect, letters=atlas.view.letters, axis=atlas.view.axis)
     return Picture(png(figure), Markup().join(said), "direction-coded colour map")
 
 
@@ -214,10 +218,22 @@ def class_picture(atlas: Atlas) -> Picture:
     """Probability of each tissue class."""
     images = atlas.images("C", "prob")
     classes = range(images[0].shape[-1])
-    names = atlas.results.sidecar("C", "prob").get("Classes", [f"class {c + 1}" for c in classes])
     maps = [[image[..., c] for image in images] for c in classes]
+    names = [words.drawn(name) for name in atlas.results.classes]
     figure = atlas.strip(maps, Scale("probability", "1", 0.0, 1.0, "cividis"), names)
     return Picture(figure, Markup("<b>Tissue classes.</b> Posterior probability of each."), "maps of tissue classes")
+
+
+def status_picture(atlas: Atlas) -> Picture:
+    """Which voxel has which status."""
+    images = []
+    for codes in atlas.view.images(atlas.results.status):
+        rgba = np.zeros((*codes.shape, 4))
+        for code in np.unique(codes[codes > 0]):
+            rgba[codes == code] = [int(status_colour(int(code))[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0]
+        images.append(rgba)
+    figure = atlas.panel([[Block(images, None, "", atlas.subtitles)]], 5.0)
+    return Picture(figure, Markup("<b>Where.</b> Colours as in the table."), "map of the status of the voxels")
 
 
 def training_picture(record: Mapping[str, Any]) -> Picture | None:

@@ -55,7 +55,7 @@ def certainty_picture(atlas: Atlas, name: str) -> Picture:
         "{}. "
     )
     middle = percentiles(certainty(mean, sd, spread), 50)[0]
-    said = [Markup(text).format(words.html(parameter.symbol), words.sized(spread, unit), words.percent(middle))]
+    said = [Markup(text).format(words.named(name, parameter.symbol), words.sized(spread, unit), words.percent(middle))]
     if results.has(name, "q05") and results.has(name, "q95"):
         widths = atlas.values(name, "q95") - atlas.values(name, "q05")
         slices = zip(atlas.images(name, "q95"), atlas.images(name, "q05"), strict=True)
@@ -100,7 +100,7 @@ def groups_of(atlas: Atlas, name: str) -> list[Group]:
     if atlas.results.has(name, "q05") and atlas.results.has(name, "q95"):
         below, above = mean - atlas.values(name, "q05"), atlas.values(name, "q95") - mean
     share = atlas.values("C", "prob")
-    labels = atlas.results.sidecar("C", "prob").get("Classes", [f"class {c + 1}" for c in range(share.shape[-1])])
+    labels = atlas.results.classes
     fine = np.isfinite([mean, sd, below, above]).all(0) & (sd > 0)
     found = []
     for c, label in enumerate(labels):
@@ -147,7 +147,7 @@ def class_figure(rows: list[tuple[Parameter, list[Group]]]) -> "Figure":
             ax.set_xlabel(words.label(words.math(parameter.symbol), parameter.unit), fontsize=8, labelpad=1)
             ax.set_yticks([])
             ax.set_ylim(-0.15, len(groups))
-        labels = [f"{g.name}\n{words.count(len(g.mean))} voxels" for g in reversed(groups)]
+        labels = [f"{words.drawn(g.name)}\n{words.count(len(g.mean))} voxels" for g in reversed(groups)]
         ridge.set_yticks([k + 0.3 for k in range(len(groups))], labels, fontsize=7)
         ridge.tick_params(axis="y", length=0)
         if i == 0:

@@ -1,13 +1,15 @@
 """What a fit's own numbers say against it, in plain language."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
-from pyroqmri.report.fit_numbers import KHAT_BAD, FitNumbers
+from pyroqmri.report.fit_numbers import KHAT_BAD, FitNumbers, numbers_of
+from pyroqmri.report.folder_of_maps import FolderOfMaps
 from pyroqmri.signals import SIGNALS
 
 NOISE_HIGH, NOISE_LOW = 1.15, 0.87  # learned over measured sigma
@@ -40,12 +42,20 @@ class FitCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence, the alarms behind it, every check, and what else has to be said."""
+    """A sentence, the alarms behind it, every check, and what else has to be said.
+
+    ``level`` is "alarm", "warning", "fine" or "unknown".
+    """
 
     headline: str
     level: str
     checks: tuple[FitCheck, ...]
     remark: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether checks could be made, and none of them raised an alarm."""
+        return not self.alarms and not self.remark and any(check.state == "fine" for check in self.checks)
 
     @property
     def unknown(self) -> int:
@@ -98,6 +108,25 @@ def judge(fit: FitNumbers) -> Verdict:
     return Verdict("No check raised an alarm.", "fine", tuple(checks))
 
 
+def with_warnings(verdict: Verdict, warnings: Sequence[str]) -> Verdict:
+    """A verdict that is not fine where something was warned of: checks of the fit cannot see a scan that is misread."""
+    if not warnings or verdict.level == "alarm":
+        return verdict
+    n = f"{len(warnings)} warnings" if len(warnings) > 1 else "One warning"
+    first = f"{n} about this scan or fit: read {'them' if len(warnings) > 1 else 'it'} before the maps."
+    return replace(
+        verdict, headline=first if verdict.level == "fine" else f"{first} {verdict.headline}", level="warning"
+    )
+
+
+def judge_folder(folder: FolderOfMaps) -> tuple[Verdict, list[str]]:
+    """The verdict on what lies in a folder, and what its record warns of beside the verdict's own alarms."""
+    verdict = judge(numbers_of(folder))
+    said = {check.plain for check in verdict.alarms}  # a record repeats the alarms among its warnings
+    warnings = [warning for warning in dict.fromkeys(folder.warnings) if warning not in said]
+    return with_warnings(verdict, warnings), warnings
+
+
 def _without_power(fit: FitNumbers, noun: str) -> Markup:
     """Why no misfit could ever show, when the model sees no more measurements than it has parameters; else empty."""
     if fit.size is None or fit.size.n_seen > fit.size.n_free:
@@ -135,7 +164,7 @@ def _noise(factor: float | None, noun: str) -> FitCheck:
 def _bounds(fit: FitNumbers) -> list[FitCheck]:
     checks = []
     for name, share in fit.at_bound.items():
-        symbol = words.html(fit.symbols[name]) if name in fit.symbols else Markup("{}").format(name)
+        symbol = words.named(name, fit.symbols[name]) if name in fit.symbols else Markup("{}").format(name)
         text = Markup(
             "{} lies at a bound of its range in {} of voxels: there its value is that of the bound, not of the tissue, "
             "and the other parameters of those voxels have adapted to it. Fixing or tying it may help."

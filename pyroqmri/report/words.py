@@ -1,11 +1,16 @@
 """Symbols, units and numbers, as figures and as pages write them."""
 
 import re
+from functools import lru_cache
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 _UNITS = {"um2/ms": "µm²/ms", "degrees": "°", "1": ""}
-_GREEK = {"parallel": "∥", "perp": "⊥", "theta": "θ", "phi": "φ", "sigma": "σ", "alpha": "α", "beta": "β", "kappa": "κ"}
+_GREEK = {
+    "parallel": "∥", "perp": "⊥", "theta": "θ", "phi": "φ", "sigma": "σ", "alpha": "α", "beta": "β", "kappa": "κ",
+    "eta": "η", "gamma": "γ", "delta": "δ", "epsilon": "ε", "lambda": "λ", "mu": "μ", "nu": "ν", "rho": "ρ", "tau": "τ",
+    "omega": "ω", "Gamma": "Γ", "Delta": "Δ", "Lambda": "Λ", "Omega": "Ω", "circ": "°", "infty": "∞",
+}  # fmt: skip
 
 
 def unit_text(unit: str) -> str:
@@ -15,26 +20,45 @@ def unit_text(unit: str) -> str:
 
 def label(symbol: str, unit: str) -> str:
     """Symbol and unit for an axis or a colour bar."""
-    written = unit_text(unit)
+    written = drawn(unit_text(unit))
     return f"{symbol} ({written})" if written else f"{symbol} (dimensionless)"
 
 
+def drawn(text: str) -> str:
+    """Text that matplotlib draws as it is: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+@lru_cache
 def math(symbol: str) -> str:
-    """A LaTeX symbol for matplotlib; words in subscripts upright."""
-    return "$" + re.sub(r"_\{([A-Za-z]{2,})\}", r"_{\\mathrm{\1}}", symbol) + "$"
+    """A LaTeX symbol for matplotlib; words in subscripts upright. What is no formula is text."""
+    from matplotlib.mathtext import MathTextParser
+
+    formula = "$" + re.sub(r"_\{([A-Za-z]{2,})\}", r"_{\\mathrm{\1}}", symbol) + "$"
+    try:
+        MathTextParser("path").parse(formula)
+    except ValueError:
+        return drawn(symbol)
+    return drawn(symbol) if "$" in symbol else formula
+
+
+def parts(symbol: str) -> list[tuple[str, str]]:
+    r"""A LaTeX symbol such as ``D_\parallel``, ``D_{iso}``, ``D^*`` as pieces of text, each i, sub or sup."""
+    text = re.sub(r"\\([A-Za-z]+)", lambda m: _GREEK.get(m[1], m[1]), symbol)
+    found = re.findall(r"([_^])(?:\{([^}]*)\}|(.))|([^_^]+)", text)
+    kinds = {"": "i", "_": "sub", "^": "sup"}
+    return [(kinds[mark], group + single + plain) for mark, group, single, plain in found]
 
 
 def html(symbol: str) -> Markup:
-    r"""A LaTeX symbol such as ``D_\parallel``, ``D_{iso}``, ``D^*`` as HTML."""
-    text = re.sub(r"\\(\w+)", lambda m: _GREEK.get(m[1], m[1]), symbol)
-    out = Markup()
-    for mark, group, single, plain in re.findall(r"([_^])(?:\{([^}]*)\}|(.))|([^_^]+)", text):
-        if plain:
-            out += Markup("<i>{}</i>").format(plain)
-        else:
-            tag = Markup("sub" if mark == "_" else "sup")
-            out += Markup("<{}>{}</{}>").format(tag, escape(group + single), tag)
-    return out
+    """A LaTeX symbol as HTML."""
+    return Markup().join(Markup("<{0}>{1}</{0}>").format(Markup(tag), text) for tag, text in parts(symbol))
+
+
+def named(name: str, symbol: str) -> Markup:
+    """A parameter under the name that options take, with its symbol where that reads otherwise."""
+    plain = "".join(text for _, text in parts(symbol))
+    return html(symbol) if plain == name else Markup("{} ({})").format(name, html(symbol))
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -234,7 +234,7 @@ def test_a_parameter_at_its_bound_is_an_alarm(tmp_path, mask, share, alarms):
     assert len(found.alarms) == alarms
     if alarms:
         assert found.headline == "These data do not determine every parameter."
-        assert str(found.alarms[0].title) == "Voxels with <i>D</i><sub>∥</sub> at its bound"
+        assert str(found.alarms[0].title) == "Voxels with D_par (<i>D</i><sub>∥</sub>) at its bound"
 
 
 def test_the_share_at_a_bound_is_counted_where_it_was_not_recorded(tmp_path, mask):

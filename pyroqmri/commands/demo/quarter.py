@@ -12,7 +12,7 @@ from pyroqmri.commands.inputs import given_noise
 from pyroqmri.commands.summary import Summary, summarise
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
-from pyroqmri.measurements.status import NO_SIGNAL, NOT_FINITE
+from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.signals.tensor import elements_of, fractional_anisotropy, log_linear_tensor
 
 SHARE = 0.25
@@ -113,7 +113,7 @@ def _differences(
     first = references["least squares"]
     usable = np.ones(len(first.status), bool)
     for summary in (*references.values(), *estimates.values()):
-        usable &= ~np.isin(summary.status.numpy(), (NOT_FINITE, NO_SIGNAL))
+        usable &= ~np.isin(summary.status.numpy(), UNFITTED)
     found = []
     for parameter in first.signal.tissue:
         for tissue, voxels in where.items():
