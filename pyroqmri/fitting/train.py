@@ -17,6 +17,7 @@ from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, as_positions, as_tensor, pick_device
+from pyroqmri.measurements.powder import powder_warnings
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
@@ -139,6 +140,7 @@ def fit(
         inputs=tuple(as_dict(inputs)),
         covariates=tuple(as_dict(covariates)),
     )
+    result.warnings += [*noise.warnings, *powder_warnings(acquisition, preparation)]
     result.seconds["prepare"] = time.monotonic() - begin
     if (truth is not None or first is not None) and plan.estimator != "network":
         raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")

@@ -123,7 +123,7 @@ def _recorded_size(folder: FolderOfMaps) -> ModelSize | None:
         return None
     acquisition = Acquisition(**{name: torch.tensor(value) for name, value in record["protocol"].items()})
     held = {**record.get("fixed", {}), **record.get("tied", {})}
-    return model_size(folder.signal, acquisition, Preparation(**record["preparation"]), held)
+    return model_size(folder.signal, acquisition, Preparation.of(record["preparation"], acquisition), held)
 
 
 def _bound_shares(folder: FolderOfMaps) -> dict[str, float]:

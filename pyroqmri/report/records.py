@@ -20,7 +20,7 @@ _SIGMA_FROM = {
     "learn": "learned with the model",
 }
 _S0 = {
-    "measured": "each voxel is divided by its own signal without encoding (b0), whose error is included in the sds",
+    "measured": "each voxel is divided by its own signal without encoding, whose error is included in the sds",
     "inferred": "a free parameter per voxel",
 }
 _PAPERS = {
