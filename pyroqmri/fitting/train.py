@@ -74,8 +74,8 @@ def fit(
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
         from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
     s0
-        ``"measured"``, ``"inferred"`` or the known value. Relaxation leaves no measurement that is S0 itself: where
-        the signal has it, "measured" is taken for "inferred", which ``fit.preparation.s0`` says.
+        ``"measured"``, ``"inferred"`` or the known value. Where no measurement is S0 itself (relaxation leaves none;
+        b is never negligible), "measured" is taken for "inferred"; ``fit.preparation.note(acquisition)`` states it.
     seed
         The same seed gives the same fit.
     device
@@ -142,14 +142,18 @@ def fit(
     )
     result.warnings += [*noise.warnings, *powder_warnings(acquisition, preparation)]
     result.seconds["prepare"] = time.monotonic() - begin
-    if (truth is not None or first is not None) and plan.estimator != "network":
-        raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
+    _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":
         path = None if checkpoint is None else Path(checkpoint)
         _train(result, batch, pick_device(device), path, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
     return result
+
+
+def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
+    if (truth is not None or first is not None) and plan.estimator != "network":
+        raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
 
 
 def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:

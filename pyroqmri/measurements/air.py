@@ -29,13 +29,13 @@ def air_sigma(values: np.ndarray) -> tuple[float, int, str]:
     shape = low / middle
     if shape > _HIGH:
         raise InputError(
-            f"the background spreads less than noise does (its 10 % quantile is {shape:.2f} of its median, .39 for "
+            f"the background spreads less than noise does (its 10 % quantile is {shape:.2f} of its median, 0.39 for "
             "noise of one channel): filtered, interpolated, denoised, or from several coils; give sigma as a number"
         )
     if shape < _LOW:
         raise InputError(
-            f"the background is no air (its 10 % quantile is {shape:.2f} of its median, .39 for noise): tissue, ghosts "
-            "or air that was set to zero; give sigma as a number"
+            f"the background is no air (its 10 % quantile is {shape:.2f} of its median, 0.39 for noise): tissue, "
+            "ghosts or air that was set to zero; give sigma as a number"
         )
     # tissue left in the background is brighter than air: fit what lies below 2.5 sigma only
     half = _TRUNCATION**2 / 2

@@ -47,7 +47,8 @@ def s0_note(s0: str | float, acq: Acquisition, negligible_b: float) -> str:
     others = acq.bval[(acq.bval <= _LOW_B) & ~which] if low else None  # type: ignore[index]
     rest = ""
     if others is not None and len(others):
-        rest = f"; the {len(others)} other volumes up to b 50 keep their own b-value in the model"
+        many = "1 other up to b 50 keeps its" if len(others) == 1 else f"{len(others)} others up to b 50 keep their"
+        rest = f"; {many} own b-value in the model"
     return f"S0 is measured on {volumes}{rest}"
 
 

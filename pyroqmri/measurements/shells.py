@@ -8,7 +8,8 @@ from pyroqmri.acquisition import Acquisition
 B0_BELOW = 50.0  # s/mm2; volumes below it need no direction
 TOLERANCE = 0.05  # of a shell's mean
 ROUNDED = 0.015  # of a shell's mean: what scanners round
-_NO_SUMS = (7, 15, 23, 28, 31, 39, 47)  # of three squares, which a grid in q-space therefore leaves out
+_LISTED = 12  # shells; of more only the range is printed
+_LARGEST_GRID = 50  # |q|^2 of the farthest point of a grid in q-space
 
 
 def shells_of(b: np.ndarray) -> list[np.ndarray]:
@@ -85,30 +86,36 @@ def _some(words: list[str]) -> str:
 
 def describe(b: np.ndarray) -> str:
     """The protocol of b-values ``(M,)`` in s/mm2 in words."""
-    values, counts = np.unique(b, return_counts=True)
-    weighted, per_value = values[values > 0], counts[values > 0]
-    shells = [shell for shell in shells_of(b) if b[shell].mean() > 0]
-    if len(shells) <= 12:
-        return ", ".join(f"{len(s)} x b {b[s].mean():.5g}" for s in ([*_zeros(b), *shells])) + " s/mm2"
-    few, many = per_value.min(), per_value.max()
-    each = f"{few}" if few == many else f"{few} to {many}"
-    kind = _kind(weighted)
-    zeros = f"{counts[0]} x b 0, " if values[0] == 0 else ""
-    span = f"{weighted[0]:.5g} to {weighted[-1]:.5g} s/mm2"
-    return f"{zeros}{len(weighted)} different b-values from {span}, {each} volumes each{kind}"
-
-
-def _zeros(b: np.ndarray) -> list[np.ndarray]:
-    return [np.flatnonzero(b == 0)] if (b == 0).any() else []
+    shells = shells_of(b)
+    weighted = [shell for shell in shells if b[shell].mean() > 0]
+    kind = _kind(np.array([b[shell].mean() for shell in weighted]))
+    if len(weighted) <= _LISTED:
+        return ", ".join(f"{len(s)} x b {b[s].mean():.5g}" for s in shells) + f" s/mm2{kind}"
+    few, many = (f(len(shell) for shell in weighted) for f in (min, max))
+    each = "1 volume" if many == 1 else f"{many} volumes" if few == many else f"{few} to {many} volumes"
+    zeros = f"{len(shells[0])} x b 0, " if len(shells) > len(weighted) else ""
+    span = f"{b[weighted[0]].mean():.5g} to {b[weighted[-1]].mean():.5g} s/mm2"
+    return f"{zeros}{len(weighted)} different b-values from {span}, {each} each{kind}"
 
 
 def _kind(values: np.ndarray) -> str:
     """What many b-values in rising order are, after a colon."""
+    if len(values) < 6:
+        return ""
     multiple = values / values[0]
-    whole = np.abs(multiple - multiple.round()).max() < 0.1 and 8 <= multiple.max().round() > len(values)
-    if whole and not np.isin(multiple.round(), _NO_SUMS).any():
+    possible = _sums_of_squares(int(multiple[-1].round()))
+    whole = np.abs(multiple - multiple.round()).max() < 0.1 and bool(np.isin(multiple.round(), possible).all())
+    if whole and 8 <= multiple[-1].round() <= _LARGEST_GRID and len(values) > 0.6 * len(possible):
         return f": a grid in q-space (DSI, multiples of {values[0]:.4g}), no shells"
+    if len(values) <= _LISTED:
+        return ""
     steps = np.diff(values)
-    if np.ptp(steps) < 0.1 * steps.mean():
-        return f": a ladder in steps of {steps.mean():.4g}, no shells"
-    return ": a ladder, no shells"
+    even = f" in steps of {steps.mean():.4g}" if np.ptp(steps) < 0.1 * steps.mean() else ""
+    return f": a ladder{even}, no shells"
+
+
+def _sums_of_squares(most: int) -> np.ndarray:
+    """Numbers from 1 to ``most`` that are |q|^2 of a point with integer coordinates."""
+    squares = np.square(np.arange(min(most, _LARGEST_GRID) + 1))
+    sums = np.unique(squares[:8, None, None] + squares[:8, None] + squares[:8])
+    return sums[(sums > 0) & (sums <= most)]
