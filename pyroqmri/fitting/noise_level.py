@@ -26,6 +26,7 @@ from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000
 _COMPARED_VOXELS = 500
+_REACH = 8.0  # of a latent: how far a search goes towards a bound
 _RESIDUAL_NOTE = "no repeats to estimate noise from: residuals of least squares were pooled"
 _AIR = "air of an image that was masked, filtered or resampled, or a signal that does not follow these data"
 
@@ -151,18 +152,25 @@ class Residual:
         voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
         mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
         fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
-        left = ((voxels.y - fitted).square() * counts).sum(-1) / n_free
+        left = ((voxels.y - fitted).square() * counts).sum(-1)
+        # squared slopes of the signal in units of what a parameter may vary by
+        slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
         signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
-        return _pooled(left.numpy(), fitted.numpy(), n_free, signed) * float(batch.reference[0])
+        found = _pooled(left.numpy(), fitted.numpy(), slopes.numpy(), signed)
+        return found * float(batch.reference[0])
 
 
-def _pooled(left: np.ndarray, fitted: np.ndarray, n_free: int, signed: bool) -> float:
-    """Noise level from residual sums of squares over their degrees of freedom ``(N,)`` around ``fitted`` (N, M)."""
-    # the median of chi-squared over its mean, so that misfitted voxels do not count
-    share = chi2.median(n_free) / n_free
-    sigma = float(np.sqrt(np.median(left) / share))
-    for _ in range(0 if signed or sigma == 0 else 50):
-        new = float(np.sqrt(np.median(left / rician_variance_ratio(fitted / sigma).mean(1)) / share))
+def _pooled(left: np.ndarray, fitted: np.ndarray, slopes: np.ndarray, signed: bool) -> float:
+    """Noise level from residual sums of squares ``(N,)`` around ``fitted`` (N, M), squared slopes ``(N, L)``.
+
+    A parameter that moves the signal by less than the noise follows no noise, and takes no degree of freedom.
+    """
+    m = fitted.shape[1]
+    sigma = float(np.sqrt(np.median(left) / m))
+    for _ in range(0 if sigma == 0 else 100):
+        free = m - (slopes / (slopes + sigma**2)).sum(1)
+        expected = chi2.median(free) * (1.0 if signed else rician_variance_ratio(fitted / sigma).mean(1))
+        new = float(np.sqrt(np.median(left / expected)))  # a median, so that misfitted voxels do not count
         if abs(new - sigma) < 1e-4 * sigma:
             break
         sigma = new

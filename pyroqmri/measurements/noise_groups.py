@@ -42,9 +42,12 @@ def groups_of(acq: Acquisition) -> list[Group]:
             continue
         else:
             group = _of_shell(volumes, acq)
-        if group is not None and group.dof >= MIN_DOF:
+        if group is not None and group.dof:
             found.append(group)
-    return found
+    enough = [group for group in found if group.dof >= MIN_DOF]
+    # pairs of repeats do together
+    pairs = [group for group in found if group.basis.shape[1] == 1]
+    return enough if enough or sum(group.dof for group in pairs) < MIN_DOF else pairs
 
 
 def repeats_without_encoding(acq: Acquisition) -> np.ndarray:
