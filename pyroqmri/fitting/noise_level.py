@@ -25,10 +25,11 @@ from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000
-_COMPARED_VOXELS = 500
+_COMPARED_VOXELS = 300
 _REACH = 8.0  # of a latent: how far a search goes towards a bound
 _RESIDUAL_NOTE = "no repeats to estimate noise from: residuals of least squares were pooled"
-_AIR = "air of an image that was masked, filtered or resampled, or a signal that does not follow these data"
+_LOW_AIR = "air of an image that was masked, filtered or resampled, or a signal that does not follow these data"
+_HIGH_AIR = "tissue, ghosts or the noise of several coils outside the mask"
 
 
 def noise_level(
@@ -90,7 +91,7 @@ def _compared(found: NoiseLevel | None, residual: "Residual") -> NoiseLevel:
         return found
     air, too_low = found.method == "background", other < found.sigma
     if air or (found.method == "b0" and too_low):
-        cause = _AIR if air else "b0 volumes that pulsate, move or differ in scale scatter more than noise"
+        cause = (_HIGH_AIR if too_low else _LOW_AIR) if air else "b0 volumes that pulsate, move or differ in scale scatter more than noise"
         said = disagreement(other, "residual", found.sigma, found.method, cause)
         return NoiseLevel(other, "residual", f"{_RESIDUAL_NOTE}; not {found.note}", (*found.warnings, said))
     cause = (
