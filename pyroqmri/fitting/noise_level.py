@@ -91,7 +91,11 @@ def _compared(found: NoiseLevel | None, residual: "Residual") -> NoiseLevel:
         return found
     air, too_low = found.method == "background", other < found.sigma
     if air or (found.method == "b0" and too_low):
-        cause = (_HIGH_AIR if too_low else _LOW_AIR) if air else "b0 volumes that pulsate, move or differ in scale scatter more than noise"
+        cause = (
+            (_HIGH_AIR if too_low else _LOW_AIR)
+            if air
+            else "b0 volumes that pulsate, move or differ in scale scatter more than noise"
+        )
         said = disagreement(other, "residual", found.sigma, found.method, cause)
         return NoiseLevel(other, "residual", f"{_RESIDUAL_NOTE}; not {found.note}", (*found.warnings, said))
     cause = (

@@ -17,7 +17,7 @@ from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, as_positions, as_tensor, pick_device
-from pyroqmri.measurements.powder import powder_warnings
+from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
@@ -140,7 +140,7 @@ def fit(
         inputs=tuple(as_dict(inputs)),
         covariates=tuple(as_dict(covariates)),
     )
-    result.warnings += [*noise.warnings, *powder_warnings(acquisition, preparation)]
+    result.warnings += [*noise.warnings, *direction_warnings(SIGNALS[signal], acquisition, preparation)]
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":
