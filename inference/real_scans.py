@@ -102,7 +102,7 @@ def read_case(case: Case, data: Path) -> Scan:
     folder = data / case.folder
     signal = SIGNALS[case.signal]
     mask = None if case.mask is None else folder / case.mask
-    scan = read_scan(folder / case.image, mask=mask, need=signal.requires, need_b0=False)
+    scan = read_scan(folder / case.image, mask=mask, need=signal.requires)
     settings, y = scan.acquisition.settings(), scan.y
     settings |= {name: torch.full((len(scan.acquisition),), value) for name, value in case.times.items()}
     acquisition = pq.Acquisition(**settings)

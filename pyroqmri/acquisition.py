@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyroqmri.errors import InputError
 
+NEGLIGIBLE_B = 0.006  # ms/um2; below it tissue loses at most 1 % of its signal, and fluid 2 %
 FAR_OFFSET = 20.0  # ppm
 HALF_SPECTRUM = 120.0  # half of a Z-spectrum's offsets are closer to water than so many ppm
 _NO_WEIGHTING = 0.05  # ms/um2
@@ -142,13 +143,13 @@ class Acquisition:
 
     @property
     def b0(self) -> Tensor:
-        """Mask ``(M,)`` of the measurements at the lowest b-value, if that is 0.05 ms/um2 or less.
+        """Mask ``(M,)`` of the measurements whose b-value does nothing to tissue: 0.006 ms/um2 or less.
 
-        Scanners write b0s as 0, 5 or 50 s/mm2; b = 10 beside b = 0 is IVIM's, and no b0.
+        What a signal takes for S0 itself is its own affair: :func:`pyroqmri.measurements.s0.s0_volumes`.
         """
         self.require("bval")
         assert self.bval is not None
-        return (self.bval <= 0.05) & (self.bval <= self.bval.min() + 0.008)
+        return self.bval <= NEGLIGIBLE_B + 1e-5  # float32
 
     @property
     def undirected(self) -> Tensor:
@@ -156,15 +157,6 @@ class Acquisition:
         if self.bvec is None or self.bval is None:
             return torch.zeros(len(self), dtype=torch.bool)
         return (self.bval > _NO_WEIGHTING) & (self.bvec == 0).all(-1)
-
-    @property
-    def unencoded(self) -> Tensor:
-        """Mask ``(M,)`` of the measurements that are S0 itself: b0s, or saturation so far off that it does nothing."""
-        if self.bval is not None:
-            return self.b0
-        if self.offset is not None:
-            return self.offset.abs() > FAR_OFFSET
-        return torch.zeros(len(self), dtype=torch.bool)
 
     @classmethod
     def from_files(cls, bval: str | Path, bvec: str | Path | None = None) -> "Acquisition":

@@ -65,7 +65,7 @@ def apply_image(
     found = load_fit(fit_dir, trust=trust)
     with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
         begin = time.monotonic()
-        whole = replace(files, drop=None).read(found.signal_name, found.preparation.s0)
+        whole = replace(files, drop=None).read(found.signal_name)
         found, scan = on_scan(found, whole, files.drop)
         level = None
         if sigma is not None or found.noise.method != "given":

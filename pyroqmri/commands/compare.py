@@ -112,7 +112,7 @@ def compare_image(
             candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, results=results,
             keep=lambda done: _keep(done, checkpoint), progress=progress,
         )  # fmt: skip
-        found = replace(found, notes=(*found.notes, *scan.notes))
+        found = replace(found, notes=(*found.notes, *scan.notes, *getattr(noise, "warnings", ())))
         said = {"candidates": call, "seconds": time.monotonic() - begin, "noise": str(getattr(noise, "note", sigma))}
         _write(found, scan, candidates, folder, said)
     return Path(out), found
@@ -144,8 +144,7 @@ def _read(files: ScanFiles, candidates: Mapping[str, Candidate]) -> Scan:
     """The scan with every setting that any of the signals needs."""
     # the most demanding signal says what is read
     widest = max(candidates.values(), key=lambda c: len(SIGNALS[c.signal].requires))
-    s0 = "measured" if any(c.s0 == "measured" for c in candidates.values()) else widest.s0
-    return files.read(widest.signal, s0)
+    return files.read(widest.signal)
 
 
 def _keep(results: Results, path: Path) -> None:

@@ -83,10 +83,7 @@ def denoise_image(
     given = files.given if fit_dir is None else [*files.given, fit_dir]
     with output_folder(out, overwrite=overwrite, inputs=given) as folder:
         begin = time.monotonic()
-        name, reference = (
-            (job.signal, job.s0) if isinstance(job, DenoiserJob) else (job.signal_name, job.preparation.s0)
-        )
-        scan = files.read(name, reference)
+        scan = files.read(job.signal if isinstance(job, DenoiserJob) else job.signal_name)
         noise = given_noise(scan, level, files.resample)
         read = time.monotonic() - begin
         fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
@@ -147,7 +144,9 @@ def _write(fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], folder: P
     latents = fit.latents(scan.y)
     fit.seconds = {**fit.seconds, "denoise": time.monotonic() - begin}
     write_denoised(fit, scan, denoised, check, latents, folder)
-    warnings = scan.warnings + [f"the residual does not look like noise: {finding}" for finding in check.findings]
-    extra = {"notes": [*scan.notes, *notes], "warnings": warnings, "sources": [scan.ref.path.name]}
+    warnings = [f"the residual does not look like noise: {finding}" for finding in check.findings]
+    notes = [*scan.notes, fit.preparation.note(fit.acquisition), *notes]
+    warnings = [*scan.warnings, *fit.noise.warnings, *warnings]
+    extra = {"notes": notes, "warnings": warnings, "sources": [scan.ref.path.name]}
     save_denoiser(fit, folder / "fit", extra)
     write_denoising_report(folder)

@@ -79,7 +79,7 @@ def fit_image(
     }  # fmt: skip
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
         begin = time.monotonic()
-        scan = files.read(signal, s0)
+        scan = files.read(signal)
         level = given_noise(scan, sigma, files.resample)
         data = training_voxels(scan, level, seed)
         alarms = [] if files.drop is not None else outlier_note(scan, signal)

@@ -71,7 +71,7 @@ def write_results(
     numbers = fit_numbers(fit, summary, status)
     alarms = [*scan.warnings, *alarms, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
-        "notes": [*scan.notes, *notes],
+        "notes": [*scan.notes, fit.preparation.note(fit.acquisition), *notes],
         "sources": [scan.ref.path.name],
         "n_mapped": len(scan.y),
         "at_bound": dict(numbers.at_bound),

@@ -13,13 +13,13 @@ from pyroqmri.commands.outlier_volumes import drop_volumes
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.fitting.noise_level import noise_level
+from pyroqmri.fitting.noise_level import noise_level, provisional
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.io.directions import undirected_volumes
 from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
-from pyroqmri.measurements.preparation import complete_inputs, is_factor, settled_s0
+from pyroqmri.measurements.preparation import complete_inputs, is_factor
 from pyroqmri.signals import SIGNALS, SignalModel
 
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
@@ -48,7 +48,7 @@ class ScanFiles(ProtocolFiles):
         """Files as they are; of an image alone, all the others are looked for beside it."""
         return files if isinstance(files, ScanFiles) else cls(files)
 
-    def read(self, signal: str, s0: str | float) -> Scan:
+    def read(self, signal: str) -> Scan:
         """Read what a signal needs.
 
         Raises
@@ -60,12 +60,10 @@ class ScanFiles(ProtocolFiles):
         _check_names(model, self.inputs)
         scan = read_scan(
             self.image, mask=self.mask, json=self.json, need=model.requires, optional=model.optional,
-            need_b0=settled_s0(model, s0) == "measured", resample=self.resample, **self.settings,
+            resample=self.resample, **self.settings,
         )  # fmt: skip
         if not any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
             raise InputError(f"image {self.image} has no voxel with finite values and a signal inside the mask")
-        if s0 != settled_s0(model, s0):
-            scan.notes.append("S0 is inferred: no measurement of this signal is S0 itself")
         for name, path in self.inputs.items():
             values, notes, doubted = read_map(
                 path, scan.ref, scan.mask, f"input {name}", resample=self.resample, positive=is_factor(model, name)
@@ -152,9 +150,10 @@ def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> 
     if sigma in ("estimate", "learn"):
         try:
             found = estimate_sigma(scan.y[:: _every(scan)], scan.acquisition, background=scan.background)
-        except InputError:
+        except InputError as error:
+            scan.notes.append(f"noise level: {error}".partition("; give sigma")[0])
             return None  # fit has one more way, from the residuals of the signal itself
-        return NoiseLevel(found.sigma, found.method, found.note)
+        return provisional(found)
     if isinstance(sigma, int | float):
         return float(sigma)
     values, notes, doubted = read_map(sigma, scan.ref, scan.mask, "sigma map", resample=resample, positive=True)
@@ -170,6 +169,7 @@ def settle_noise(fit: Fit, scan: Scan, level: Any) -> NoiseLevel:
     inputs = {name: as_tensor(value[:: _every(scan)]) for name, value in scan.inputs.items()}
     known = complete_inputs(fit.signal.signal, inputs, len(y))
     noise = noise_level(y, fit.acquisition, sample, fit.preparation, fit.signal, known)
+    scan.warnings.extend(noise.warnings)
     return replace(noise, level=noise.sigma)
 
 

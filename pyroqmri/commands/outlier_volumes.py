@@ -11,12 +11,14 @@ from pyroqmri.io.text import name_volumes
 from pyroqmri.laplace.start import mode_under_prior
 from pyroqmri.likelihoods import GaussianLikelihood
 from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.measurements.shells import shell_indices
 from pyroqmri.signals import SIGNALS, BoundSignal
 
 OUTLIERS = "outliers"
 VOXELS = 1000  # that residuals are looked at in
 FEWEST = 20  # volumes; with fewer a volume cannot be told from the signal's own misfit
 LARGE, UNUSUAL = 1.5, 6.0  # residuals of an outlier over its shell's: at least so large, and so many robust sds away
+_PEERS = 5  # volumes; fewer have no median of their own
 _SHARES = (0.5, 0.9)  # of the voxels: a volume may be spoiled everywhere, or in some slices
 _ROUNDS = 3
 _STEPS = 12
@@ -104,20 +106,33 @@ def _residuals(y: torch.Tensor, scan: Scan, signal: str, use: np.ndarray) -> np.
 
 
 def _unlike(residuals: np.ndarray, scan: Scan, use: np.ndarray) -> np.ndarray:
-    settings = scan.acquisition
-    shell = np.zeros(len(use)) if settings.bval is None else (settings.bval.numpy() / 0.1).round()
     which = np.zeros(len(use), bool)
+    groups = _groups(scan, len(use))
     for size in np.log(np.quantile(np.abs(residuals), _SHARES, axis=0) + 1e-9):
-        for value in np.unique(shell):
-            mine = shell == value
-            peers = mine & use if (mine & use).sum() >= 5 else use
+        for mine, near in groups:
+            peers = mine & use if (mine & use).sum() >= _PEERS else use
             middle = np.median(size[peers])
             spread = 1.4826 * np.median(np.abs(size[peers] - middle))
             far = size - middle > max(np.log(LARGE), UNUSUAL * spread)
-            # what few volumes of one b-value have in common is the signal's misfit there
-            apart = mine.sum() == 1 or size - np.median(size[mine]) > np.log(LARGE)
+            # what few volumes of one b-value, or its neighbours, have in common is the signal's misfit there
+            apart = size - np.median(size[near]) > np.log(LARGE)
             which |= mine & far & apart
     return which
+
+
+def _groups(scan: Scan, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Volumes of each shell, and those that share a misfit with them: its own, or the nearest in b of a lone one."""
+    bval = scan.acquisition.bval
+    if bval is None:
+        everyone = np.ones(n, bool)
+        return [(everyone, everyone)]
+    b, found = bval.numpy(), []
+    for shell in shell_indices(bval):
+        mine, near = np.zeros(n, bool), np.zeros(n, bool)
+        mine[shell] = True
+        near[shell if len(shell) > 1 else np.argsort(np.abs(b - b[shell[0]]), kind="stable")[:_PEERS]] = True
+        found.append((mine, near))
+    return found
 
 
 def _numbers(wish: str, n: int) -> np.ndarray:

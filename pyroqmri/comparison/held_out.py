@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyroqmri.acquisition import Acquisition
+from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
 from pyroqmri.comparison.scores import N_DRAWS, log_terms
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.build import build_likelihood, build_signal
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.likelihoods import Likelihood
-from pyroqmri.measurements.preparation import SHELL_TOLERANCE, Preparation
+from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.measurements.s0 import s0_volumes
+from pyroqmri.measurements.shells import TOLERANCE, alike, shell_indices
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.estimates import Estimates
@@ -36,7 +38,7 @@ class HeldOut:
 
 
 def volume_folds(acq: Acquisition, n_folds: int, seed: int = 0) -> list[Tensor]:
-    """Volumes to leave out in turn, in ``n_folds`` parts that hold the same share of every shell; b0s stay.
+    """Volumes to leave out in turn, in ``n_folds`` parts that hold the same share of every shell, S0 apart.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def volume_folds(acq: Acquisition, n_folds: int, seed: int = 0) -> list[Tensor]:
         When there are fewer volumes than folds.
     """
     generator = torch.Generator().manual_seed(seed)
-    free = torch.arange(len(acq)) if acq.bval is None else torch.nonzero(~acq.b0).squeeze(-1)
+    free = torch.nonzero(~s0_volumes(acq, NEGLIGIBLE_B)).squeeze(-1)
     if not 2 <= n_folds <= len(free):
         raise InputError(f"folds must lie between 2 and {len(free)}, the volumes that can be left out, got {n_folds}")
     order = []
@@ -55,12 +57,11 @@ def volume_folds(acq: Acquisition, n_folds: int, seed: int = 0) -> list[Tensor]:
 
 
 def shells_of(acq: Acquisition, volumes: Tensor) -> list[Tensor]:
-    """Volumes by b-value, rising; one part where there are none."""
+    """Volumes by shell of the whole scan, in rising b; one part where there are no b-values."""
     if acq.bval is None:
         return [volumes]
-    order = volumes[acq.bval[volumes].argsort(stable=True)]
-    edges = torch.nonzero(acq.bval[order].diff() > SHELL_TOLERANCE).squeeze(-1) + 1
-    return list(torch.tensor_split(order, edges.tolist()))
+    parts = [volumes[torch.isin(volumes, torch.from_numpy(shell))] for shell in shell_indices(acq.bval)]
+    return [part for part in parts if len(part)]
 
 
 def held_out_shell(acq: Acquisition, shell: float | str) -> Tensor:
@@ -79,7 +80,7 @@ def held_out_shell(acq: Acquisition, shell: float | str) -> Tensor:
     if shell == "highest":
         return found[-1].sort().values
     near = min(found, key=lambda s: abs(float(acq.bval[s].mean()) - float(shell)))  # type: ignore[index]
-    if abs(float(acq.bval[near].mean()) - float(shell)) > 2 * SHELL_TOLERANCE:
+    if abs(float(acq.bval[near].mean()) - float(shell)) > 2 * TOLERANCE * float(shell):
         have = ", ".join(f"{float(acq.bval[s].mean()):g}" for s in found)
         raise InputError(f"there is no shell at b = {shell} ms/um2 to leave out; there are {have}")
     return near.sort().values
@@ -93,7 +94,7 @@ def predict(fit: Fit, y: Tensor, acq: Acquisition, held: Tensor, sigma: Any, see
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     estimates = fit.posterior(y[:, keep], sigma=level)
     # the level that each voxel was divided by is measured on b0s, which were seen
-    columns = torch.cat([torch.nonzero(acq.b0).squeeze(-1), held]) if fit.preparation.s0 == "measured" else held
+    columns = torch.cat([torch.nonzero(fit.preparation.s0_volumes(acq)).squeeze(-1), held])
     part = acq[columns]
     likelihood = build_likelihood(fit.recipe, part, fit.preparation)
     likelihood.log_factor.data.copy_(fit.likelihood.log_factor.detach().cpu())
@@ -125,7 +126,7 @@ def _shell_rows(preparation: Preparation, acq: Acquisition) -> Tensor:
     """Weights ``(shells, M)`` that average the entries that the model sees over each shell."""
     seen, _, counts, _ = preparation.seen(acq)
     n = torch.ones(len(seen)) if counts is None else counts
-    shells = shells_of(seen, torch.arange(len(seen)))
+    shells = [torch.arange(len(seen))] if acq.bval is None else [torch.from_numpy(v) for v in alike(seen)]
     rows = torch.zeros(len(shells), len(seen))
     for row, shell in zip(rows, shells, strict=True):
         row[shell] = n[shell] / n[shell].sum()

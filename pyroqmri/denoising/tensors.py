@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.measurements.shells import shell_indices
 from pyroqmri.signals.tensor import ELEMENTS, elements_of, fractional_anisotropy, log_linear_tensor
 
 TENSOR_ELEMENTS = ELEMENTS
@@ -16,10 +17,13 @@ def tensor_volumes(acq: Acquisition) -> Tensor | None:
 
     None when the scan has no directions, or fewer than six.
     """
-    if acq.bval is None or acq.bvec is None or not acq.b0.any():
+    if acq.bval is None or acq.bvec is None:
         return None
+    lowest = torch.zeros(len(acq), dtype=torch.bool)
+    lowest[torch.from_numpy(shell_indices(acq.bval)[0])] = True
     for keep in (acq.bval <= _LOW_B, torch.ones(len(acq), dtype=torch.bool)):
-        if int((keep & ~acq.b0).sum()) >= 6:
+        # the fit has its own S0, which needs a second b-value
+        if int((keep & ~lowest).sum()) >= 6:
             return keep
     return None
 

@@ -73,6 +73,8 @@ def fit_denoiser(
     preparation = prepare_for(
         SIGNALS[signal], acquisition, y, s0=s0, average="volumes", magnitude=kind == "rician"
     )  # fmt: skip
+    if preparation.s0 == "inferred":
+        raise InputError(f"{preparation.note(acquisition)}; a denoiser has no S0 to infer: give its value with s0")
     bound = BoundSignal(SIGNALS[signal], preparation.seen(acquisition).acquisition)
     noise = noise_level(y, acquisition, sigma, preparation, bound)
     batch = preparation(y, level_of_each(noise.level, len(y)), acquisition)

@@ -93,7 +93,7 @@ def _recipe(content: dict[str, Any], objects: dict[str, Part]) -> Recipe:
 
 def _fit_of(record: dict[str, Any], recipe: Recipe, tensors: dict[str, Tensor]) -> Fit:
     acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
-    preparation = Preparation(**record["preparation"])
+    preparation = Preparation.of(record["preparation"], acq)
     sigma = record["sigma"]
     factor = 1.0 if sigma["learned_factor"] is None else sigma["learned_factor"]
     level = tensors.pop("noise.level", sigma["value"] / factor)

@@ -70,7 +70,7 @@ def _rebuilt(record: dict[str, Any], content: dict[str, Any], tensors: dict[str,
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
     sigma = record["sigma"]
     return DenoiserFit(
-        recipe, record["signal"], acq, Preparation(**record["preparation"]),
+        recipe, record["signal"], acq, Preparation.of(record["preparation"], acq),
         NoiseLevel(sigma["value"], sigma["method"], sigma["note"]), network, centre, record["seed"],
         DenoiserTrace(**record["trace"]), record["seconds"], record["n_voxels"],
     )  # fmt: skip

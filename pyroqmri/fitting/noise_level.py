@@ -1,8 +1,10 @@
 """The noise level a fit uses, and where it came from."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.stats import chi2
 from torch import Tensor
@@ -11,11 +13,23 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.laplace.start import mode_under_prior
 from pyroqmri.likelihoods import GaussianLikelihood
-from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
-from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.measurements.noise import (
+    NoiseEstimate,
+    NoiseLevel,
+    disagree,
+    disagreement,
+    estimate_sigma,
+    rician_variance_ratio,
+)
+from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.signals import BoundSignal
 
-_RESIDUAL_VOXELS = 4000
+_RESIDUAL_VOXELS = 2000
+_COMPARED_VOXELS = 300
+_REACH = 8.0  # of a latent: how far a search goes towards a bound
+_RESIDUAL_NOTE = "no repeats to estimate noise from: residuals of least squares were pooled"
+_LOW_AIR = "air of an image that was masked, filtered or resampled, or a signal that does not follow these data"
+_HIGH_AIR = "tissue, ghosts or the noise of several coils outside the mask"
 
 
 def noise_level(
@@ -33,12 +47,13 @@ def noise_level(
     InputError
         When a given value, or every one of a map's, is not above zero, or the word is unknown.
     """
-    if isinstance(sigma, NoiseLevel):
+    if isinstance(sigma, NoiseLevel) and not sigma.provisional:
         return sigma
-    if sigma is None or isinstance(sigma, str):
-        if sigma not in (None, "estimate", "learn"):
+    if sigma is None or isinstance(sigma, str | NoiseLevel):
+        if isinstance(sigma, str) and sigma not in ("estimate", "learn"):
             raise InputError(f"sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got {sigma!r}")
-        return _estimate(y, acq, preparation, signal, inputs)
+        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq)
+        return _compared(found, Residual(y, acq, preparation, signal, inputs or {}))
     level = torch.as_tensor(sigma, dtype=torch.float32)
     if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
         raise InputError(f"sigma must be one number or one per voxel ({len(y)},), got shape {tuple(level.shape)}")
@@ -52,37 +67,118 @@ def noise_level(
     return NoiseLevel(torch.where(known, level, torch.nan), "given", "a noise map was given; the number is its median")
 
 
-def _estimate(
-    y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal, inputs: Mapping[str, Tensor] | None
-) -> NoiseLevel:
+def provisional(found: NoiseEstimate) -> NoiseLevel:
+    """An estimate from the scan alone, still to be compared with the residuals of a signal."""
+    return NoiseLevel(found.sigma, found.method, found.note, found.warnings, provisional=True)
+
+
+def _estimate(y: Tensor, acq: Acquisition) -> NoiseLevel | None:
     try:
-        found = estimate_sigma(y.numpy(), acq)
-        return NoiseLevel(found.sigma, found.method, found.note)
+        return provisional(estimate_sigma(y.numpy(), acq))
     except InputError:
-        return _residual(y, acq, preparation, signal, inputs)
+        return None
 
 
-@torch.no_grad()
-def _residual(
-    y: Tensor, acq: Acquisition, preparation: Preparation, signal: BoundSignal, inputs: Mapping[str, Tensor] | None
-) -> NoiseLevel:
-    """Residual of least squares in every voxel, pooled, degrees of freedom counted."""
-    scale = float(y[torch.isfinite(y).all(-1)].abs().median())
-    batch = preparation(y, torch.tensor(0.05 * scale), acq, inputs)
-    n_free = len(signal.acquisition) - signal.n_latents
-    if n_free < 1 or len(batch.voxels) == 0:
-        raise InputError(
-            f"the noise level cannot be estimated: {len(signal.acquisition)} measurements for {signal.n_latents} "
-            "parameters and no repeats; give sigma"
+def _compared(found: NoiseLevel | None, residual: "Residual") -> NoiseLevel:
+    """The scan's own estimate beside the residuals, or the residuals where there is none."""
+    if found is None:
+        sigma = residual.sigma(_RESIDUAL_VOXELS)
+        if sigma is None:
+            raise InputError(residual.shortage)
+        return NoiseLevel(sigma, "residual", _RESIDUAL_NOTE)
+    found = replace(found, provisional=False)
+    # means over directions leave the signal's misfit, magnified, and no noise
+    other = None if residual.preparation.average else residual.sigma(_COMPARED_VOXELS)
+    if other is None or not disagree(found.sigma, other):
+        return found
+    air, too_low = found.method == "background", other < found.sigma
+    if air or (found.method == "b0" and too_low):
+        cause = (
+            (_HIGH_AIR if too_low else _LOW_AIR)
+            if air
+            else "b0 volumes that pulsate, move or differ in scale scatter more than noise"
         )
-    voxels = batch.voxels[:: max(1, len(batch.voxels) // _RESIDUAL_VOXELS)]
-    weak = 1e-3 * torch.eye(signal.n_latents)
-    mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
-    residual = voxels.y - signal(signal.constrain(mode.z, frame), voxels.inputs)
-    reference = batch.reference[:: max(1, len(batch.voxels) // _RESIDUAL_VOXELS)]
-    # the median of chi-squared over its mean, so that misfitted voxels do not count
-    share = chi2.median(n_free) / n_free
-    variance = (residual.square().sum(-1) * reference.square() / n_free).median() / share
-    return NoiseLevel(
-        float(variance.sqrt()), "residual", "no repeats to estimate noise from: residuals of least squares were pooled"
+        said = disagreement(other, "residual", found.sigma, found.method, cause)
+        return NoiseLevel(other, "residual", f"{_RESIDUAL_NOTE}; not {found.note}", (*found.warnings, said))
+    cause = (
+        "what was taken for repeats differs in more than noise"
+        if too_low
+        else f"{residual.signal.signal.__name__} does not follow all of these data, or volumes moved"
     )
+    said = disagreement(found.sigma, found.method, other, "residual", cause)
+    return replace(found, warnings=(*found.warnings, said))
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What least squares of a signal leaves, S0 free unless it is known."""
+
+    y: Tensor
+    acq: Acquisition
+    preparation: Preparation
+    signal: BoundSignal
+    inputs: Mapping[str, Tensor]
+
+    @property
+    def shortage(self) -> str:
+        """Why there is no estimate."""
+        n, p = len(self._seen(self.y)[1].acquisition), self._seen(self.y)[1].n_latents
+        return (
+            f"the noise level cannot be estimated: {n} measurements for {p} parameters and no repeats; "
+            "give it with --sigma VALUE (sigma=VALUE in Python)"
+        )
+
+    def _seen(self, y: Tensor) -> tuple[Preparation, BoundSignal]:
+        mine, bound = self.preparation, self.signal
+        if mine.s0 != "measured":
+            return mine, bound
+        # the error of a measured S0 would be in every residual
+        average = "shells" if mine.average else "volumes"
+        free = prepare_for(bound.signal, self.acq, y, s0="inferred", average=average, magnitude=mine.magnitude)
+        free = replace(free, shortest_te=mine.shortest_te)
+        seen = free.seen(self.acq).acquisition
+        return free, BoundSignal(bound.signal, seen, bound.fixed, bound.tied, True, bound.ranges)
+
+    @torch.no_grad()
+    def sigma(self, n_voxels: int) -> float | None:
+        """The noise level, pooled over at most ``n_voxels`` voxels; None without a degree of freedom or a voxel."""
+        some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
+        y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
+        preparation, signal = self._seen(y)
+        n_free = len(signal.acquisition) - signal.n_latents
+        if n_free < 1:
+            return None
+        batch = preparation(y, torch.tensor(1e-6), self.acq, inputs)
+        if len(batch.voxels) == 0:
+            return None
+        counts = preparation.seen(self.acq).n_average
+        counts = torch.ones(len(signal.acquisition)) if counts is None else counts
+        voxels = replace(batch.voxels, weights=counts.expand_as(batch.voxels.y))
+        weak = 1e-3 * torch.eye(signal.n_latents)
+        # a noise level for the search alone, which must not be lost in the weak prior
+        voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
+        mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
+        fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
+        left = ((voxels.y - fitted).square() * counts).sum(-1)
+        # squared slopes of the signal in units of what a parameter may vary by
+        slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
+        signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
+        found = _pooled(left.numpy(), fitted.numpy(), slopes.numpy(), signed)
+        return found * float(batch.reference[0])
+
+
+def _pooled(left: np.ndarray, fitted: np.ndarray, slopes: np.ndarray, signed: bool) -> float:
+    """Noise level from residual sums of squares ``(N,)`` around ``fitted`` (N, M), squared slopes ``(N, L)``.
+
+    A parameter that moves the signal by less than the noise follows no noise, and takes no degree of freedom.
+    """
+    m = fitted.shape[1]
+    sigma = float(np.sqrt(np.median(left) / m))
+    for _ in range(0 if sigma == 0 else 100):
+        free = m - (slopes / (slopes + sigma**2)).sum(1)
+        expected = chi2.median(free) * (1.0 if signed else rician_variance_ratio(fitted / sigma).mean(1))
+        new = float(np.sqrt(np.median(left / expected)))  # a median, so that misfitted voxels do not count
+        if abs(new - sigma) < 1e-4 * sigma:
+            break
+        sigma = new
+    return sigma

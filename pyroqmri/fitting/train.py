@@ -17,6 +17,7 @@ from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, as_positions, as_tensor, pick_device
+from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
@@ -73,8 +74,8 @@ def fit(
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
         from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
     s0
-        ``"measured"``, ``"inferred"`` or the known value. Relaxation leaves no measurement that is S0 itself: where
-        the signal has it, "measured" is taken for "inferred", which ``fit.preparation.s0`` says.
+        ``"measured"``, ``"inferred"`` or the known value. Where no measurement is S0 itself (relaxation leaves none;
+        b is never negligible), "measured" is taken for "inferred"; ``fit.preparation.note(acquisition)`` states it.
     seed
         The same seed gives the same fit.
     device
@@ -139,15 +140,20 @@ def fit(
         inputs=tuple(as_dict(inputs)),
         covariates=tuple(as_dict(covariates)),
     )
+    result.warnings += [*noise.warnings, *direction_warnings(SIGNALS[signal], acquisition, preparation)]
     result.seconds["prepare"] = time.monotonic() - begin
-    if (truth is not None or first is not None) and plan.estimator != "network":
-        raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
+    _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":
         path = None if checkpoint is None else Path(checkpoint)
         _train(result, batch, pick_device(device), path, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
     return result
+
+
+def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
+    if (truth is not None or first is not None) and plan.estimator != "network":
+        raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
 
 
 def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:

@@ -14,7 +14,7 @@ from pyroqmri.io.masks import read_mask
 from pyroqmri.io.names import mask_beside, prefix
 from pyroqmri.io.nifti import Header, read_header, volumes
 from pyroqmri.io.protocol import read_protocol
-from pyroqmri.measurements.shells import B0_BELOW
+from pyroqmri.measurements.shells import shell_indices
 
 N_BACKGROUND = 5000
 _HALVED_ABOVE = 1_000_000  # voxels
@@ -71,7 +71,6 @@ def read_scan(
     json: str | Path | None = None,
     need: tuple[str, ...] = ("bval", "bvec"),
     optional: tuple[str, ...] = (),
-    need_b0: bool = True,
     resample: bool = False,
 ) -> Scan:
     """Read a 4-D NIfTI image inside a mask, holding one volume at a time beside the result.
@@ -88,8 +87,6 @@ def read_scan(
         Names of the settings that the signal requires.
     optional
         Names of those that it uses where they are found.
-    need_b0
-        Whether each voxel is divided by its own b0 mean.
     resample
         Interpolate a mask that lies on another grid, which is refused otherwise.
 
@@ -104,7 +101,6 @@ def read_scan(
         raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
     times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
     acquisition, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
-    _check_b0(acquisition, need_b0 and "bval" in need, header.path)
     warned += doubts(header)
     inside = _mask(header, acquisition, mask, resample, notes, warned)
     y, background = _scatter(header, inside, notes)
@@ -141,22 +137,12 @@ def _mask(
     return inside
 
 
-def _check_b0(acquisition: Acquisition, needed: bool, path: Path) -> None:
-    if needed and not acquisition.b0.any():
-        lowest = float(acquisition.bval.min()) * 1000  # type: ignore[union-attr]
-        raise InputError(
-            f"image {path} has no b0 volume (the lowest b is {lowest:g} s/mm2, and b0 is below {B0_BELOW:g}) to "
-            "measure S0 with; use --s0 inferred or --s0 VALUE"
-        )
-
-
 def _make_mask(header: Header, acquisition: Acquisition) -> tuple[np.ndarray, list[str]]:
     """Brain mask ``(X, Y, Z)`` from the volumes with the least weighting; reads the file once for it."""
-    if acquisition.bval is None:
-        which, words = np.ones(len(acquisition), dtype=bool), "all volumes"
-    else:
-        bval = acquisition.bval.numpy()
-        which = bval < bval.min() + B0_BELOW / 1000
+    which, words = np.ones(len(acquisition), dtype=bool), "all volumes"
+    if acquisition.bval is not None:
+        which[:] = False
+        which[shell_indices(acquisition.bval)[0]] = True
         words = f"{which.sum()} volume{'s' if which.sum() > 1 else ''} with the lowest b"
     mean = np.zeros(np.prod(header.shape))
     for used, stored in zip(which[: np.flatnonzero(which)[-1] + 1], volumes(header), strict=False):

@@ -1,6 +1,6 @@
 """The noise level of a scan, measured on the scan itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,11 +10,13 @@ from scipy.stats import chi2
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.air import FEWEST, air_sigma
+from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repeats_without_encoding
 
 Method = Literal["auto", "shells", "b0", "background"]
 MAX_VOXELS = 20_000
-MIN_DOF = 3
-_TRUNCATION = 2.5
+DISAGREE = 1.5  # two estimates that differ by more are not both right
+_COMPARED = 50  # voxels; fewer tell too little to compare estimates
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,31 @@ class NoiseEstimate:
     """A noise level and how it was found.
 
     ``sigma`` is in the units of the signal, measured by ``method`` on ``n`` voxels
-    (background: values); ``note`` says in a sentence what was done.
+    (background: values); ``note`` says in a sentence what was done, ``warnings`` which estimates disagree.
+    ``trusted`` is False where signal may have been taken for noise.
     """
 
     sigma: float
     method: str
     n: int
     note: str
+    warnings: tuple[str, ...] = ()
+    trusted: bool = True
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """Noise in the scan's units: ``level`` is one number or ``(N,)``, ``sigma`` its median."""
+    """Noise in the scan's units: ``level`` is one number or ``(N,)``, ``sigma`` its median.
+
+    ``warnings`` say which estimates disagree; a ``provisional`` level is still to be compared with the residuals of
+    least squares.
+    """
 
     level: float | torch.Tensor
     method: str
     note: str
+    warnings: tuple[str, ...] = ()
+    provisional: bool = False
 
     @property
     def sigma(self) -> float:
@@ -63,7 +74,7 @@ def estimate_sigma(
         around their mean where they repeat one measurement. ``b0``: scatter of the b0
         volumes in the darker half of the voxels, because bright ones pulsate.
         ``background``: values in air, which follow a Rayleigh distribution.
-        ``auto``: the first of these that the scan allows.
+        ``auto``: the first of these that the scan allows, compared with the others.
     background
         Values measured in air, ``(K,)``.
 
@@ -80,26 +91,82 @@ def estimate_sigma(
     y = _usable(np.asarray(y), len(acquisition))
     if method not in ("auto", "shells", "b0", "background"):
         raise InputError(f"noise method {method!r} is unknown; give auto, shells, b0 or background")
-    groups = _groups(acquisition) if method in ("auto", "shells") else []
-    has_b0 = acquisition.bval is not None and int(acquisition.b0.sum()) > 1
-    if groups:
-        found = _from_groups(y, groups, acquisition)
-        if method == "auto" and has_b0 and not any(g.trusted for g in groups):
+    groups = groups_of(acquisition) if method in ("auto", "shells") else []
+    same = repeats_without_encoding(acquisition)
+    shells = _from_groups(y, groups, acquisition) if groups else None
+    b0 = _from_b0(y, same) if len(same) > 1 and method in ("auto", "b0") else None
+    if shells is not None:
+        found = shells
+        if method == "auto" and b0 is not None and not shells.trusted:
             # signal taken for noise only ever adds: the lower of the two is nearer
-            found = min(found, _from_b0(y, acquisition), key=lambda estimate: estimate.sigma)
-        return _checked(found, y)
-    if method == "shells":
+            found = min(shells, b0, key=lambda estimate: estimate.sigma)
+    elif method == "shells":
         raise InputError("no shell has enough directions or repeats to measure the noise on; give sigma as a number")
-    if has_b0 and method != "background":
-        return _checked(_from_b0(y, acquisition), y)
-    if method == "b0":
+    elif b0 is not None:
+        found = b0
+    elif method == "b0":
         raise InputError("the noise cannot be measured on b0 repeats: the scan has fewer than two; give sigma")
-    if background is None or len(background) < 100:
+    elif background is None or len(background) < FEWEST:
         raise InputError(
             "the noise cannot be measured: no shell with enough directions or repeats, no repeated b0 and no "
             "background were found; give sigma as a number or learn it"
         )
-    return _checked(_from_background(np.asarray(background, dtype=np.float64)), y)
+    else:
+        return _checked(_from_background(background), y)
+    found = _checked(found, y)
+    if method != "auto":
+        return found
+    others = [other for other in (shells, b0, _believed(background)) if other is not None and other is not found]
+    return replace(found, warnings=tuple(_disagreements(found, others, len(y))))
+
+
+def _believed(background: np.ndarray | None) -> NoiseEstimate | None:
+    if background is None:
+        return None
+    try:
+        return _from_background(background)
+    except InputError:
+        return None
+
+
+WORDS = {
+    "shells": "shells and repeats",
+    "b0": "b0 repeats",
+    "background": "air",
+    "residual": "the residuals of least squares",
+}
+
+
+def _disagreements(found: NoiseEstimate, others: list[NoiseEstimate], n_voxels: int) -> list[str]:
+    if n_voxels < _COMPARED:
+        return []
+    said = []
+    for other in others:
+        # signal in an estimate that is not trusted makes it too large, which is known
+        expected = not other.trusted and other.sigma > found.sigma
+        if not expected and disagree(found.sigma, other.sigma):
+            said.append(disagreement(found.sigma, found.method, other.sigma, other.method, _CAUSES[other.method]))
+    return said
+
+
+_CAUSES = {
+    "b0": "b0 volumes that pulsate, move or differ in scale scatter more than noise",
+    "background": "air that was filtered or comes from several coils, or repeats that differ in more than noise",
+    "shells": "shells whose directions are taken for repeats scatter more than noise",
+}
+
+
+def disagree(one: float, other: float) -> bool:
+    """Whether two noise levels differ by more than 1.5 times."""
+    return max(one, other) > DISAGREE * min(one, other)
+
+
+def disagreement(used: float, method: str, other: float, other_method: str, cause: str) -> str:
+    """The sentence that warns of two noise levels that are not both right."""
+    return (
+        f"noise level: {WORDS[method]} give sigma {used:.4g}, which was used, and {WORDS[other_method]} {other:.4g} "
+        f"({cause}); give --sigma where you know it"
+    )
 
 
 def _checked(estimate: NoiseEstimate, y: np.ndarray) -> NoiseEstimate:
@@ -123,99 +190,7 @@ def _usable(y: np.ndarray, n_measurements: int) -> np.ndarray:
     return y[kept].astype(np.float64)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Volumes whose noise-free signal lies in the span of ``basis`` (n, p), orthonormal.
-
-    The span of its first ``n_smooth`` columns holds the signal's outline, with less noise.
-    ``trusted`` says that what is left is noise in tissue as well as in theory.
-    """
-
-    volumes: np.ndarray
-    basis: np.ndarray
-    n_smooth: int
-    trusted: bool
-    words: str
-
-    @property
-    def dof(self) -> int:
-        return self.basis.shape[0] - self.basis.shape[1]
-
-
-def _groups(acquisition: Acquisition) -> list[_Group]:
-    groups = []
-    for volumes, name in _alike(acquisition):
-        if acquisition.bvec is not None and acquisition.bval is not None:
-            group = _directional(volumes, acquisition.bvec.double().cpu().numpy()[volumes], name)
-        else:
-            # without bvecs nobody knows whether a shell repeats one direction
-            words = f"{name}: {len(volumes)} repeats"
-            group = _Group(volumes, _constant(len(volumes)), 1, acquisition.bval is None, words)
-        if group is not None and group.dof >= MIN_DOF:
-            groups.append(group)
-    return groups
-
-
-def _alike(acquisition: Acquisition) -> list[tuple[np.ndarray, str]]:
-    """Volumes with the same b-value (to 0.02 ms/um2 between neighbours) and times, b0 left out, and their names."""
-    keys = [v.double().cpu().numpy() for k, v in acquisition.settings().items() if k not in ("bval", "bvec")]
-    measured = np.arange(len(acquisition))
-    if acquisition.bval is not None:
-        bval = acquisition.bval.double().cpu().numpy()
-        order = np.argsort(bval, kind="stable")
-        shell = np.empty(len(bval))
-        shell[order] = np.cumsum(np.diff(bval[order], prepend=bval[order[0]]) > 0.02)
-        keys.append(shell)
-        measured = np.flatnonzero(~acquisition.b0.cpu().numpy())
-    table = np.round(np.stack(keys, 1), 4)[measured]
-    _, label = np.unique(table, axis=0, return_inverse=True)
-    label = label.ravel()
-    alike = [measured[label == k] for k in range(label.max(initial=-1) + 1)]
-    if acquisition.bval is None:
-        return [(volumes, f"setting {k}") for k, volumes in enumerate(alike)]
-    return [(volumes, f"b {float(acquisition.bval[volumes].mean()):.3g}") for volumes in alike]
-
-
-def _constant(n: int) -> np.ndarray:
-    return np.full((n, 1), n**-0.5)
-
-
-def _directional(volumes: np.ndarray, g: np.ndarray, name: str) -> _Group | None:
-    """A group along axes g (n, 3) whose basis holds any smooth signal, or None with too few axes."""
-    n = len(g)
-    turned = g * np.where(_first_sign(g) < 0, -1.0, 1.0)[:, None]
-    axes, label = np.unique(np.round(turned, 3) + 0.0, axis=0, return_inverse=True)
-    if n - len(axes) >= max(MIN_DOF, 0.4 * n):  # repeats make no assumption on smoothness
-        one_hot = np.eye(len(axes))[label.ravel()]
-        basis = one_hot / np.sqrt(one_hot.sum(0))
-        return _Group(volumes, basis, len(axes), True, f"{name}: {n} volumes along {len(axes)} axes")
-    orders = [order for order in (2, 4, 6, 8) if (order + 1) * (order + 2) / 2 <= 0.65 * len(axes)]
-    if not orders:
-        return None
-    q, r = np.linalg.qr(_even_harmonics(g, orders[-1]))
-    independent = np.abs(np.diag(r)) > 1e-6 * np.abs(r[0, 0])
-    words = f"{name}: {n} directions, order {orders[-1]}"
-    return _Group(volumes, q[:, independent], int(independent[:15].sum()), orders[-1] > 2, words)
-
-
-def _first_sign(g: np.ndarray) -> np.ndarray:
-    """Sign of the first component that is not small, so that g and -g can be told to be one axis."""
-    signs = np.sign(np.where(np.abs(g) > 5e-4, g, 0.0))
-    return signs[np.arange(len(g)), np.argmax(signs != 0, axis=1)]
-
-
-def _even_harmonics(g: np.ndarray, order: int) -> np.ndarray:
-    """Real spherical harmonics ``(n, (order + 1)(order + 2) / 2)`` of even degree."""
-    polar, azimuth = np.arccos(np.clip(g[:, 2], -1, 1)), np.arctan2(g[:, 1], g[:, 0])
-    columns = []
-    for degree in range(0, order + 1, 2):
-        for m in range(degree + 1):
-            value = special.sph_harm_y(degree, m, polar, azimuth)
-            columns += [value.real, value.imag] if m else [value.real]
-    return np.stack(columns, 1)
-
-
-def _from_groups(y: np.ndarray, groups: list[_Group], acquisition: Acquisition) -> NoiseEstimate:
+def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition) -> NoiseEstimate:
     signed = (y < 0).mean() > 0.05
     sigmas = np.array([_group_sigma(y[:, g.volumes], g.basis, g.n_smooth, signed) for g in groups])
     dof = np.array([g.dof for g in groups])
@@ -228,7 +203,7 @@ def _from_groups(y: np.ndarray, groups: list[_Group], acquisition: Acquisition) 
     if acquisition.bval is not None and acquisition.bvec is None:
         caution = "; without bvecs the directions of a shell were taken for repeats, which is too much in white matter"
     note = f"sigma {sigma:.4g} from the residuals within shells ({found}{rest}) of {len(y)} voxels{caution}"
-    return NoiseEstimate(sigma, "shells", len(y), note)
+    return NoiseEstimate(sigma, "shells", len(y), note, trusted=any(g.trusted for g in groups))
 
 
 def _group_sigma(y: np.ndarray, basis: np.ndarray, n_smooth: int, signed: bool) -> float:
@@ -264,29 +239,17 @@ def rician_variance_ratio(mean: np.ndarray) -> np.ndarray:
     return np.interp(mean, _MEAN, _VARIANCE)
 
 
-def _from_b0(y: np.ndarray, acquisition: Acquisition) -> NoiseEstimate:
-    b0 = y[:, acquisition.b0.cpu().numpy()]
+def _from_b0(y: np.ndarray, volumes: np.ndarray) -> NoiseEstimate:
+    b0 = y[:, volumes]
     mean = b0.mean(1)
     dark = b0[mean <= np.median(mean)]
-    sigma = _group_sigma(dark, _constant(b0.shape[1]), 1, bool((y < 0).mean() > 0.05))
+    sigma = _group_sigma(dark, constant(b0.shape[1]), 1, bool((y < 0).mean() > 0.05))
     note = f"sigma {sigma:.4g} from {b0.shape[1]} b0 repeats in the darker half of the voxels ({len(dark)})"
     return NoiseEstimate(sigma, "b0", len(dark), note)
 
 
 def _from_background(values: np.ndarray) -> NoiseEstimate:
-    values = values[np.isfinite(values)]
-    positive = values[values > 0]
-    if len(positive) < 0.5 * len(values) or len(positive) < 100:
-        raise InputError("the background of this image is mostly zero, so it contains no noise; give sigma as a number")
-    # tissue left in the background is brighter than air: fit what lies below 2.5 sigma only
-    half = _TRUNCATION**2 / 2
-    second_moment = 2 * (1 - half * np.exp(-half) / -np.expm1(-half))
-    sigma = float(np.quantile(positive, 0.25) / np.sqrt(-2 * np.log(0.75)))
-    for _ in range(100):
-        air = positive[positive < _TRUNCATION * sigma]
-        new = float(np.sqrt(np.square(air).mean() / second_moment))
-        if abs(new - sigma) < 1e-4 * sigma:
-            break
-        sigma = new
-    note = f"sigma {sigma:.4g} from {len(air)} background values below {_TRUNCATION:g} sigma, taken for Rayleigh noise"
-    return NoiseEstimate(sigma, "background", len(air), note)
+    sigma, n, law = air_sigma(np.asarray(values, dtype=np.float64))
+    below = "below 2.5 sigma, " if law == "Rayleigh" else ""
+    note = f"sigma {sigma:.4g} from {n} background values {below}taken for {law} noise"
+    return NoiseEstimate(sigma, "background", n, note)

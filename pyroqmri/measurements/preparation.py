@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyroqmri.acquisition import Acquisition
+from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.s0 import s0_note, s0_volumes, settled_s0
+from pyroqmri.measurements.shells import alike
 from pyroqmri.measurements.status import FINE, NEGATIVE, NO_INPUT, NO_SIGNAL, NOT_FINITE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import SignalModel
 
-SHELL_TOLERANCE = 0.05  # ms/um2; b-values closer than this are one shell
 _FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density
 
 
@@ -73,6 +74,8 @@ class Preparation:
         Values cannot be negative; a measured S0 is freed of the Rician bias.
     shortest_te
         Measurements at shorter echo times (ms) are left out.
+    negligible_b
+        Measurements up to this b-value (ms/um2) are S0 itself: the signal's own limit.
     """
 
     s0: str | float
@@ -80,10 +83,39 @@ class Preparation:
     average: bool
     magnitude: bool
     shortest_te: float = 0.0
+    negligible_b: float = NEGLIGIBLE_B
 
     def record(self) -> dict[str, Any]:
         """As plain values, for a file."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], acq: Acquisition) -> "Preparation":
+        """From plain values out of a file, and the acquisition that they were found at."""
+        if "negligible_b" in record or acq.bval is None:
+            return cls(**record)
+        # older fits took b up to 0.05 for S0 where it was within 0.008 of the lowest
+        return cls(**record, negligible_b=min(0.05, float(acq.bval.min()) + 0.008))
+
+    def note(self, acq: Acquisition) -> str:
+        """A sentence on what S0 is made of."""
+        return s0_note(self.s0, acq, self.negligible_b)
+
+    def s0_volumes(self, acq: Acquisition) -> Tensor:
+        """Mask ``(M,)`` of the measurements that S0 is measured on.
+
+        Raises
+        ------
+        InputError
+            When S0 is measured, and no measurement is S0 itself.
+        """
+        if self.s0 != "measured":
+            return torch.zeros(len(acq), dtype=torch.bool)
+        which = s0_volumes(acq, self.negligible_b)
+        if not which.any():
+            what = "saturated beyond 20 ppm" if acq.bval is None else f"at b up to {1000 * self.negligible_b:g} s/mm2"
+            raise InputError(f"S0 is measured, and no measurement is {what}; use s0 'inferred' or give its value")
+        return which
 
     def seen(self, acq: Acquisition) -> Seen:
         """What a model sees of a scan's measurements.
@@ -94,7 +126,7 @@ class Preparation:
             When nothing is left once S0 is measured.
         """
         groups = self._groups(acq)
-        n_s0 = int(acq.unencoded.sum()) if self.s0 == "measured" else None
+        n_s0 = int(self.s0_volumes(acq).sum()) if self.s0 == "measured" else None
         if not self.average:
             return Seen(acq[torch.cat(groups)], groups, None, n_s0)
         means = {n: torch.stack([v[g].mean() for g in groups]) for n, v in acq.settings().items() if n != "bvec"}
@@ -102,9 +134,7 @@ class Preparation:
 
     def _groups(self, acq: Acquisition) -> list[Tensor]:
         """Indices of the measurements behind each entry that the model sees."""
-        keep = torch.ones(len(acq), dtype=torch.bool)
-        if self.s0 == "measured":
-            keep &= ~acq.unencoded
+        keep = ~self.s0_volumes(acq)
         if self.shortest_te and acq.te is not None:
             keep &= acq.te >= self.shortest_te
         index = torch.nonzero(keep).squeeze(-1)
@@ -112,10 +142,8 @@ class Preparation:
             raise InputError("every measurement is a b0, so nothing is left to fit once S0 is measured")
         if not self.average:
             return [i[None] for i in index]
-        assert acq.bval is not None
-        order = acq.bval[index].argsort(stable=True)
-        edges = torch.nonzero(acq.bval[index][order].diff() > SHELL_TOLERANCE).squeeze(-1) + 1
-        return [index[part] for part in torch.tensor_split(order, edges.tolist())]
+        groups = [volumes[keep.numpy()[volumes]] for volumes in alike(acq)]
+        return [torch.from_numpy(volumes) for volumes in groups if len(volumes)]
 
     def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
@@ -157,7 +185,7 @@ class Preparation:
     def _reference(self, y: Tensor, sigma: Tensor, acq: Acquisition) -> Tensor:
         if self.s0 != "measured":
             return torch.full((len(y),), self.scale)
-        b0 = y[:, acq.unencoded]
+        b0 = y[:, self.s0_volumes(acq)]
         if not self.magnitude:
             return b0.mean(-1)
         # the second moment of a Rice distribution is nu^2 + 2 sigma^2
@@ -198,11 +226,6 @@ def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: 
     return complete
 
 
-def settled_s0(signal: type[SignalModel], s0: str | float) -> str | float:
-    """What ``s0`` comes to: "measured" becomes "inferred" for a signal of which no measurement can be S0 itself."""
-    return "inferred" if s0 == "measured" and not signal.measures_s0() else s0
-
-
 def prepare_for(
     signal: type[SignalModel],
     acq: Acquisition,
@@ -218,7 +241,7 @@ def prepare_for(
     Parameters
     ----------
     s0
-        As in :class:`Preparation`; "measured" becomes "inferred" where the signal has relaxation in it.
+        As in :class:`Preparation`; "measured" becomes "inferred" where no measurement is S0 itself.
     average
         "auto" averages directions for a signal that describes the mean over them, when
         there are directions; without gradient directions measurements are taken as they
@@ -229,19 +252,16 @@ def prepare_for(
     Raises
     ------
     InputError
-        When S0 is to be measured and there is no b0, or an argument is not one of its values.
+        When an argument is not one of its values.
     """
     acq.require(*signal.requires)
-    s0 = settled_s0(signal, s0)
+    s0 = settled_s0(signal, s0, acq)
     if signal.signed and magnitude:
         raise InputError(f"{signal.__name__} describes data with a sign, which rician has not; use likelihood gaussian")
     if s0 not in ("measured", "inferred") and not (isinstance(s0, int | float) and s0 > 0):
         raise InputError(f"s0 must be 'measured', 'inferred' or a value above zero, got {s0!r}")
     if average not in ("auto", "shells", "volumes"):
         raise InputError(f"data.average must be 'auto', 'shells' or 'volumes', got {average!r}")
-    if s0 == "measured" and not acq.unencoded.any():
-        what = "saturation beyond 20 ppm" if acq.bval is None else "b = 0"
-        raise InputError(f"S0 cannot be measured: no measurement has {what}; use s0 'inferred' or give its value")
     shells = signal.powder_average and (average == "shells" or (average == "auto" and acq.bvec is not None))
     scale = 1.0
     if s0 == "inferred":
@@ -251,7 +271,8 @@ def prepare_for(
     elif s0 != "measured":
         scale = float(s0)
     shortest = _shortest_te(acq, first_echo)
-    return Preparation(s0 if isinstance(s0, str) else float(s0), scale, shells, magnitude, shortest)
+    known = s0 if isinstance(s0, str) else float(s0)
+    return Preparation(known, scale, shells, magnitude, shortest, float(signal.negligible_b))
 
 
 def _shortest_te(acq: Acquisition, first_echo: int) -> float:

@@ -3,24 +3,27 @@
 import numpy as np
 import torch
 
-B0_BELOW = 50.0  # s/mm2
+from pyroqmri.acquisition import Acquisition
+
+B0_BELOW = 50.0  # s/mm2; volumes below it need no direction
+TOLERANCE = 0.05  # of a shell's mean
+ROUNDED = 0.015  # of a shell's mean: what scanners round
+_LISTED = 12  # shells; of more only the range is printed
+_LARGEST_GRID = 50  # |q|^2 of the farthest point of a grid in q-space
 
 
 def shells_of(b: np.ndarray) -> list[np.ndarray]:
-    """Volumes ``(n,)`` of each shell, in rising b, of b-values ``(M,)`` in s/mm2 above the b0 limit.
+    """Volumes ``(n,)`` of each shell, in rising b, of b-values ``(M,)`` in any unit; each volume is in one.
 
-    A volume joins the shell below it when its b-value is within 50 s/mm2 or 5 % (whichever is
-    larger) of that shell's mean; below 500 s/mm2, where perfusion scans set b-values a few
-    tens apart, within 5 %. A group as wide as the gap to its neighbour is no shell but a
-    ladder of b-values, and stays apart.
+    A volume joins the shell below it when its b-value is within 5 % of that shell's mean. A group wider than half the
+    gap to its neighbour is no shell but a part of a ladder (or of a grid in q-space), and every b-value of it is a
+    shell of its own.
     """
-    order = np.flatnonzero(b >= B0_BELOW)
-    order = order[np.argsort(b[order], kind="stable")]
+    order = np.argsort(b, kind="stable")
     groups: list[list[int]] = []
     for i in order:
         mean = b[groups[-1]].mean() if groups else -np.inf
-        tolerance = 0.05 * mean if mean < 500 else max(50.0, 0.05 * mean)
-        if groups and b[i] - mean <= tolerance:
+        if groups and b[i] - mean <= TOLERANCE * mean:
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -29,39 +32,90 @@ def shells_of(b: np.ndarray) -> list[np.ndarray]:
         width = b[group[-1]] - b[group[0]]
         below = b[group[0]] - (b[groups[k - 1][-1]] if k else 0.0)
         above = b[groups[k + 1][0]] - b[group[-1]] if k + 1 < len(groups) else np.inf
-        apart = width >= min(below, above)
         members = np.array(group)
-        shells += [members[b[members] == value] for value in np.unique(b[members])] if apart else [members]
+        if width > 0 and width >= 0.499 * min(below, above):
+            shells += [members[b[members] == value] for value in np.unique(b[members])]
+        else:
+            shells.append(members)
     return shells
 
 
-def gather_shells(b: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """b-values ``(M,)`` in s/mm2 with each shell's jitter replaced by its mean, and a note on what was gathered."""
-    gathered, said = b.astype(float), []
-    for shell in shells_of(b):
-        low, high = b[shell].min(), b[shell].max()
-        if high > low:
-            gathered[shell] = b[shell].mean()
-            said.append(f"{low:.5g}-{high:.5g} -> {b[shell].mean():.5g} ({len(shell)} volumes)")
-    if not said:
-        return gathered, []
-    shown = "; ".join(said[:8]) + (f"; and {len(said) - 8} more" if len(said) > 8 else "")
-    return gathered, [f"jittered b-values gathered into shells, tolerance 50 s/mm2 or 5 %: {shown}"]
-
-
 def shell_indices(bval: torch.Tensor | np.ndarray) -> list[np.ndarray]:
-    """Volumes of each shell in rising b, of b-values ``(M,)`` in ms/um2; b0 volumes (below 0.05) belong to none."""
+    """Volumes of each shell in rising b, b = 0 among them, of b-values ``(M,)`` in ms/um2."""
+    # rounded, because float32 makes two of one b-value
     return shells_of(np.round(np.asarray(bval, dtype=float) * 1000, 3))
 
 
+def alike(acq: Acquisition) -> list[np.ndarray]:
+    """Volumes of one shell whose other settings are equal, directions aside, in rising b; each volume is in one.
+
+    Equal are settings to 1e-4 (ms, rad, ppm), also those that a signal ignores.
+    """
+    keys = [np.zeros(len(acq))]
+    if acq.bval is not None:
+        for k, shell in enumerate(shell_indices(acq.bval.cpu())):
+            keys[0][shell] = k
+    others = (v.double().cpu().numpy() for name, v in acq.settings().items() if name not in ("bval", "bvec"))
+    _, label = np.unique(np.round(np.stack([*keys, *others], 1), 4), axis=0, return_inverse=True)
+    label = label.ravel()
+    return [np.flatnonzero(label == k) for k in range(label.max() + 1)]
+
+
+def gather_shells(b: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """b-values ``(M,)`` in s/mm2, those that scanners round replaced by their shell's mean, and what was done."""
+    gathered, rounded, wide = b.astype(float), [], []
+    for shell in shells_of(b):
+        low, high, mean = b[shell].min(), b[shell].max(), b[shell].mean()
+        if high == low:
+            continue
+        words = f"{low:.5g}-{high:.5g} -> {mean:.5g} ({len(shell)} volumes)"
+        if max(high - mean, mean - low) <= ROUNDED * mean:
+            gathered[shell] = mean
+            rounded.append(words)
+        else:
+            wide.append(words)
+    notes = [f"b-values rounded to their shell's mean: {_some(rounded)}"] if rounded else []
+    if wide:
+        notes.append(f"shells of b-values within 5 %, which the volumes keep: {_some(wide)}")
+    return gathered, notes
+
+
+def _some(words: list[str]) -> str:
+    return "; ".join(words[:8]) + (f"; and {len(words) - 8} more" if len(words) > 8 else "")
+
+
 def describe(b: np.ndarray) -> str:
-    """The protocol in words."""
-    values, counts = np.unique(b[b >= B0_BELOW], return_counts=True)
-    n_b0 = int((b < B0_BELOW).sum())
-    low = np.unique(b[b < B0_BELOW])
-    among = f" (b {' '.join(f'{v:g}' for v in low[:8])} all count as b0)" if len(low) > 1 else ""
-    if len(values) > 12:
-        shells = f"{len(values)} different b-values from {values[0]:.5g} to {values[-1]:.5g} s/mm2"
-    else:
-        shells = ", ".join(f"{n} x b {v:.5g}" for v, n in zip(values, counts, strict=True)) + " s/mm2"
-    return f"{n_b0} b0 volume{'' if n_b0 == 1 else 's'}{among}" + (f"; {shells}" if len(values) else "")
+    """The protocol of b-values ``(M,)`` in s/mm2 in words."""
+    shells = shells_of(b)
+    weighted = [shell for shell in shells if b[shell].mean() > 0]
+    kind = _kind(np.array([b[shell].mean() for shell in weighted]))
+    if len(weighted) <= _LISTED:
+        return ", ".join(f"{len(s)} x b {b[s].mean():.5g}" for s in shells) + f" s/mm2{kind}"
+    few, many = (f(len(shell) for shell in weighted) for f in (min, max))
+    each = "1 volume" if many == 1 else f"{many} volumes" if few == many else f"{few} to {many} volumes"
+    zeros = f"{len(shells[0])} x b 0, " if len(shells) > len(weighted) else ""
+    span = f"{b[weighted[0]].mean():.5g} to {b[weighted[-1]].mean():.5g} s/mm2"
+    return f"{zeros}{len(weighted)} different b-values from {span}, {each} each{kind}"
+
+
+def _kind(values: np.ndarray) -> str:
+    """What many b-values in rising order are, after a colon."""
+    if len(values) < 6:
+        return ""
+    multiple = values / values[0]
+    possible = _sums_of_squares(int(multiple[-1].round()))
+    whole = np.abs(multiple - multiple.round()).max() < 0.1 and bool(np.isin(multiple.round(), possible).all())
+    if whole and 8 <= multiple[-1].round() <= _LARGEST_GRID and len(values) > 0.6 * len(possible):
+        return f": a grid in q-space (DSI, multiples of {values[0]:.4g}), no shells"
+    if len(values) <= _LISTED:
+        return ""
+    steps = np.diff(values)
+    even = f" in steps of {steps.mean():.4g}" if np.ptp(steps) < 0.1 * steps.mean() else ""
+    return f": a ladder{even}, no shells"
+
+
+def _sums_of_squares(most: int) -> np.ndarray:
+    """Numbers from 1 to ``most`` that are |q|^2 of a point with integer coordinates."""
+    squares = np.square(np.arange(min(most, _LARGEST_GRID) + 1))
+    sums = np.unique(squares[:8, None, None] + squares[:8, None] + squares[:8])
+    return sums[(sums > 0) & (sums <= most)]

@@ -128,8 +128,8 @@ def _recorded_protocol(folder: FolderOfMaps) -> tuple[Acquisition, Preparation] 
     record = folder.record
     if "preparation" not in record or "protocol" not in record:
         return None
-    settings = {name: torch.tensor(value) for name, value in record["protocol"].items()}
-    return Acquisition(**settings), Preparation(**record["preparation"])
+    acquisition = Acquisition(**{name: torch.tensor(value) for name, value in record["protocol"].items()})
+    return acquisition, Preparation.of(record["preparation"], acquisition)
 
 
 def s0_count(folder: FolderOfMaps) -> int | None:

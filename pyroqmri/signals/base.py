@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pyroqmri.acquisition import Acquisition
+from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
 from pyroqmri.parameter import Box, Direction, Parameter
 
 Tissue = Mapping[str, tuple[float, float]]  # mean and sd of each scalar parameter
@@ -59,6 +59,7 @@ class SignalModel(ABC):
     inputs: ClassVar[tuple[str, ...]] = ()  # per-voxel inputs; those with a default in ``signal`` may be left out
     signed: ClassVar[bool] = False  # describes data that keep their sign, which no magnitude does
     powder_average: ClassVar[bool] = False  # describes the mean over gradient directions
+    negligible_b: ClassVar[float] = NEGLIGIBLE_B  # ms/um2; a measurement at a larger b is not S0 itself
     suffix: ClassVar[str] = "dwimap"  # BIDS suffix of its maps
     derived_parameters: ClassVar[tuple[Parameter | Direction, ...]] = ()
     source: ClassVar[str] = ""

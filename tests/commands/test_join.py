@@ -43,7 +43,7 @@ def test_echoes_become_one_scan_with_their_times(tmp_path):
     for i, image in enumerate(images):
         np.testing.assert_array_equal(found.dataobj[..., i], nib.load(image).get_fdata(dtype=np.float32))
     np.testing.assert_array_equal(found.affine, np.diag([2.0, 2.0, 2.0, 1.0]))
-    scan = read_scan(out, need=("te",), need_b0=False)
+    scan = read_scan(out, need=("te",))
     np.testing.assert_allclose(scan.acquisition.te, 1000 * np.array(ECHOES), rtol=1e-6)
     assert json.loads(out.with_name("sub-01_MESE.json").read_text())["Sources"] == [image.name for image in images]
 
@@ -151,4 +151,4 @@ def test_calls_that_make_no_sense(tmp_path):
             join_images(wrong, out=out)
     join_images(images, out=tmp_path / "out.nii.gz")
     join_images(images[::-1], out=tmp_path / "out.nii.gz", overwrite=True)
-    assert read_scan(tmp_path / "out.nii.gz", need=("te",), need_b0=False).acquisition.te[0] == pytest.approx(90)
+    assert read_scan(tmp_path / "out.nii.gz", need=("te",)).acquisition.te[0] == pytest.approx(90)

@@ -98,7 +98,6 @@ def test_the_default_protocol_is_read_back(signal, tmp_path):
     model, acq = SIGNALS[signal], default_protocol(SIGNALS[signal])
     scan = read_scan(
         out / "sub-sim_dwi.nii.gz", mask=out / "sub-sim_mask.nii.gz", need=model.requires, optional=model.optional,
-        need_b0=model.measures_s0() and "bval" in model.requires,
     )  # fmt: skip
     for name in (*model.requires, *model.optional):
         np.testing.assert_allclose(getattr(scan.acquisition, name), getattr(acq, name), atol=1e-5, rtol=1e-5)

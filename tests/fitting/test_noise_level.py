@@ -75,7 +75,7 @@ def test_the_same_data_have_the_same_noise():
 def test_too_few_measurements_to_tell_are_said():
     acq = Acquisition(bval=[0.0, 1.0, 2.0])
     y = 300 * rician(BoundSignal(MSDKI, acq)(tissue(50)), 0.02)
-    with pytest.raises(InputError, match=r"2 measurements for 2 parameters and no repeats; give sigma"):
+    with pytest.raises(InputError, match=r"3 measurements for 3 parameters and no repeats; give it with --sigma VALUE"):
         found(None, y, acq)
 
 

@@ -162,11 +162,9 @@ def test_mismatched_inputs_are_refused(folder, rng):
     refused(folder, "is empty")
 
 
-def test_no_b0_is_refused_only_where_s0_is_measured(folder):
+def test_a_scan_without_b0_is_read(folder):
     write_gradients(folder, np.full(M, 1000))
-    refused(folder, "no b0 volume (the lowest b is 1000 s/mm2")
-    refused(folder, "--s0 inferred")
-    assert len(read(folder, need_b0=False).acquisition) == M
+    assert len(read(folder).acquisition) == M
 
 
 def test_missing_files_are_refused(folder):
@@ -283,7 +281,7 @@ def test_real_scans(shared_data):
     scan = io.read_scan(brain / "dwi.nii.gz", mask=brain / "mask.nii.gz")
     mask = nib.load(brain / "mask.nii.gz").get_fdata() > 0
     np.testing.assert_array_equal(scan.y, nib.load(brain / "dwi.nii.gz").get_fdata()[mask])
-    assert "13 b0 volumes; 30 x b 1000, 60 x b 2000 s/mm2" in scan.notes
+    assert "13 x b 0, 30 x b 1000, 60 x b 2000 s/mm2" in scan.notes
     cord = io.read_scan(
         shared_data / "ivim_spinalcord_7T" / "dwi_rl.nii.gz",
         mask=shared_data / "ivim_spinalcord_7T" / "mask_rl.nii.gz",

@@ -76,7 +76,7 @@ def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: boo
         data = fetch(dataset, progress)
         say(f"{data.description}\nfrom {data.source}; licence {data.licence}", progress)
         files = ScanFiles(data.image, bval=data.bval, bvec=data.bvec, mask=data.mask)
-        scan = files.read("ball_stick", "measured")
+        scan = files.read("ball_stick")
         references, failed = {signal: {} for signal in REFERENCES}, {}
         for number, run in enumerate(RUNS, 1):
             say(f"[{number}/{len(RUNS) + 1}] {run.name}", progress)

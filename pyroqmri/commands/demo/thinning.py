@@ -17,8 +17,9 @@ def thin(acquisition: Acquisition, share: float) -> np.ndarray:
     """
     assert acquisition.bval is not None
     bval = acquisition.bval.numpy()
-    shells = shell_indices(bval)
-    chosen = [_evenly(np.flatnonzero(acquisition.b0.numpy()), share)]
+    b0 = acquisition.b0.numpy()
+    shells = [shell for shell in shell_indices(bval) if not b0[shell].any()]
+    chosen = [_evenly(np.flatnonzero(b0), share)]
     if acquisition.bvec is None:
         chosen += [_evenly(shell, share) for shell in shells]
     else:
