@@ -26,8 +26,8 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @click.option("--quiet", is_flag=True, help="Print only the image's name.")
 @debug_option
 def simulate(
-    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, fix: Any, tie: Any, seed: int, out: str,
-    overwrite: bool, quiet: bool,
+    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, fix: Any, tie: Any,
+    seed: int, out: str, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a scan whose truth is known: image, protocol, mask and true maps, ready for `pyroqmri fit`.
 

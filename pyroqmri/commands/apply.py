@@ -59,7 +59,7 @@ def apply_image(
         raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
     where = pick_device(device)
     if is_denoiser(fit_dir):
-        if files.drop is not None:
+        if files.drop is not None or files.bmax is not None:
             raise InputError(f"{fit_dir} is a denoiser, which takes every volume of its protocol; leave none out")
         return denoise_image(
             files, out=out, fit_dir=fit_dir, sigma=sigma, device=device, overwrite=overwrite, progress=progress

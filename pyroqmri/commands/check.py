@@ -8,8 +8,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyroqmri import __version__
 from pyroqmri.calibration.check import Check, check, fit_protocol, recalibrate
 from pyroqmri.calibration.plots import coverage_figure, rank_figure
@@ -17,11 +15,11 @@ from pyroqmri.calibration.ranks import LEVELS, SHIFT, WIDTH
 from pyroqmri.commands.left_out import beyond_reach
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
+from pyroqmri.commands.simulated_inputs import read_inputs
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
-from pyroqmri.io.nifti import read_header, volumes
 from pyroqmri.maps import write_bytes, write_json
 from pyroqmri.signals import SIGNALS
 
@@ -154,28 +152,6 @@ def _run(
     found = recalibrate(found, n=2 * n, snr=snr, truth=grounds[0], seed=seed + 1, inputs=inputs)
     after = {g: check(found, n=n, snr=snr, truth=g, seed=seed + 2, inputs=inputs) for g in grounds}
     return after, checks, found
-
-
-def read_inputs(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Inputs of voxels to simulate: numbers and ranges as they are, of the path of a map its finite values above zero.
-
-    Raises
-    ------
-    InputError
-        When a map cannot be read or holds no such value.
-    """
-    found: dict[str, Any] = {}
-    for name, value in dict(given or {}).items():
-        if not isinstance(value, str | Path):
-            found[name] = value
-            continue
-        header = read_header(value)
-        values = header.scaled(next(volumes(header)))
-        values = values[np.isfinite(values) & (values > 0)]
-        if not len(values):
-            raise InputError(f"input {name}: {value} has no finite value above zero; give another map")
-        found[name] = values.astype(np.float32)
-    return found
 
 
 def _keep(found: Fit, folder: Path) -> None:

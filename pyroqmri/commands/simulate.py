@@ -14,12 +14,13 @@ from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles, write_protocol
+from pyroqmri.commands.simulated_inputs import inputs_on_grid
 from pyroqmri.errors import InputError
-from pyroqmri.io.nifti import read_header, volumes
+from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.maps import scatter, write_bytes, write_json, write_volume
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
-from pyroqmri.simulate import CLASSES, NOISES, brain_phantom, cluster_classes, clusters, draw_inputs, simulate, uniform
+from pyroqmri.simulate import CLASSES, NOISES, brain_phantom, cluster_classes, clusters, simulate, uniform
 from pyroqmri.simulate.protocols import default_protocol
 
 PHANTOMS = ("brain", "clusters", "uniform")
@@ -106,7 +107,7 @@ def simulate_files(
         acquisition = protocol.acquisition() if protocol is not None and files else default_protocol(model)
         _check_protocol(signal, acquisition, shape)
         tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
-        tissue = _with(tissue, model, acquisition, _inputs(model, inputs, tissue.mask, seed), fixed, tied)
+        tissue = _with(tissue, model, acquisition, inputs_on_grid(model, inputs, tissue.mask, seed), fixed, tied)
         sigma = 0.0 if snr is None else S0 / snr
         _write_image(folder / IMAGE, model, acquisition, tissue, sigma, kind, seed)
         call = {"signal": signal, "phantom": phantom, "snr": snr, "shape": list(shape), "noise": kind, "seed": seed}
@@ -198,26 +199,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str | Path) else value
 
 
-def _inputs(
-    model: type[SignalModel], given: Mapping[str, Any] | None, mask: np.ndarray, seed: int
-) -> dict[str, Tensor]:
-    """Per-voxel inputs of the voxels of ``mask``, each ``(N,)``: those of a map where they lie."""
-    drawn: dict[str, Any] = {}
-    for name, value in (given or {}).items():
-        drawn[name] = value
-        if isinstance(value, str | Path):
-            header = read_header(value)
-            if header.shape != mask.shape:
-                raise InputError(
-                    f"input {name}: {value} has shape {header.shape} and the phantom {mask.shape}; give --shape"
-                )
-            drawn[name] = header.scaled(next(volumes(header))).reshape(header.shape, order="F")[mask]
-    n = int(mask.sum())
-    found = draw_inputs(model, drawn, n, seed + 5) if given else {}
-    # a map's values stay where they are; one of a single voxel or two is no number or range
-    return found | {k: torch.as_tensor(v).float() for k, v in drawn.items() if isinstance(v, np.ndarray)}
-
-
 def _with(
     tissue: Tissue, model: type[SignalModel], acquisition: Acquisition, inputs: dict[str, Tensor],
     fixed: Mapping[str, float] | None, tied: Mapping[str, str] | None,
@@ -286,11 +267,13 @@ def _turned(theta: Mapping[str, Tensor], table: Sequence[Parameter | Direction])
 
 
 def _write_map(folder: Path, p: Parameter | Direction, values: Tensor, mask: np.ndarray, suffix: str) -> None:
-    name = f"sub-sim_param-{p.name}_truth_{suffix}"
-    write_volume(folder / f"{name}.nii.gz", scatter(values.numpy(), mask), AFFINE)
+    unit, factor = file_unit(p.unit)
+    name = f"sub-sim_param-{p.name}_truth_{map_suffix(p.name, suffix)}"
+    write_volume(folder / f"{name}.nii.gz", scatter(factor * values.numpy(), mask), AFFINE)
     sidecar: dict[str, Any] = {"Parameter": p.name, "Symbol": p.symbol, "Statistic": "truth"}
     if isinstance(p, Parameter):
-        sidecar |= {"Units": p.unit, "Description": f"{p.doc}: as simulated", "Bounds": [p.lower, p.upper]}
+        bounds = [factor * p.lower, factor * p.upper]
+        sidecar |= {"Units": unit, "Description": f"{p.doc}: as simulated", "Bounds": bounds}
     else:
         doc = f"{p.doc}: as simulated, a unit vector without a sign; the volumes are its x, y and z components"
         sidecar |= {"Units": "1", "Description": doc, "Frame": "the axes of the gradient table (bvec)"}
