@@ -87,9 +87,10 @@ class Sectioned(click.Command):
         *first, last = SECTIONS
         rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*first, "Run", last)}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
             if record is not None:
-                rows[place.get(parameter.name or "", "Run")].append(record)
+                name = "help" if "--help" in parameter.opts else parameter.name or ""
+                rows[place.get(name, "Run")].append(record)
         for title, records in rows.items():
             if records:
                 with formatter.section(title):

@@ -111,9 +111,10 @@ def _check_names(models: Sequence[type[SignalModel]], inputs: Mapping[str, PathL
     known = _union(model.inputs for model in models)
     for name in inputs:
         if name not in known:
+            has, their = ("has", "its") if len(models) == 1 else ("have", "their")
             who = " and ".join(model.__name__ for model in models)
-            have = "has" if len(models) == 1 else "have"
-            raise InputError(f"{who} {have} no input {name!r}; the inputs are: {', '.join(known) if known else 'none'}")
+            listed = ", ".join(known) if known else "none"
+            raise InputError(f"{who} {has} no input {name!r}; {their} inputs are: {listed}")
     for model in models:
         for name in model.inputs:
             if name not in inputs and model.default_input(name) is None:

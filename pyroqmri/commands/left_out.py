@@ -69,10 +69,10 @@ class LeaveOut:
         if high.any():
             said.append(f"left out: {int(high.sum())} volumes above b {min(limits):g} s/mm2 (--bmax)")
         if (asked & ~high).any():
-            said.append(f"left out: {name_volumes(asked & ~high)} (as asked for)")
+            said.append(f"left out: {name_volumes(asked & ~high)}, as asked for")
         if (which & ~asked).any():
-            said.append(f"left out: {name_volumes(which & ~asked)} (as in the training of the fit)")
-        return said
+            said.append(f"left out: {name_volumes(which & ~asked)}, as in the training of the fit")
+        return [*said, f"{len(scan.numbers)} of {len(which)} volumes are used"] if said else []
 
 
 def check_left(which: np.ndarray) -> None:

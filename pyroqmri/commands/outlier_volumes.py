@@ -43,11 +43,11 @@ def without(scan: Scan, which: np.ndarray, wish: str) -> Scan:
     if not which.any():
         scan.notes.append("no volume is unlike the others, and none was left out")
         return scan
-    why = "its residuals are unlike its shell's" if wish == OUTLIERS else "as asked for"
+    why = "with residuals unlike those of its shell" if wish == OUTLIERS else "as asked for"
     check_left(which)
     keep = np.flatnonzero(~which)
     whole = scan.acquisition if scan.whole is None else scan.whole
-    note = f"left out: {name_volumes(in_file(which, scan))} ({why})"
+    note = f"left out: {name_volumes(in_file(which, scan))}, {why}"
     return replace(
         scan, y=np.ascontiguousarray(scan.y[:, keep]), acquisition=scan.acquisition[torch.from_numpy(keep)],
         notes=[*scan.notes, note], volumes=scan.numbers[keep], whole=whole,

@@ -55,9 +55,9 @@ def bright_images(scan: Scan) -> Images | None:
 
 
 def image_noise(images: Images, volumes: list[int]) -> float:
-    """Noise over the level of S0, at most what it can be: from the most alike pair, and from each part of the scan."""
-    pairs = [likeness(images.y[:, i], images.y[:, j]).scatter for i, j in pairwise(volumes)]
-    found = [min(pairs)] if len(volumes) > 2 else []
+    """Noise over the level of S0: from volumes that follow one another, unless each part of the scan has far less."""
+    pairs = sorted(likeness(images.y[:, i], images.y[:, j]).scatter for i, j in pairwise(volumes))
+    found = []
     edges = [0, *volumes[1:3], images.y.shape[1]]
     for first, last in pairwise(edges):
         try:
@@ -66,8 +66,10 @@ def image_noise(images: Images, volumes: list[int]) -> float:
         except InputError:
             continue
         found.append(sigma / float(np.median(images.y[:, volumes[0]])))
-    if found:
-        return min(found)
+    # as many volumes are alike as not, or the parts of the scan say that none are
+    usual = pairs[(len(pairs) - 1) // 2] if len(volumes) > 2 else np.inf
+    if found or np.isfinite(usual):
+        return min(found) if usual > 2 * min(found, default=np.inf) else usual
     try:
         sigma = estimate_sigma(
             images.y, images.scan.acquisition, method="background", background=images.scan.background

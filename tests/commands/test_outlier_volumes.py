@@ -102,7 +102,7 @@ def test_a_spoiled_volume_is_warned_of_and_left_out(tmp_path):
     # an image of the full protocol goes without the same volumes
     third = apply_image(other, scan.image, out=tmp_path / "c")
     record = json.loads((third / "fit" / "fit.json").read_text())
-    assert "left out: volumes 4, 20 (counted from 0) (as in the training of the fit)" in record["notes"]
+    assert "left out: volumes 4, 20 (counted from 0), as in the training of the fit" in record["notes"]
 
 
 @pytest.mark.parametrize("recipe", ["maximum_likelihood", "hierarchical", "vae_unig"])
