@@ -157,7 +157,7 @@ def beyond_reach(acquisition: Acquisition, signal: str) -> list[str]:
     reach, top = 1000 * model.reach, 1000 * float(acquisition.bval.max())
     if top <= BEYOND * reach:
         return []
-    said = f"{signal} describes decay up to about b {reach:g} s/mm2, and this scan reaches b {top:.4g}"
+    said = f"{signal} describes decay up to about b {reach:g} s/mm2, and this scan reaches b {top:.0f}"
     inside = (acquisition.bval <= (1 + SLACK) * model.reach) & (acquisition.bval > 0.05)
     settings = [acquisition.bval.mul(20).round()[:, None]]
     settings += [value.reshape(len(value), -1) for name, value in acquisition.settings().items()
