@@ -175,18 +175,27 @@ def test_denoise_holds_parameters_and_leaves_volumes_out(tmp_path):
     assert nib.load(next(again.glob("*desc-denoised_dwi.nii.gz"))).shape[3] == 14
 
 
+class TrainingReachedError(Exception):
+    """Training would begin."""
+
+
 def test_a_denoiser_is_trained_on_signals_with_held_parameters(monkeypatch):
     seen = {}
-    monkeypatch.setattr("pyroqmri.fitting.denoiser.train", lambda network, source, *a, **k: (_ for _ in ()).throw(
-        StopIteration(seen.setdefault("clean", source.clean))))  # fmt: skip
+
+    def train(network, source, *rest, **settings):
+        seen["clean"] = source.clean
+        raise TrainingReachedError
+
+    monkeypatch.setattr("pyroqmri.fitting.denoiser.train", train)
     b = torch.tensor([0.0, 0, 0.5, 1, 1.5, 2])
     y = 100 * torch.exp(-b * 0.9).repeat(50, 1) + torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(StopIteration):
-        fit_denoiser(y, Acquisition(bval=b), signal="msdki", sigma=1.0, fixed={"K": 0.0},
-                     settings={"targets.voxels": 200, "autoencoder.latent": 2})  # fmt: skip
-    rate = -seen["clean"].clamp_min(1e-6).log() / b.clamp_min(1e-3)
-    slow = rate[:, 3] < 1.5
-    torch.testing.assert_close(rate[slow, 2], rate[slow, 5], rtol=1e-3, atol=1e-3)
+    settings = {"targets.voxels": 200, "autoencoder.latent": 2}
+    with pytest.raises(TrainingReachedError):
+        fit_denoiser(y, Acquisition(bval=b), signal="msdki", sigma=1.0, fixed={"K": 0.0}, settings=settings)
+    # without kurtosis the logarithm is a straight line
+    rate = -seen["clean"][:, 2:].log() / b[2:]
+    slow = rate[:, 0] < 2
+    torch.testing.assert_close(rate[slow], rate[slow, :1].expand(-1, 4), rtol=1e-3, atol=1e-3)
 
 
 def test_compare_says_what_is_wrong_with_the_scan(tmp_path):
