@@ -2,7 +2,7 @@
 
 The names are part of the contract with scripts outside this repository::
 
-    P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json)
+    P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json), in BIDS units: times in s
     P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
     P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
     P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz           P_model-S_desc-status_mask.nii.gz
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pyroqmri import __version__
 from pyroqmri.errors import InputError
+from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.measurements.status import FINE, NOT_CONVERGED, STATUS
 from pyroqmri.signals import SIGNALS
 from pyroqmri.voxelwise.estimates import PointEstimates
@@ -211,16 +212,15 @@ def _write_parameters(writer: _Writer, posterior: "Estimates", suffix: str) -> N
         values |= {"sd": posterior.sd, "q05": posterior.quantile(0.05), "q95": posterior.quantile(0.95)}
     for name in posterior.names:
         parameter = posterior.parameters[name]
+        unit, factor = file_unit(parameter.unit)
         for stat, value in values.items():
             sidecar = {
-                "Parameter": name,
-                "Symbol": parameter.symbol,
-                "Statistic": stat,
-                "Units": parameter.unit,
+                "Parameter": name, "Symbol": parameter.symbol, "Statistic": stat, "Units": unit,
                 "Description": f"{parameter.doc}: {words[stat]}",
-                "Bounds": [parameter.lower, parameter.upper],
-            }
-            writer.add(value[name], (f"param-{name}", f"stat-{stat}", suffix), sidecar)
+                "Bounds": [factor * parameter.lower, factor * parameter.upper],
+            }  # fmt: skip
+            written = value[name] if factor == 1 else np.asarray(value[name]) * factor
+            writer.add(written, (f"param-{name}", f"stat-{stat}", map_suffix(name, suffix)), sidecar)
 
 
 def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:

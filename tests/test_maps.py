@@ -204,9 +204,9 @@ def test_classes_and_khat_on_request(tmp_path, ref, mask):
     assert (tmp_path / "sub-01_ses-2_model-msdki_desc-khat_dwimap.nii.gz").is_file()
 
 
-def test_relaxometry_keeps_its_suffix_and_checks_do_not(tmp_path, ref, mask):
+def test_only_the_quantity_of_a_suffix_bears_it(tmp_path, ref, mask):
     write(tmp_path, FakePosterior(int(mask.sum()), signal="msdki"), ref, mask, signal_name="msdki", suffix="T1map")
-    assert (tmp_path / "sub-01_ses-2_model-msdki_param-D_stat-mean_T1map.nii.gz").is_file()
+    assert (tmp_path / "sub-01_ses-2_model-msdki_param-D_stat-mean_map.nii.gz").is_file()
     assert (tmp_path / "sub-01_ses-2_model-msdki_desc-ppc_dwimap.nii.gz").is_file()
 
 

@@ -103,6 +103,7 @@ def check(
     truth: SimulatedVoxels | str = "own",
     seed: int = 0,
     n_draws: int = DRAWS,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Check:
     """Simulate voxels, ask the fit about them, and compare.
 
@@ -120,6 +121,8 @@ def check(
         voxels made elsewhere.
     seed
         Of truths, noise and draws.
+    inputs
+        Per-voxel inputs of the signal as :func:`pyroqmri.simulate.draw_inputs` takes them; their defaults when None.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def check(
     """
     if n < LEAST:
         raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
-    simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr)
+    simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr, inputs)
     samples, kept, classes = _samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)
     counting = simulated.counts or classes is not None
@@ -144,13 +147,15 @@ def check(
     return Check(simulated.name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
 
 
-def simulated_voxels(found: Fit, truth: str, n: int, seed: int, snr: float | None = None) -> SimulatedVoxels:
+def simulated_voxels(
+    found: Fit, truth: str, n: int, seed: int, snr: float | None = None, inputs: Mapping[str, Any] | None = None
+) -> SimulatedVoxels:
     """Voxels with known truth for a fit: from its ``own`` population, or of ``tissue``."""
     if truth == "own":
-        return own_voxels(found, n, seed, snr)
+        return own_voxels(found, n, seed, snr, inputs)
     if truth != "tissue":
         raise InputError(f"truth must be 'own' or 'tissue', got {truth!r}")
-    return tissue_voxels(found, n, seed, snr)
+    return tissue_voxels(found, n, seed, snr, inputs)
 
 
 def fit_protocol(
@@ -166,17 +171,21 @@ def fit_protocol(
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Fit:
-    """Fit a recipe to simulated tissue on a protocol at a noise level, to be checked; options as in :func:`fit`."""
+    """Fit a recipe to simulated tissue on a protocol at a noise level, to be checked.
+
+    Options as in :func:`fit`; ``inputs`` as in :func:`check`.
+    """
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
     if not snr > 0:
         raise InputError(f"snr must be above zero, got {snr}")
     held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
     kind = "gaussian" if likelihood == "gaussian" else "rician"
-    train = tissue_voxels((signal, acquisition, s0, held, kind), n_train, seed + 7919, snr)
+    train = tissue_voxels((signal, acquisition, s0, held, kind), n_train, seed + 7919, snr, inputs)
     return fit(
         train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, sigma=train.sigma, s0=s0, seed=seed,
         settings=settings, fixed=fixed, tied=tied, given=given, progress=progress, inputs=train.inputs,
@@ -191,10 +200,11 @@ def recalibrate(
     truth: SimulatedVoxels | str = "own",
     seed: int = 1,
     n_draws: int = DRAWS,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Fit:
     """The fit with its intervals corrected by what simulations show; the arguments of :func:`check`."""
     plain = replace(found, recalibration=None)
-    simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(plain, truth, n, seed, snr)
+    simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(plain, truth, n, seed, snr, inputs)
     posterior = plain.posterior(simulated.y, sigma=simulated.sigma, inputs=simulated.inputs)
     if isinstance(posterior, PointEstimates) or not hasattr(posterior, "draws"):
         raise InputError(f"recipe {found.recipe.name} has no posterior to recalibrate; take a Bayesian recipe")

@@ -14,7 +14,7 @@ from pyroqmri.fitting.parts import part_of
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal
-from pyroqmri.simulate import CLASSES, NOISES, add_noise, simulate, tissue, uniform
+from pyroqmri.simulate import CLASSES, NOISES, add_noise, draw_inputs, simulate, tissue, uniform
 
 S0_SPREAD = 0.1  # of tissue, where S0 is inferred
 
@@ -55,10 +55,13 @@ class SimulatedVoxels:
 
 
 @torch.no_grad()
-def own_voxels(fit: Fit, n: int, seed: int, snr: float | None = None) -> SimulatedVoxels:
+def own_voxels(
+    fit: Fit, n: int, seed: int, snr: float | None = None, given: Mapping[str, Any] | None = None
+) -> SimulatedVoxels:
     """Voxels of the population that a fit learned, measured on its protocol at its noise level.
 
-    S0 is that of its median training voxel where S0 was measured.
+    S0 is that of its median training voxel where S0 was measured. ``given`` are per-voxel inputs as in
+    :func:`pyroqmri.simulate.draw_inputs`.
 
     Raises
     ------
@@ -78,25 +81,33 @@ def own_voxels(fit: Fit, n: int, seed: int, snr: float | None = None) -> Simulat
     s0 = fit.noise.sigma / float(model.sigma) if fit.preparation.s0 == "measured" else fit.preparation.scale
     level = s0 * (float(theta["S0"].mean()) if "S0" in theta else 1.0)
     sigma = fit.sigma if snr is None else level / snr
-    y, inputs = _measured(fit, theta, s0, sigma, seed)
+    inputs = draw_inputs(SIGNALS[fit.signal_name], given, n, seed + 5)
+    y = _measured(fit, theta, s0, sigma, seed, inputs)
     told = sigma / float(fit.likelihood.factor.detach())
     return SimulatedVoxels("voxels of the fit's own population", _quantities(fit, theta, s0), y, told, level / sigma,
-                  inputs=inputs)  # fmt: skip
+                  inputs=_taken(fit, inputs))  # fmt: skip
 
 
-def _measured(fit: Fit, theta: dict[str, Tensor], s0: float, sigma: float, seed: int) -> tuple[Tensor, dict]:
-    signal = SIGNALS[fit.signal_name]
-    whole = BoundSignal(signal, fit.acquisition, fit.fixed, fit.tied, fit.preparation.s0 == "inferred")
+def _taken(fit: Fit, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs that a fit was trained with; of the others it takes the signal's default."""
+    return {name: value for name, value in inputs.items() if name in fit.inputs}
+
+
+def _measured(
+    fit: Fit, theta: dict[str, Tensor], s0: float, sigma: float, seed: int, inputs: dict[str, Tensor]
+) -> Tensor:
+    whole = BoundSignal(
+        SIGNALS[fit.signal_name], fit.acquisition, fit.fixed, fit.tied, fit.preparation.s0 == "inferred"
+    )
     kind = fit.recipe.kind("likelihood")
-    inputs = {name: torch.ones(len(next(iter(theta.values())))) for name in signal.inputs}
     clean = whole(theta, inputs) * s0
     if kind in NOISES:
-        return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed + 104729)), inputs
+        return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed + 104729))
     # a likelihood of the user's own: single measurements, at the noise level without the learned factor in it
     own = part_of(fit.recipe, "likelihood")(None, None, **fit.recipe.table("likelihood"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 104729)
-        return own(clean, torch.full((len(clean), 1), sigma)).sample(), inputs
+        return own(clean, torch.full((len(clean), 1), sigma)).sample()
 
 
 def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
@@ -105,11 +116,14 @@ def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, T
     return truth | {"S0": theta["S0"] * scale} if "S0" in theta else truth
 
 
-def tissue_voxels(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | None = None) -> SimulatedVoxels:
+def tissue_voxels(
+    of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | None = None, given: Mapping[str, Any] | None = None
+) -> SimulatedVoxels:
     """Voxels of white and grey matter and csf in equal shares, or uniform where a signal has no tissue values.
 
     ``of`` is a fit, or ``(signal, acquisition, s0, {"fixed": ..., "tied": ...}, noise)``. S0 is 1 for all voxels; where
-    it is to be inferred it varies by S0_SPREAD, and a known one is what it is.
+    it is to be inferred it varies by S0_SPREAD, and a known one is what it is. ``given`` are per-voxel inputs as in
+    :func:`pyroqmri.simulate.draw_inputs`.
     """
     if isinstance(of, Fit):
         held = {"fixed": of.fixed, "tied": of.tied}
@@ -129,13 +143,20 @@ def tissue_voxels(of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | Non
     if s0 == "inferred":
         generator = torch.Generator().manual_seed(seed + 3)
         level = level * (1 + S0_SPREAD * torch.randn(n, generator=generator)).clamp(0.5, 1.5)
-    inputs = {k: torch.ones(n) for k in signal.inputs}
+    inputs = draw_inputs(signal, given, n, seed + 5)
     sigma = reference / snr
     y = simulate(signal, acquisition, theta | {"S0": level}, sigma=sigma, noise=noise, seed=seed + 1000, inputs=inputs)
     truth = theta | signal.derived(theta) | {"S0": level}
     what = "simulated white matter, grey matter and csf" if labels is not None else "voxels uniform inside the bounds"
     return SimulatedVoxels(
-        what, truth, y, sigma / factor, snr, labels, CLASSES if labels is not None else (), inputs=inputs
+        what,
+        truth,
+        y,
+        sigma / factor,
+        snr,
+        labels,
+        CLASSES if labels is not None else (),
+        inputs=_taken(of, inputs) if isinstance(of, Fit) else inputs,
     )
 
 

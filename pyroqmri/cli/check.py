@@ -4,24 +4,20 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import NumberOrWord, Setting, debug_option, say_loading, toml_value, trust_option
-from pyroqmri.cli.files import named_files, protocol_files, protocol_options
+from pyroqmri.cli.common import debug_option, example, model_options, say, say_loading, trust_option
+from pyroqmri.cli.files import input_values, protocol_files, protocol_options, simulated_inputs
 
 
-@click.command()
+@click.command(**example("pyroqmri check out/sub-01"))
 @click.argument("fit_dir", required=False)
 @click.option("--signal", metavar="S", help="Physics; without a fit.")
 @click.option("--recipe", metavar="R", help="Estimator; without a fit.")
 @protocol_options
+@simulated_inputs
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; a fit's own by default.")
 @click.option("--truth", metavar="own|tissue|both",
               help="Truths of the fit's own population or of tissue. [default: own of a fit, else both]")  # fmt: skip
-@click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
-@click.option("--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True)
-@click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
-              help="Change an entry of the recipe; may be repeated.")  # fmt: skip
-@click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Fix a parameter at a value.")
-@click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER", help="Set a parameter equal to another.")
+@model_options
 @click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, help="How many to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--recalibrate", is_flag=True, help="Correct the intervals, save that with the fit, and check again.")
@@ -40,7 +36,8 @@ def check(
     Give the folder of a fit, or --signal, --recipe, --snr and the files of a protocol.
     """
     common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
-    extra = {**named_files(), "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
+    common["inputs"] = input_values()
+    extra = {**protocol_files().settings, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
     _refuse(fit_dir, signal, recipe, snr, extra)
     say_loading(quiet)
     from pyroqmri.commands.check import check_fit, check_recipe
@@ -54,6 +51,7 @@ def check(
             settings=dict(settings), fixed=dict(fix), tied=dict(tie), truth="both" if truth is None else truth,
             **common,
         )  # fmt: skip
+    say((), found.warnings, quiet)
     for one in found.before.values():
         click.echo(f"before recalibration: {one.verdict}")
     for one in found.checks.values():

@@ -70,6 +70,63 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+SECTIONS = {
+    "Signal and estimator": ("signal", "recipe", "recipes", "likelihood", "sigma", "s0", "settings", "fix", "tie"),
+    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "json", "mask", "inputs"),
+    "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
+    "Output": ("out", "overwrite", "quiet", "debug", "help"),
+}
+
+
+class Sectioned(click.Command):
+    """A command whose help shows its options in groups; those of no group come before the output's."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a section a group."""
+        place = {name: title for title, names in SECTIONS.items() for name in names}
+        *first, last = SECTIONS
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*first, "Run", last)}
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None:
+                name = "help" if "--help" in parameter.opts else parameter.name or ""
+                rows[place.get(name, "Run")].append(record)
+        for title, records in rows.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def example(line: str) -> dict[str, Any]:
+    """The settings of a command with sections in its help and an example under it."""
+    return {"cls": Sectioned, "epilog": f"\b\nExample:\n  {line}"}
+
+
+likelihood_option = click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
+s0_option = click.option(
+    "--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True,
+    help="Signal without encoding: each voxel's own b0 volumes, a parameter, or a known value.",
+)  # fmt: skip
+set_option = click.option(
+    "--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
+    help="Change an entry of the recipe, such as training.steps=2000; may be repeated.",
+)  # fmt: skip
+held_options = options(
+    click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Fix a parameter at a value."),
+    click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER",
+                 help="Set a parameter equal to another."),
+)  # fmt: skip
+model_options = options(likelihood_option, s0_option, set_option, held_options)
+
+
+def sigma_option(words: str, default: str | None = "estimate", more: str = "") -> Callable[[Command], Command]:
+    """``--sigma`` with the words that a command knows."""
+    shown = default is not None
+    return click.option(
+        "--sigma", type=NumberOrWord(), metavar=words, default=default, show_default=shown, help=f"Noise level{more}."
+    )
+
+
 run_options = options(
     click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty."),
     click.option("--device", metavar="auto|cpu|cuda", default="auto", show_default=True),
@@ -96,12 +153,16 @@ def say_loading(quiet: bool) -> None:
         click.echo("loading pyroqmri ...", err=True)
 
 
+def say(notes: Sequence[str], warnings: Sequence[str], quiet: bool) -> None:
+    """Notes, unless quiet, and warnings on standard error, a line each."""
+    for note in () if quiet else notes:
+        click.echo(f"note: {note}", err=True)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
 def finish(folder: Path, quiet: bool) -> None:
     """Say what the fit's own record warns of, and where to look."""
     record = json.loads((folder / "fit" / "fit.json").read_text())
-    if not quiet:
-        for note in (*record["notes"], record["sigma"]["note"]):
-            click.echo(f"note: {note}", err=True)
-    for warning in record["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+    say((*record["notes"], record["sigma"]["note"]), record["warnings"], quiet)
     click.echo(folder / "report.html")

@@ -1,12 +1,21 @@
 """`pyroqmri compare`."""
 
-import json
 import shlex
 from typing import Any
 
 import click
 
-from pyroqmri.cli.common import NumberOrWord, debug_option, number_or_word, run_options, say_loading, toml_value
+from pyroqmri.cli.common import (
+    debug_option,
+    example,
+    model_options,
+    number_or_word,
+    run_options,
+    say,
+    say_loading,
+    sigma_option,
+    toml_value,
+)
 from pyroqmri.cli.files import scan_files, scan_options
 
 _OWN = ("signal", "likelihood", "s0")
@@ -53,17 +62,19 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
     return b / 1000 if b > 100 else b
 
 
-@click.command()
+@click.command(
+    **example(
+        "pyroqmri compare sub-01_dwi.nii.gz --signal msdki --recipe hierarchical --recipe least_squares --out out/cmp"
+    )
+)
 @click.argument("image")
 @click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
 @click.option("--recipe", "recipes", type=RecipeWords(), multiple=True, required=True, metavar="R",
               help="Estimator, once for each to compare: a name or a .toml, with changes in the same quotes such as "
               "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
 @scan_options
-@click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipes' own.")
-@click.option("--sigma", type=NumberOrWord(), metavar="X|FILE|estimate|learn", default="estimate", show_default=True,
-              help="Noise level.")  # fmt: skip
-@click.option("--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True)
+@model_options
+@sigma_option("X|FILE|estimate|learn")
 @click.option("--folds", type=click.IntRange(0), default=5, show_default=True,
               help="Parts in which volumes are left out; each trains every recipe once more, and 0 none.")  # fmt: skip
 @click.option("--shell", metavar="highest|B|none", default="highest", show_default=True, callback=shell_option,
@@ -76,7 +87,8 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
 @debug_option
 def compare(
     image: str, signal: str, recipes: Any, out: str, sigma: str | float, s0: str | float, folds: int, shell: Any,
-    voxels: int, likelihood: str | None, seed: int, device: str, resume: bool, overwrite: bool, quiet: bool,
+    voxels: int, likelihood: str | None, settings: Any, fix: Any, tie: Any, seed: int, device: str, resume: bool,
+    overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Rank recipes on IMAGE by how well they predict, and map where each wins.
 
@@ -93,15 +105,11 @@ def compare(
 
     folder, found = compare_image(
         scan_files(image), signal=signal, recipes={label: Choice(**said) for label, said in recipes}, out=out,
-        likelihood=likelihood, sigma=sigma, s0=s0, plan=Plan(folds, shell, voxels, seed), device=device,
+        likelihood=likelihood, sigma=sigma, s0=s0, settings=dict(settings), fixed=dict(fix), tied=dict(tie),
+        plan=Plan(folds, shell, voxels, seed), device=device,
         resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
-    if not quiet:
-        for note in found.notes:
-            click.echo(f"note: {note}", err=True)
-    of_scan = json.loads((folder / "compare.json").read_text())["warnings"]
-    for warning in (*of_scan, *found.unreliable):
-        click.echo(f"warning: {warning}", err=True)
+    say(found.notes, [*found.warnings, *found.unreliable], quiet)
     for sentence in found.verdict():
         click.echo(sentence)
     click.echo(folder / "report.html")

@@ -4,11 +4,21 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import NumberOrWord, Setting, debug_option, finish, run_options, say_loading, toml_value
+from pyroqmri.cli.common import (
+    NumberOrWord,
+    debug_option,
+    example,
+    finish,
+    held_options,
+    run_options,
+    say_loading,
+    set_option,
+    sigma_option,
+)
 from pyroqmri.cli.files import scan_files, scan_options
 
 
-@click.command()
+@click.command(**example("pyroqmri denoise sub-01_dwi.nii.gz --out out/denoised"))
 @click.argument("image")
 @click.option(
     "--recipe", metavar="R", default="denoise_vae", show_default=True, help="denoise_vae, denoise_dae or a .toml."
@@ -16,17 +26,16 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.option("--signal", metavar="S", default="dti", show_default=True, help="Physics of the training signals.")
 @click.option("--fit", "fit_dir", metavar="DIR", help="Use a denoiser that was saved; nothing is trained.")
 @scan_options
-@click.option("--sigma", type=NumberOrWord(), metavar="X|FILE|estimate", default="estimate", show_default=True,
-              help="Noise level.")  # fmt: skip
+@sigma_option("X|FILE|estimate")
 @click.option("--s0", type=NumberOrWord(), metavar="measured|VALUE", default="measured", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
-              help="Change an entry of the recipe, such as targets.source=scan; may be repeated.")  # fmt: skip
+@set_option
+@held_options
 @run_options
 @debug_option
 def denoise(
     image: str, recipe: str, signal: str, fit_dir: str | None, out: str, quiet: bool, sigma: str | float,
-    s0: str | float, seed: int, settings: Any, device: str, overwrite: bool,
+    s0: str | float, seed: int, settings: Any, fix: Any, tie: Any, device: str, overwrite: bool,
 ) -> None:  # fmt: skip
     """Denoise IMAGE with a network trained for its protocol; write it, what was removed, and a report."""
     say_loading(quiet)
@@ -34,6 +43,7 @@ def denoise(
 
     folder = denoise_image(
         scan_files(image), recipe=recipe, signal=signal, fit_dir=fit_dir, out=out, sigma=sigma, s0=s0, seed=seed,
-        device=device, settings=dict(settings), overwrite=overwrite, progress=not quiet,
+        device=device, settings=dict(settings), fixed=dict(fix), tied=dict(tie), overwrite=overwrite,
+        progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

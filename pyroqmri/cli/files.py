@@ -1,10 +1,11 @@
 """Options that name files, and the one object in which a command is handed them."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyroqmri.cli.common import Setting, options
+from pyroqmri.cli.common import Setting, options, toml_value
 
 if TYPE_CHECKING:
     from pyroqmri.commands.inputs import ScanFiles
@@ -33,19 +34,34 @@ def _file(name: str, doc: str) -> Any:
 
 
 protocol_options = options(*(_file(name, doc) for name, doc in SETTINGS.items()))
+
+
+def _inputs(text: str, doc: str, parse: Callable[[str], Any]) -> Any:
+    return click.option(
+        "--input", "inputs", type=Setting(parse), multiple=True, metavar=text, expose_value=False, help=doc,
+        callback=lambda context, option, value: _keep(context, option, dict(value)),
+    )  # fmt: skip
+
+
 scan_options = options(
     protocol_options,
     _file("json", "BIDS sidecar of the image."),
     _file("mask", "Voxels to use; without one, the mask beside the image, else one is made."),
+    _inputs("NAME=FILE", "Map of a per-voxel input of the signal, such as B1; may be repeated.", str),
+    click.option("--drop-volumes", metavar="I,J-K,...", expose_value=False, callback=_keep,
+                 help="Volumes to leave out, counted from 0; ranges such as 20-41 are allowed."),
+    click.option("--drop-outliers", is_flag=True, expose_value=False, callback=_keep,
+                 help="Leave out volumes whose residuals are unlike the others'."),
+    click.option("--bmax", type=float, metavar="B", expose_value=False, callback=_keep,
+                 help="Leave out volumes with b above B s/mm2."),
     click.option(
         "--resample", is_flag=True, expose_value=False, callback=_keep,
         help="Interpolate masks and maps that lie on another grid than the image; they are refused otherwise.",
     ),
 )  # fmt: skip
-input_option = click.option(
-    "--input", "inputs", type=Setting(str), multiple=True, metavar="NAME=FILE", expose_value=False,
-    callback=lambda context, option, value: _keep(context, option, dict(value)),
-    help="Map of a per-voxel input of the signal, such as B1; may be repeated.",
+simulated_inputs = _inputs(
+    "NAME=FILE|X|[LOW,HIGH]",
+    "Per-voxel input of the signal, such as B1: a map, one value, or uniform in a range; may be repeated.", toml_value,
 )  # fmt: skip
 
 
@@ -59,11 +75,21 @@ def protocol_files() -> "ProtocolFiles":
     """The files of the running command's :data:`protocol_options`."""
     from pyroqmri.commands.protocol_files import ProtocolFiles
 
-    return ProtocolFiles(**named_files())
+    named = named_files()
+    return ProtocolFiles(**{name: named[name] for name in SETTINGS})
 
 
-def scan_files(image: str, drop: str | None = None) -> "ScanFiles":
-    """An image with the files of the running command's :data:`scan_options` and :data:`input_option`."""
+def input_values() -> dict[str, Any]:
+    """What the running command's :data:`simulated_inputs` are."""
+    return named_files()["inputs"]
+
+
+def scan_files(image: str) -> "ScanFiles":
+    """An image with the files and the volumes to leave out of the running command's :data:`scan_options`."""
+    named = named_files()
+    volumes, outliers = named.pop("drop_volumes"), named.pop("drop_outliers")
+    if volumes is not None and outliers:
+        raise click.UsageError("give --drop-volumes or --drop-outliers, not both")
     from pyroqmri.commands.inputs import ScanFiles
 
-    return ScanFiles(image, drop=drop, **named_files())
+    return ScanFiles(image, drop="outliers" if outliers else volumes, **named)

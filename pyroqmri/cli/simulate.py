@@ -4,15 +4,17 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import Setting, debug_option, say_loading, toml_value
-from pyroqmri.cli.files import protocol_files, protocol_options
+from pyroqmri.cli.common import Setting, debug_option, example, held_options, say_loading, toml_value
+from pyroqmri.cli.files import input_values, protocol_files, protocol_options, simulated_inputs
 
 
-@click.command()
+@click.command(**example("pyroqmri simulate --signal msdki --phantom brain --snr 25 --out out/sim"))
 @click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
 @click.option("--phantom", metavar="brain|clusters|uniform", required=True, help="What is measured.")
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; needed unless --noise is none.")
 @protocol_options
+@simulated_inputs
+@held_options
 @click.option("--shape", type=int, nargs=3, default=(32, 32, 8), show_default=True, metavar="X Y Z", help="Voxels.")
 @click.option("--noise", metavar="rician|gaussian|none",
               help="[default: rician; gaussian for a signal that keeps its sign]")  # fmt: skip
@@ -24,8 +26,8 @@ from pyroqmri.cli.files import protocol_files, protocol_options
 @click.option("--quiet", is_flag=True, help="Print only the image's name.")
 @debug_option
 def simulate(
-    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, seed: int, out: str,
-    overwrite: bool, quiet: bool,
+    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, fix: Any, tie: Any,
+    seed: int, out: str, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a scan whose truth is known: image, protocol, mask and true maps, ready for `pyroqmri fit`.
 
@@ -37,8 +39,10 @@ def simulate(
     protocol = protocol_files()
     folder = simulate_files(
         signal, phantom, out=out, snr=snr, shape=shape, noise=noise, seed=seed, protocol=protocol,
-        ranges=dict(ranges), overwrite=overwrite,
+        ranges=dict(ranges), inputs=input_values(), fixed=dict(fix), tied=dict(tie), overwrite=overwrite,
     )  # fmt: skip
     if not quiet and not protocol.settings:
         click.echo(f"note: no protocol was given, so it is the default one of {signal}", err=True)
+    for name in () if quiet else input_values():
+        click.echo(f"note: fit it with --input {name}={folder / f'sub-sim_input-{name}.nii.gz'}", err=True)
     click.echo(folder / IMAGE)

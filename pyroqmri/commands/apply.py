@@ -1,15 +1,17 @@
 """The command apply: a saved fit on new data."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pyroqmri.commands.denoise import denoise_image
 from pyroqmri.commands.fit_outputs import write_results
 from pyroqmri.commands.inputs import ScanFiles, given_noise, settle_noise
-from pyroqmri.commands.outlier_volumes import outlier_note, unwanted_volumes, without
+from pyroqmri.commands.left_out import LeaveOut, earlier_record, left_out_record
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
@@ -57,16 +59,16 @@ def apply_image(
         raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
     where = pick_device(device)
     if is_denoiser(fit_dir):
-        if files.drop is not None:
+        if files.drop is not None or files.bmax is not None:
             raise InputError(f"{fit_dir} is a denoiser, which takes every volume of its protocol; leave none out")
         return denoise_image(
             files, out=out, fit_dir=fit_dir, sigma=sigma, device=device, overwrite=overwrite, progress=progress
         )
-    found = load_fit(fit_dir, trust=trust)
+    found, earlier = load_fit(fit_dir, trust=trust), earlier_record(fit_dir)
     with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
         begin = time.monotonic()
-        whole = replace(files, drop=None).read(found.signal_name)
-        found, scan = on_scan(found, whole, files.drop)
+        scan = files.read(found.signal_name, earlier)
+        found = on_scan(found, scan, earlier)
         level = None
         if sigma is not None or found.noise.method != "given":
             level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample)
@@ -76,23 +78,28 @@ def apply_image(
         if found.model is not None and found.guide is not None:
             found.model.to(where)
             found.guide.to(where)
-        alarms = [] if files.drop is not None else outlier_note(scan, found.signal_name)
-        write_results(found, scan, folder, level=level, notes=notes, alarms=alarms, progress=progress)
+        left_out = left_out_record(scan, files.bmax if files.bmax is not None else earlier.get("bmax"))
+        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, progress=progress)
     return Path(out)
 
 
-def on_scan(fit: Fit, scan: Scan, drop: str | None) -> tuple[Fit, Scan]:
-    """The fit for a scan of its protocol, both without the volumes to leave out, if any.
+def on_scan(fit: Fit, scan: Scan, earlier: Mapping[str, Any] | None = None) -> Fit:
+    """The fit for a scan of its protocol, without the volumes that were left out of either.
+
+    Parameters
+    ----------
+    earlier
+        What the fit was trained without (:func:`pyroqmri.commands.left_out.left_out_record`).
 
     Raises
     ------
     InputError
         When the protocol is another, or the recipe's network wants every volume that it was trained on.
     """
-    if drop is None:
-        return fit.on(scan.acquisition), scan
-    which = unwanted_volumes(scan, fit.signal_name, drop)
-    kept = without(scan, which, drop)
-    if len(kept.acquisition) == len(fit.acquisition):  # it was trained without them
-        return fit.on(kept.acquisition), kept
-    return fit.on(scan.acquisition, keep=torch.from_numpy(~which)), kept
+    if scan.whole is None or len(scan.acquisition) == len(fit.acquisition):  # it was trained without them
+        return fit.on(scan.acquisition)
+    trained = ~LeaveOut(earlier=earlier or {})(scan.whole)
+    used = torch.zeros(len(trained), dtype=torch.bool)
+    used[torch.from_numpy(scan.numbers)] = True
+    trained = torch.from_numpy(trained)
+    return fit.on(scan.whole[trained], keep=used[trained])

@@ -2,7 +2,7 @@
 
 import json as json_module
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,22 +12,29 @@ from pyroqmri import __version__
 from pyroqmri.calibration.check import Check, check, fit_protocol, recalibrate
 from pyroqmri.calibration.plots import coverage_figure, rank_figure
 from pyroqmri.calibration.ranks import LEVELS, SHIFT, WIDTH
+from pyroqmri.commands.left_out import beyond_reach
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
+from pyroqmri.commands.simulated_inputs import read_inputs
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.maps import write_bytes, write_json
+from pyroqmri.signals import SIGNALS
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What the command found: one check per ground, by name, after recalibration where it was asked for."""
+    """What the command found: one check per ground, by name, after recalibration where it was asked for.
+
+    ``warnings`` are of the protocol.
+    """
 
     folder: Path
     checks: dict[str, Check]
     before: dict[str, Check]
+    warnings: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -42,6 +49,7 @@ def check_fit(
     n: int = 4000,
     snr: float | None = None,
     truth: str = "own",
+    inputs: Mapping[str, Any] | None = None,
     seed: int = 0,
     recalibrated: bool = False,
     trust: bool = False,
@@ -59,6 +67,8 @@ def check_fit(
         As in :func:`pyroqmri.calibration.check.check`.
     truth
         ``own``, ``tissue`` or ``both``.
+    inputs
+        Per-voxel inputs of the simulated voxels by name: a number, a range ``[low, high]`` or the path of a map.
     trust
         As in :func:`pyroqmri.load_fit`.
 
@@ -70,7 +80,7 @@ def check_fit(
     found = load_fit(fit_dir, trust=trust)
     place = Path(fit_dir) / "check" if out is None else Path(out)
     with output_folder(place, overwrite=overwrite or out is None) as folder:
-        checks, before, found = _run(found, truth, n, snr, seed, recalibrated)
+        checks, before, found = _run(found, truth, n, snr, seed, recalibrated, read_inputs(inputs))
         _write(folder, checks, before)
     if recalibrated:
         _keep(found, Path(fit_dir))
@@ -89,6 +99,7 @@ def check_recipe(
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     n: int = 4000,
     truth: str = "both",
     seed: int = 0,
@@ -103,24 +114,26 @@ def check_recipe(
         Files of its settings.
     signal, recipe, snr, likelihood, s0, settings, fixed, tied
         As in :func:`pyroqmri.calibration.check.fit_protocol`.
-    out, n, truth, seed, recalibrated, overwrite
+    out, n, truth, inputs, seed, recalibrated, overwrite
         As in :func:`check_fit`; ``out/check`` when None.
     """
     place = Path("out/check") if out is None else Path(out)
-    acquisition = protocol.acquisition()
+    acquisition, values = protocol.acquisition(), read_inputs(inputs)
+    warnings = beyond_reach(acquisition, signal) if signal in SIGNALS else []
     with output_folder(place, overwrite=overwrite or out is None) as folder:
         found = fit_protocol(
             acquisition, signal=signal, recipe=recipe, snr=snr, likelihood=likelihood, s0=s0, settings=settings,
-            fixed=fixed, tied=tied, seed=seed,
+            fixed=fixed, tied=tied, inputs=values, seed=seed,
         )  # fmt: skip
-        checks, before, found = _run(found, truth, n, snr, seed, recalibrated)
+        checks, before, found = _run(found, truth, n, snr, seed, recalibrated, values)
+        found.warnings.extend(warnings)
         save_fit(found, folder / "fit")
-        _write(folder, checks, before)
-    return CheckResult(place, checks, before)
+        _write(folder, checks, before, warnings)
+    return CheckResult(place, checks, before, tuple(warnings))
 
 
 def _run(
-    found: Fit, truth: str, n: int, snr: float | None, seed: int, recalibrated: bool
+    found: Fit, truth: str, n: int, snr: float | None, seed: int, recalibrated: bool, inputs: Mapping[str, Any]
 ) -> tuple[dict[str, Check], dict[str, Check], Fit]:
     if truth not in ("own", "tissue", "both"):
         raise InputError(f"--truth must be own, tissue or both, got {truth!r}")
@@ -131,13 +144,14 @@ def _run(
         grounds = tuple(g for g in grounds if g != "own")
         if not grounds:
             raise InputError(f"recipe {found.recipe.name} has no population of its own; use --truth tissue")
-    checks = {g: check(found, n=n, snr=snr, truth=g, seed=seed) for g in grounds}
+    checks = {g: check(found, n=n, snr=snr, truth=g, seed=seed, inputs=inputs) for g in grounds}
     if not recalibrated:
         return checks, {}, found
     # on other voxels than the check sees, and of the fit's own population wherever that is checked: there the inference
     # alone is at fault, whereas a map that makes up for a wrong population over all tissue is wrong in each
-    found = recalibrate(found, n=2 * n, snr=snr, truth=grounds[0], seed=seed + 1)
-    return {g: check(found, n=n, snr=snr, truth=g, seed=seed + 2) for g in grounds}, checks, found
+    found = recalibrate(found, n=2 * n, snr=snr, truth=grounds[0], seed=seed + 1, inputs=inputs)
+    after = {g: check(found, n=n, snr=snr, truth=g, seed=seed + 2, inputs=inputs) for g in grounds}
+    return after, checks, found
 
 
 def _keep(found: Fit, folder: Path) -> None:
@@ -151,7 +165,9 @@ def _keep(found: Fit, folder: Path) -> None:
     os.replace(partial, place / "fit.json")
 
 
-def _write(folder: Path, checks: Mapping[str, Check], before: Mapping[str, Check]) -> None:
+def _write(
+    folder: Path, checks: Mapping[str, Check], before: Mapping[str, Check], warnings: Sequence[str] = ()
+) -> None:
     """Figures, the page and the record, which comes last."""
     for name, found in checks.items():
         counted = sum(cell.counts for cell in found.cells)
@@ -163,17 +179,18 @@ def _write(folder: Path, checks: Mapping[str, Check], before: Mapping[str, Check
             stream = BytesIO()
             figure.savefig(stream, format="png", dpi=140, metadata={"Software": None})
             write_bytes(folder / f"{name}_{what}.png", stream.getvalue())
-    write_bytes(folder / "check.md", page(checks, before).encode())
+    write_bytes(folder / "check.md", page(checks, before, warnings).encode())
     record = {
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
         "holds": all(found.holds for found in checks.values()),
+        "warnings": list(warnings),
         "checks": {name: found.record() for name, found in checks.items()},
         "before_recalibration": {name: found.record() for name, found in before.items()},
     }
     write_json(folder / "check.json", record)
 
 
-def page(checks: Mapping[str, Check], before: Mapping[str, Check]) -> str:
+def page(checks: Mapping[str, Check], before: Mapping[str, Check], warnings: Sequence[str] = ()) -> str:
     """The findings as Markdown."""
     told = next(iter(checks.values())).told
     parts = [
@@ -181,6 +198,7 @@ def page(checks: Mapping[str, Check], before: Mapping[str, Check]) -> str:
         f"{told['n_measurements']} measurements, SNR {told['snr']:.3g}, {told['likelihood']} noise, S0 {told['s0']}. "
         f"A parameter passes while its intervals may be within {WIDTH:.0%} of the right width and its centre within "
         f"{SHIFT:g} sd; it fails once simulations show worse, at 5 % over all rows together.",
+        *(f"**Warning:** {warning}" for warning in warnings),
     ]
     for name, found in checks.items():
         parts += [f"## On {found.simulated}", found.verdict]

@@ -24,9 +24,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.schema import with_settings
 from pyroqmri.io import Scan
 from pyroqmri.maps import map_name, scatter, write_bids, write_json, write_volume
-from pyroqmri.measurements.arguments import pick_device
+from pyroqmri.measurements.arguments import as_dict, pick_device
 from pyroqmri.report.comparison import COMPARISON, write_comparison
-from pyroqmri.signals import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,9 @@ def compare_image(
     likelihood: str | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
+    settings: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
     plan: Plan | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -75,6 +77,8 @@ def compare_image(
         As in :func:`pyroqmri.commands.fit_image`.
     recipes
         By the name that they go by here.
+    settings, fixed, tied
+        As in :func:`pyroqmri.fit`, of every recipe; what a recipe's own :class:`Choice` says goes before.
     plan
         What is left out.
     resume
@@ -92,45 +96,57 @@ def compare_image(
     """
     files, plan = ScanFiles.of(files), Plan() if plan is None else plan
     pick_device(device)
+    every = Choice("", signal, likelihood, s0, as_dict(settings), as_dict(fixed), as_dict(tied))
     candidates = {
-        name: _candidate(choice, signal, likelihood, sigma, s0, plan.seed, device) for name, choice in recipes.items()
+        name: _candidate(_completed(choice, every), sigma, plan.seed, device) for name, choice in recipes.items()
     }
     call = {name: _record(c) for name, c in candidates.items()}
     call |= {"recipes": list(candidates), "plan": vars(plan), "sigma": str(sigma)}
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
         begin = time.monotonic()
-        scan = _read(files, candidates)
+        scan = files.read([c.signal for c in candidates.values()])
+        inputs = {name: torch.from_numpy(value) for name, value in scan.inputs.items()}
         check(candidates, scan.acquisition, plan)
         noise = given_noise(scan, sigma, files.resample)
         noise = torch.as_tensor(noise, dtype=torch.float32) if isinstance(noise, np.ndarray) else noise
-        remember_call(folder, call | {"data": digest(scan.y)}, resume)
+        remember_call(
+            folder, call | {"data": digest(scan.y), "inputs": {k: digest(v) for k, v in scan.inputs.items()}}, resume
+        )
         checkpoint = folder / CHECKPOINT
         results = Results()
         if resume and checkpoint.exists():
             results.arrays = load_file(checkpoint)
         found = compare_recipes(
-            candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, results=results,
+            candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, inputs=inputs, results=results,
             keep=lambda done: _keep(done, checkpoint), progress=progress,
         )  # fmt: skip
-        found = replace(found, notes=(*found.notes, *scan.notes, *getattr(noise, "warnings", ())))
+        warnings = (*scan.warnings, *getattr(noise, "warnings", ()))
+        found = replace(found, notes=(*found.notes, *scan.notes), warnings=warnings)
         said = {"candidates": call, "seconds": time.monotonic() - begin, "noise": str(getattr(noise, "note", sigma))}
         _write(found, scan, candidates, folder, said)
     return Path(out), found
 
 
-def _candidate(
-    choice: Choice, signal: str, likelihood: str | None, sigma: Any, s0: str | float, seed: int, device: str
-) -> Candidate:
-    name = signal if choice.signal is None else choice.signal
-    noise = likelihood if choice.likelihood is None else choice.likelihood
+def _completed(choice: Choice, every: Choice) -> Choice:
+    """A choice with what it leaves open taken from what is said of every recipe."""
+    return Choice(
+        choice.recipe,
+        every.signal if choice.signal is None else choice.signal,
+        every.likelihood if choice.likelihood is None else choice.likelihood,
+        every.s0 if choice.s0 is None else choice.s0,
+        {**every.settings, **choice.settings}, {**every.fixed, **choice.fixed}, {**every.tied, **choice.tied},
+    )  # fmt: skip
+
+
+def _candidate(choice: Choice, sigma: Any, seed: int, device: str) -> Candidate:
+    assert choice.signal is not None and choice.s0 is not None
     learned = sigma if sigma != "learn" else "estimate"
-    plan = plan_of(name, choice.recipe, noise, learned, choice.settings)
+    plan = plan_of(choice.signal, choice.recipe, choice.likelihood, learned, choice.settings)
     if sigma == "learn" and plan.estimator == "voxel_model":
         plan = with_settings(plan, {"likelihood.learn": True})
     if plan.estimator == "denoiser":
         raise InputError(f"recipe {plan.name} denoises and predicts nothing; leave it out of the comparison")
-    level = s0 if choice.s0 is None else choice.s0
-    return Candidate(name, plan, level, seed, dict(choice.fixed), dict(choice.tied), device)
+    return Candidate(choice.signal, plan, choice.s0, seed, dict(choice.fixed), dict(choice.tied), device)
 
 
 def _record(candidate: Candidate) -> dict[str, Any]:
@@ -138,13 +154,6 @@ def _record(candidate: Candidate) -> dict[str, Any]:
         "signal": candidate.signal, "recipe": candidate.recipe.to_toml(), "s0": candidate.s0,
         "fixed": candidate.fixed, "tied": candidate.tied,
     }  # fmt: skip
-
-
-def _read(files: ScanFiles, candidates: Mapping[str, Candidate]) -> Scan:
-    """The scan with every setting that any of the signals needs."""
-    # the most demanding signal says what is read
-    widest = max(candidates.values(), key=lambda c: len(SIGNALS[c.signal].requires))
-    return files.read(widest.signal)
 
 
 def _keep(results: Results, path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyroqmri.commands.denoise_outputs import write_denoised
 from pyroqmri.commands.inputs import ScanFiles, given_noise, training_voxels
+from pyroqmri.commands.left_out import earlier_record, left_out_record
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.denoising import DenoiserFit, check_residual
@@ -19,7 +20,7 @@ from pyroqmri.fitting.denoiser import fit_denoiser, plan_denoiser
 from pyroqmri.fitting.load_denoiser import load_denoiser
 from pyroqmri.fitting.protocol import check_denoiser_protocol
 from pyroqmri.io import Scan
-from pyroqmri.measurements.arguments import pick_device
+from pyroqmri.measurements.arguments import as_dict, pick_device
 from pyroqmri.recipe import Recipe
 from pyroqmri.report.denoising import write_denoising_report
 
@@ -36,6 +37,8 @@ def denoise_image(
     seed: int = 0,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -45,7 +48,7 @@ def denoise_image(
     ----------
     files
         As in :func:`pyroqmri.commands.fit_image`.
-    signal, recipe, s0, seed, device, settings
+    signal, recipe, s0, seed, device, settings, fixed, tied
         As in :func:`pyroqmri.denoising.fit_denoiser`.
     out
         Folder to write; it has its name only once everything is in it.
@@ -79,16 +82,18 @@ def denoise_image(
     if fit_dir is not None:
         job: DenoiserJob | DenoiserFit = load_denoiser(fit_dir)
     else:
-        job = DenoiserJob(signal, plan_denoiser(signal, recipe, s0, settings), s0, seed, device)
+        held = as_dict(fixed), as_dict(tied)
+        job = DenoiserJob(signal, plan_denoiser(signal, recipe, s0, settings), s0, seed, device, *held)
     given = files.given if fit_dir is None else [*files.given, fit_dir]
     with output_folder(out, overwrite=overwrite, inputs=given) as folder:
         begin = time.monotonic()
-        scan = files.read(job.signal if isinstance(job, DenoiserJob) else job.signal_name)
+        name = job.signal if isinstance(job, DenoiserJob) else job.signal_name
+        scan = files.read(name, {} if fit_dir is None else earlier_record(fit_dir))
         noise = given_noise(scan, level, files.resample)
         read = time.monotonic() - begin
         fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
         fit.seconds = {"read": read, **fit.seconds}
-        _write(fit, scan, noise, notes, folder, progress)
+        _write(fit, scan, noise, notes, left_out_record(scan, files.bmax), folder, progress)
     return Path(out)
 
 
@@ -101,12 +106,15 @@ class DenoiserJob:
     s0: str | float
     seed: int
     device: str
+    fixed: dict[str, float]
+    tied: dict[str, str]
 
     def run(self, scan: Scan, noise: Any, progress: bool) -> tuple[DenoiserFit, list[str]]:
         """Train on a scan; the denoiser, and what is to be said of it."""
         data = training_voxels(scan, noise, self.seed)
         fit = fit_denoiser(
             data.y, scan.acquisition, signal=self.signal, recipe=self.plan, sigma=data.level, s0=self.s0,
+            fixed=self.fixed, tied=self.tied, inputs=data.inputs,
             seed=self.seed, device=self.device, progress=progress,
         )  # fmt: skip
         return fit, [_lesson(fit)]
@@ -136,7 +144,9 @@ def _again(fit: DenoiserFit, scan: Scan, device: str) -> tuple[DenoiserFit, list
     return fit, ["denoised by a network that was trained before; nothing was trained on this image"]
 
 
-def _write(fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], folder: Path, progress: bool) -> None:
+def _write(
+    fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], left_out: dict[str, Any], folder: Path, progress: bool
+) -> None:
     begin = time.monotonic()
     level = noise if isinstance(noise, np.ndarray) else getattr(noise, "sigma", noise)
     denoised = fit.denoise(scan.y, level, progress)
@@ -144,9 +154,11 @@ def _write(fit: DenoiserFit, scan: Scan, noise: Any, notes: list[str], folder: P
     latents = fit.latents(scan.y)
     fit.seconds = {**fit.seconds, "denoise": time.monotonic() - begin}
     write_denoised(fit, scan, denoised, check, latents, folder)
-    warnings = [f"the residual does not look like noise: {finding}" for finding in check.findings]
-    notes = [*scan.notes, fit.preparation.note(fit.acquisition), *notes]
-    warnings = [*scan.warnings, *fit.noise.warnings, *warnings]
-    extra = {"notes": notes, "warnings": warnings, "sources": [scan.ref.path.name]}
+    found = [f"the residual does not look like noise: {finding}" for finding in check.findings]
+    extra = {
+        "notes": [*scan.notes, fit.preparation.note(fit.acquisition), *notes],
+        "warnings": [*scan.warnings, *fit.noise.warnings, *found], "sources": [scan.ref.path.name],
+        "left_out": left_out,
+    }  # fmt: skip
     save_denoiser(fit, folder / "fit", extra)
     write_denoising_report(folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyroqmri.commands.fit_outputs import write_results
 from pyroqmri.commands.inputs import ScanFiles, digest, given_noise, training_voxels
-from pyroqmri.commands.outlier_volumes import outlier_note
+from pyroqmri.commands.left_out import left_out_record
 from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
@@ -82,7 +82,6 @@ def fit_image(
         scan = files.read(signal)
         level = given_noise(scan, sigma, files.resample)
         data = training_voxels(scan, level, seed)
-        alarms = [] if files.drop is not None else outlier_note(scan, signal)
         call |= {"data": digest(data.y), "inputs": {name: digest(values) for name, values in data.inputs.items()}}
         resumed = remember_call(folder, call, resume)
         read = time.monotonic() - begin
@@ -93,7 +92,8 @@ def fit_image(
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
         notes = [*data.notes, *resumed]
-        write_results(found, scan, folder, level=level, notes=notes, alarms=alarms, khat=khat, progress=progress)
+        left_out = left_out_record(scan, files.bmax)
+        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, progress=progress)
     return Path(out)
 
 

@@ -1,7 +1,7 @@
 """What a fit says of a scan, written into a folder."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def write_results(
     *,
     level: Any = None,
     notes: Sequence[str] = (),
-    alarms: Sequence[str] = (),
+    left_out: Mapping[str, Any] | None = None,
     khat: bool = False,
     progress: bool = False,
 ) -> Summary:
@@ -51,8 +51,8 @@ def write_results(
         Noise level of the scan's voxels where it is a map ``(N,)``; anything else is the fit's own.
     notes
         Sentences to stand beside the scan's own.
-    alarms
-        Sentences that warn of this image; those of the scan and of the verdict join them.
+    left_out
+        What was left out of the scan (:func:`pyroqmri.commands.left_out.left_out_record`).
     khat
         Map the PSIS diagnostic also where nothing is reweighted.
     """
@@ -67,13 +67,14 @@ def write_results(
         recipe=fit.recipe.name, likelihood=fit.recipe.kind("likelihood"), sources=[scan.ref.path.name],
         khat=summary.khat is not None,
     )  # fmt: skip
-    codes, counts = np.unique(summary.status.numpy(), return_counts=True)
+    codes, counts = np.unique(status, return_counts=True)
     numbers = fit_numbers(fit, summary, status)
-    alarms = [*scan.warnings, *alarms, *(check.plain for check in judge(numbers).alarms)]
+    alarms = [*scan.warnings, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
         "notes": [*scan.notes, fit.preparation.note(fit.acquisition), *notes],
         "sources": [scan.ref.path.name],
         "n_mapped": len(scan.y),
+        "left_out": dict(left_out or {}),
         "at_bound": dict(numbers.at_bound),
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": [*fit.warnings, *alarms],

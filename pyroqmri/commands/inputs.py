@@ -1,6 +1,6 @@
 """A scan's files, and the noise level as the caller gives it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyroqmri.commands.outlier_volumes import drop_volumes
+from pyroqmri.commands.left_out import LeaveOut, beyond_reach, number_ranges, option
+from pyroqmri.commands.outlier_volumes import OUTLIERS, drop_volumes, outlier_note
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
+from pyroqmri.commands.s0_volumes import volume_warnings
+from pyroqmri.commands.sidecar_runs import run_sentences
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.noise_level import noise_level, provisional
@@ -31,8 +34,8 @@ class ScanFiles(ProtocolFiles):
     """An image and the files of its settings; those that are None are looked for beside it.
 
     ``inputs`` are maps of the signal's per-voxel inputs, by name, such as ``{"B1": "b1.nii.gz"}``; ``drop`` are
-    volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40``; ``resample`` interpolates masks and maps
-    that lie on another grid than the image, which are refused otherwise.
+    volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40-45``; ``bmax`` is a limit on b (s/mm2);
+    ``resample`` interpolates masks and maps that lie on another grid than the image, which are refused otherwise.
     """
 
     image: PathLike
@@ -41,6 +44,7 @@ class ScanFiles(ProtocolFiles):
     mask: PathLike | None = None
     inputs: Mapping[str, PathLike] = field(default_factory=dict)
     drop: str | None = None
+    bmax: float | None = None
     resample: bool = False
 
     @classmethod
@@ -48,36 +52,57 @@ class ScanFiles(ProtocolFiles):
         """Files as they are; of an image alone, all the others are looked for beside it."""
         return files if isinstance(files, ScanFiles) else cls(files)
 
-    def read(self, signal: str) -> Scan:
-        """Read what a signal needs.
+    def read(self, signal: str | Sequence[str], earlier: Mapping[str, Any] | None = None) -> Scan:
+        """Read what a signal or each of several needs, without the volumes to leave out, and judge what was read.
+
+        Parameters
+        ----------
+        signal
+            As in :func:`pyroqmri.fit`.
+        earlier
+            What a fit that is used again was trained without (:func:`pyroqmri.commands.left_out.left_out_record`).
 
         Raises
         ------
         InputError
             When a file is wrong, or no voxel of the mask can be fitted.
         """
-        model = SIGNALS[signal]
-        _check_names(model, self.inputs)
+        signals = [signal] if isinstance(signal, str) else list(dict.fromkeys(signal))
+        models = [SIGNALS[name] for name in signals]
+        _check_names(models, self.inputs)
+        leave_out = LeaveOut(None if self.drop == OUTLIERS else self.drop, self.bmax, earlier or {})
         scan = read_scan(
-            self.image, mask=self.mask, json=self.json, need=model.requires, optional=model.optional,
-            resample=self.resample, **self.settings,
+            self.image, mask=self.mask, json=self.json, need=_union(m.requires for m in models),
+            optional=_union(m.optional for m in models), leave_out=leave_out, resample=self.resample, **self.settings,
         )  # fmt: skip
-        if not any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
-            raise InputError(f"image {self.image} has no voxel with finite values and a signal inside the mask")
+        scan.notes.extend(leave_out.notes(scan))
+        _check_usable(scan)
+        for model in models:
+            scan.acquisition.require(*model.requires)  # directions too, of the volumes that are left
+        scan.warnings.extend(undirected_volumes(scan.acquisition))
         for name, path in self.inputs.items():
+            positive = any(is_factor(m, name) for m in models if name in m.inputs)
             values, notes, doubted = read_map(
-                path, scan.ref, scan.mask, f"input {name}", resample=self.resample, positive=is_factor(model, name)
+                path, scan.ref, scan.mask, f"input {name}", resample=self.resample, positive=positive
             )
             scan.inputs[name], said = input_in_unit(name, values, Path(path).name)
             scan.notes.extend([f"{name} read from {Path(path).name}", *notes, *said])
             scan.warnings.extend(doubted)
-        missing = [name for name in model.inputs if name not in self.inputs]
-        scan.notes.extend(
-            f"no map of {name} was given: it is {model.default_input(name):g} everywhere" for name in missing
-        )
-        scan = scan if self.drop is None else drop_volumes(scan, signal, self.drop)
-        scan.acquisition.require(*model.requires)  # directions too, of the volumes that are left
-        scan.warnings.extend(undirected_volumes(scan.acquisition))
+        missing = {name: m.default_input(name) for m in models for name in m.inputs if name not in self.inputs}
+        scan.notes.extend(f"no map of {name} was given: it is {value:g} everywhere" for name, value in missing.items())
+        return self._judged(scan, signals)
+
+    def _judged(self, scan: Scan, signals: Sequence[str]) -> Scan:
+        """The scan with what its volumes say of one another, and without outliers where that is asked for."""
+        found = volume_warnings(scan)
+        notes, stated = run_sentences(scan, signals, self.json, bool(found))
+        scan.notes.extend(notes)
+        beyond = [sentence for signal in signals for sentence in beyond_reach(scan.acquisition, signal)]
+        scan.warnings.extend([*found, *stated, *beyond])
+        if self.drop == OUTLIERS:
+            return drop_volumes(scan, signals[0], OUTLIERS)
+        # where whole runs are apart, residuals of single volumes mean nothing
+        scan.warnings.extend([] if self.drop is not None or found else outlier_note(scan, signals[0]))
         return scan
 
     @property
@@ -87,14 +112,35 @@ class ScanFiles(ProtocolFiles):
         return [path for path in files if path is not None]
 
 
-def _check_names(model: type[SignalModel], inputs: Mapping[str, PathLike]) -> None:
-    has = ", ".join(model.inputs) if model.inputs else "none"
+def _union(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in parts for name in part))
+
+
+def _check_names(models: Sequence[type[SignalModel]], inputs: Mapping[str, PathLike]) -> None:
+    known = _union(model.inputs for model in models)
     for name in inputs:
-        if name not in model.inputs:
-            raise InputError(f"{model.__name__} has no input {name!r}; its inputs are: {has}")
-    for name in model.inputs:
-        if name not in inputs and model.default_input(name) is None:
-            raise InputError(f"{model.__name__} needs a map of {name}; give it with --input {name}=FILE")
+        if name not in known:
+            has, their = ("has", "its") if len(models) == 1 else ("have", "their")
+            who = " and ".join(model.__name__ for model in models)
+            listed = ", ".join(known) if known else "none"
+            raise InputError(f"{who} {has} no input {name!r}; {their} inputs are: {listed}")
+    for model in models:
+        for name in model.inputs:
+            if name not in inputs and model.default_input(name) is None:
+                raise InputError(f"{model.__name__} needs a map of {name}; give it with --input {name}=FILE")
+
+
+def _check_usable(scan: Scan) -> None:
+    if any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
+        return
+    lost = ~np.isfinite(scan.y[:NOISE_VOXELS]).any(0)
+    if lost.any() and not lost.all():
+        numbers = scan.numbers[lost]
+        raise InputError(
+            f"{number_ranges(numbers)} of image {scan.ref.path} has no finite value inside the mask; leave out "
+            f"what is no measurement with {option(numbers)}"
+        )
+    raise InputError(f"image {scan.ref.path} has no voxel with finite values and a signal inside the mask")
 
 
 def _usable(y: np.ndarray) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pyroqmri.errors import InputError
+from pyroqmri.commands.left_out import check_left, volume_numbers
 from pyroqmri.io import Scan
 from pyroqmri.io.text import name_volumes
 from pyroqmri.laplace.start import mode_under_prior
@@ -37,7 +37,7 @@ def drop_volumes(scan: Scan, signal: str, wish: str) -> Scan:
 
 def unwanted_volumes(scan: Scan, signal: str, wish: str) -> np.ndarray:
     """Whether each volume is to be left out ``(M,)``; ``wish`` as for :func:`drop_volumes`."""
-    return outlier_volumes(scan, signal) if wish == OUTLIERS else _numbers(wish, len(scan.acquisition))
+    return outlier_volumes(scan, signal) if wish == OUTLIERS else volume_numbers(wish, len(scan.acquisition))
 
 
 def without(scan: Scan, which: np.ndarray, wish: str) -> Scan:
@@ -45,13 +45,22 @@ def without(scan: Scan, which: np.ndarray, wish: str) -> Scan:
     if not which.any():
         scan.notes.append("no volume is unlike the others, and none was left out")
         return scan
-    why = "its residuals are unlike its shell's" if wish == OUTLIERS else "as asked for"
+    why = "with residuals unlike those of its shell" if wish == OUTLIERS else "as asked for"
+    check_left(which)
     keep = np.flatnonzero(~which)
-    if len(keep) < 2:
-        raise InputError(f"--drop-volumes leaves {len(keep)} of {len(which)} volumes; leave out fewer")
-    note = f"left out: {name_volumes(which)} ({why})"
-    kept = scan.acquisition[torch.from_numpy(keep)]
-    return replace(scan, y=np.ascontiguousarray(scan.y[:, keep]), acquisition=kept, notes=[*scan.notes, note])
+    whole = scan.acquisition if scan.whole is None else scan.whole
+    note = f"left out: {name_volumes(in_file(which, scan))}, {why}"
+    return replace(
+        scan, y=np.ascontiguousarray(scan.y[:, keep]), acquisition=scan.acquisition[torch.from_numpy(keep)],
+        notes=[*scan.notes, note], volumes=scan.numbers[keep], whole=whole,
+    )  # fmt: skip
+
+
+def in_file(which: np.ndarray, scan: Scan) -> np.ndarray:
+    """Volumes of a scan ``(M,)`` bool among all those of its file."""
+    found = np.zeros(int(scan.numbers.max()) + 1, bool)
+    found[scan.numbers[which]] = True
+    return found
 
 
 def outlier_note(scan: Scan, signal: str) -> list[str]:
@@ -59,7 +68,9 @@ def outlier_note(scan: Scan, signal: str) -> list[str]:
     which = outlier_volumes(scan, signal)
     if not which.any():
         return []
-    return [f"{name_volumes(which)}: residuals unlike the other volumes'; --drop-outliers leaves them out"]
+    return [
+        f"{name_volumes(in_file(which, scan))}: residuals unlike the other volumes'; --drop-outliers leaves them out"
+    ]
 
 
 def outlier_volumes(scan: Scan, signal: str) -> np.ndarray:
@@ -133,16 +144,3 @@ def _groups(scan: Scan, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
         near[shell if len(shell) > 1 else np.argsort(np.abs(b - b[shell[0]]), kind="stable")[:_PEERS]] = True
         found.append((mine, near))
     return found
-
-
-def _numbers(wish: str, n: int) -> np.ndarray:
-    which = np.zeros(n, bool)
-    for word in wish.split(","):
-        try:
-            i = int(word)
-        except ValueError:
-            raise InputError(f"--drop-volumes takes numbers such as 12,40, got {wish!r}") from None
-        if not 0 <= i < n:
-            raise InputError(f"--drop-volumes names volume {i}; the image has volumes 0 to {n - 1}")
-        which[i] = True
-    return which

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles, write_protocol
+from pyroqmri.commands.simulated_inputs import inputs_on_grid
 from pyroqmri.errors import InputError
+from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.maps import scatter, write_bytes, write_json, write_volume
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
@@ -34,11 +36,15 @@ MOST_NUMBERS = 1 << 27  # half a gigabyte on disk, some four times that in memor
 
 @dataclass(frozen=True)
 class Tissue:
-    """Parameters of the N voxels of ``mask`` (X, Y, Z), each ``(N,)``, and their classes ``(N,)``, from 0, if known."""
+    """Parameters of the N voxels of ``mask`` (X, Y, Z), each ``(N,)``, and their classes ``(N,)``, from 0, if known.
+
+    ``inputs`` are per-voxel inputs of the signal, each ``(N,)``.
+    """
 
     theta: dict[str, Tensor]
     mask: np.ndarray
     labels: Tensor | None = None
+    inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
 def simulate_files(
@@ -52,6 +58,9 @@ def simulate_files(
     seed: int = 0,
     protocol: ProtocolFiles | None = None,
     ranges: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Simulate a scan and write image, protocol, mask, true maps and ``simulate.json``; the same call, the same bytes.
@@ -77,6 +86,11 @@ def simulate_files(
         Files of its settings; the signal's default protocol without one.
     ranges
         Narrower bounds of parameters of ``uniform``, lower and upper.
+    inputs
+        Per-voxel inputs of the signal by name: a number, a range ``[low, high]`` of uniform values, or a map of the
+        phantom's shape. Each is written beside the image, for the fit.
+    fixed, tied
+        Parameters with one value everywhere, or with another's values.
     overwrite
         Replace ``out``, if pyroqmri wrote it.
 
@@ -89,14 +103,17 @@ def simulate_files(
     kind = ("gaussian" if model.signed else "rician") if noise is None else noise
     _check(signal, phantom, snr, shape, kind)
     files = {} if protocol is None else protocol.settings
-    with output_folder(out, overwrite=overwrite, inputs=files.values()) as folder:
+    with output_folder(out, overwrite=overwrite, inputs=_paths(files, inputs)) as folder:
         acquisition = protocol.acquisition() if protocol is not None and files else default_protocol(model)
         _check_protocol(signal, acquisition, shape)
         tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
+        tissue = _with(tissue, model, acquisition, inputs_on_grid(model, inputs, tissue.mask, seed), fixed, tied)
         sigma = 0.0 if snr is None else S0 / snr
         _write_image(folder / IMAGE, model, acquisition, tissue, sigma, kind, seed)
         call = {"signal": signal, "phantom": phantom, "snr": snr, "shape": list(shape), "noise": kind, "seed": seed}
         call |= {"protocol": {k: str(v) for k, v in files.items()} or "default", "ranges": dict(ranges or {})}
+        call |= {"inputs": {k: _plain(v) for k, v in (inputs or {}).items()}} if inputs else {}
+        call |= {"fixed": dict(fixed or {}), "tied": dict(tied or {})} if fixed or tied else {}
         extra = {"Description": f"simulated, phantom {phantom}, signal {signal}", "Simulated": True}
         write_protocol(folder / IMAGE, acquisition, extra)
         _write_truth(folder, model, tissue)
@@ -174,6 +191,27 @@ def _tissue(
     return Tissue(uniform(SIGNALS[signal], n, seed, ranges), whole)
 
 
+def _paths(files: Mapping[str, PathLike], inputs: Mapping[str, Any] | None) -> list[PathLike]:
+    return [*files.values(), *(value for value in (inputs or {}).values() if isinstance(value, str | Path))]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str | Path) else value
+
+
+def _with(
+    tissue: Tissue, model: type[SignalModel], acquisition: Acquisition, inputs: dict[str, Tensor],
+    fixed: Mapping[str, float] | None, tied: Mapping[str, str] | None,
+) -> Tissue:  # fmt: skip
+    """The tissue with inputs, and with parameters that are held."""
+    if not fixed and not tied:
+        return replace(tissue, inputs=inputs)
+    held = BoundSignal(model, acquisition, fixed, tied, infer_s0=True)  # refuses what cannot be held
+    n = int(tissue.mask.sum())
+    theta = tissue.theta | {name: torch.full((n,), value) for name, value in held.fixed.items()}
+    return replace(tissue, theta=theta | {name: theta[other] for name, other in held.tied.items()}, inputs=inputs)
+
+
 def _write_image(
     path: Path,
     model: type[SignalModel],
@@ -189,8 +227,13 @@ def _write_image(
     theta = {name: value[:1].repeat(len(inside), *[1] * (value.ndim - 1)) for name, value in tissue.theta.items()}
     for name, value in tissue.theta.items():
         theta[name][inside] = value
+    inputs = {name: values[:1].repeat(len(inside)) for name, values in tissue.inputs.items()}
+    for name, values in tissue.inputs.items():
+        inputs[name][inside] = values
     level = None if noise == "none" else sigma
-    y = simulate(model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=level, noise=noise, seed=seed)
+    y = simulate(
+        model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=level, noise=noise, seed=seed, inputs=inputs
+    )
     volume = y.float().numpy().reshape(*tissue.mask.shape, len(acquisition))
     write_volume(path, volume, AFFINE)
 
@@ -204,6 +247,8 @@ def _write_truth(folder: Path, model: type[SignalModel], tissue: Tissue) -> None
         _write_map(folder, p, truth[p.name], tissue.mask, model.suffix)
     level = Parameter("S0", "S_0", "arbitrary", 0.0, 2 * S0, "signal without encoding")
     _write_map(folder, level, torch.full((int(tissue.mask.sum()),), S0), tissue.mask, model.suffix)
+    for name, values in tissue.inputs.items():
+        write_volume(folder / f"sub-sim_input-{name}.nii.gz", scatter(values.numpy(), tissue.mask), AFFINE)
     if tissue.labels is None:
         return
     volume = scatter((tissue.labels + 1).numpy(), tissue.mask, np.uint8)
@@ -222,11 +267,13 @@ def _turned(theta: Mapping[str, Tensor], table: Sequence[Parameter | Direction])
 
 
 def _write_map(folder: Path, p: Parameter | Direction, values: Tensor, mask: np.ndarray, suffix: str) -> None:
-    name = f"sub-sim_param-{p.name}_truth_{suffix}"
-    write_volume(folder / f"{name}.nii.gz", scatter(values.numpy(), mask), AFFINE)
+    unit, factor = file_unit(p.unit)
+    name = f"sub-sim_param-{p.name}_truth_{map_suffix(p.name, suffix)}"
+    write_volume(folder / f"{name}.nii.gz", scatter(factor * values.numpy(), mask), AFFINE)
     sidecar: dict[str, Any] = {"Parameter": p.name, "Symbol": p.symbol, "Statistic": "truth"}
     if isinstance(p, Parameter):
-        sidecar |= {"Units": p.unit, "Description": f"{p.doc}: as simulated", "Bounds": [p.lower, p.upper]}
+        bounds = [factor * p.lower, factor * p.upper]
+        sidecar |= {"Units": unit, "Description": f"{p.doc}: as simulated", "Bounds": bounds}
     else:
         doc = f"{p.doc}: as simulated, a unit vector without a sign; the volumes are its x, y and z components"
         sidecar |= {"Units": "1", "Description": doc, "Frame": "the axes of the gradient table (bvec)"}

@@ -1,6 +1,7 @@
 """One recipe in a comparison: what it takes to train it again on a part of the data."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +47,15 @@ class Candidate:
         """Whether it has a posterior to weigh."""
         return self.recipe.estimator == "voxel_model"
 
-    def train(self, y: Tensor, acq: Acquisition, sigma: Any) -> Fit:
-        """The recipe fitted to measurements ``(N, M)``; ``sigma`` as in :func:`pyroqmri.fit`."""
+    def own(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of some per-voxel inputs that its signal takes."""
+        return {name: value for name, value in inputs.items() if name in SIGNALS[self.signal].inputs}
+
+    def train(self, y: Tensor, acq: Acquisition, sigma: Any, inputs: Mapping[str, Tensor] | None = None) -> Fit:
+        """The recipe fitted to measurements ``(N, M)``; ``sigma`` and ``inputs`` as in :func:`pyroqmri.fit`."""
         return fit(
             y, acq, signal=self.signal, recipe=self.recipe, sigma=sigma, s0=self.s0, seed=self.seed,
-            device=self.device, fixed=self.fixed, tied=self.tied,
+            device=self.device, fixed=self.fixed, tied=self.tied, inputs=self.own(inputs or {}),
         )  # fmt: skip
 
     def data_seen(self, acq: Acquisition) -> str:

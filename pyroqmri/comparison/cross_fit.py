@@ -24,6 +24,7 @@ def compare_recipes(
     noise: Any,
     plan: Plan,
     *,
+    inputs: Mapping[str, Tensor] | None = None,
     results: Results | None = None,
     keep: Callable[[Results], None] | None = None,
     progress: bool = False,
@@ -43,6 +44,8 @@ def compare_recipes(
         Noise level as :func:`pyroqmri.fit` takes it, the same for all; a tensor ``(N,)`` is one a voxel.
     plan
         What to leave out.
+    inputs
+        Per-voxel inputs of the signals, each ``(N,)``; every recipe takes those of its signal.
     results, keep
         Stages that are done already, and what is called after each stage with all that are.
     progress
@@ -56,7 +59,7 @@ def compare_recipes(
     """
     check(candidates, acq, plan)
     results = Results() if results is None else results
-    stages = stages_of(candidates, y, acq, noise, plan)
+    stages = stages_of(candidates, y, acq, noise, plan, inputs)
     with progress_bar("comparing", len(stages), progress) as report:
         for done, (name, stage, work) in enumerate(stages):
             report(done, f"{name}, {stage}")
@@ -68,14 +71,17 @@ def compare_recipes(
     return results.comparison(tuple(candidates), {name: c.data_seen(acq) for name, c in candidates.items()})
 
 
-def stages_of(candidates: Mapping[str, Candidate], y: Tensor, acq: Acquisition, noise: Any, plan: Plan) -> list[Stage]:
+def stages_of(
+    candidates: Mapping[str, Candidate], y: Tensor, acq: Acquisition, noise: Any, plan: Plan,
+    inputs: Mapping[str, Tensor] | None = None,
+) -> list[Stage]:  # fmt: skip
     """Every training that is to be done, those that rank most recipes first."""
     found: list[Stage] = []
     for name, candidate in candidates.items():
         if candidate.is_bayesian:
-            found += [(name, *stage) for stage in cross_fitted(candidate, y, acq, noise, plan)]
+            found += [(name, *stage) for stage in cross_fitted(candidate, y, acq, noise, plan, inputs)]
     for name, candidate in candidates.items():
-        found += [(name, *stage) for stage in left_out(candidate, y, acq, noise, plan)]
+        found += [(name, *stage) for stage in left_out(candidate, y, acq, noise, plan, inputs=inputs)]
     return found
 
 

@@ -127,6 +127,8 @@ class Comparison:
     evidence
         Log density of every voxel's measurements by recipe, ``(N,)``, NaN where it could not be
         fitted: what the map of winners is made of.
+    warnings
+        What may make every recipe's maps of this scan wrong.
     """
 
     names: tuple[str, ...]
@@ -136,6 +138,7 @@ class Comparison:
     khat_bad: dict[str, dict[str, float]]
     notes: tuple[str, ...] = ()
     evidence: dict[str, np.ndarray] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def ranking(self, criterion: str = "loo") -> list[list[Row]]:
         """Rows of a criterion, best first, one list for each group of comparable recipes."""
@@ -193,8 +196,8 @@ class Comparison:
         return {
             "names": list(self.names), "groups": [list(g) for g in self.groups], "rankings": rankings,
             "errors": errors, "khat_bad": self.khat_bad, "verdict": self.verdict(),
-            "unreliable": self.unreliable, "notes": list(self.notes),
+            "unreliable": self.unreliable, "notes": list(self.notes), "warnings": list(self.warnings),
         }  # fmt: skip
 
     def __str__(self) -> str:
-        return "\n".join([*self.verdict(), *self.unreliable, *self.notes])
+        return "\n".join([*self.verdict(), *self.warnings, *self.unreliable, *self.notes])

@@ -15,7 +15,7 @@ from pyroqmri.comparison.results import Arrays, Results
 from pyroqmri.comparison.scores import voxel_scores
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.measurements.arguments import as_tensor
+from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.posterior import Posterior
 
@@ -54,6 +54,7 @@ def compare(
     shell: str | float | None = None,
     scored: int = SCORED_VOXELS,
     seed: int = 0,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Rank posteriors of the same voxels by how well they predict; ``pq.compare({"one": fit, "three": other}, y)``.
 
@@ -78,6 +79,8 @@ def compare(
         Voxels whose measurements are left out; evidence is computed in all.
     seed
         Of the draws.
+    inputs
+        Per-voxel inputs of the signals, each ``(N,)``; every fit takes its own.
 
     Raises
     ------
@@ -86,13 +89,13 @@ def compare(
     """
     if len(candidates) < 2:
         raise InputError(f"a comparison needs two recipes or more, got {len(candidates)}")
-    y = None if y is None else as_tensor(y)
+    y, known = None if y is None else as_tensor(y), as_inputs(inputs)
     posteriors, seen = {}, {}
     for name, given in candidates.items():
         if isinstance(given, Fit):
             if y is None:
                 raise InputError(f"{name} is a fit: give the measurements y that it is to be scored on")
-            found = given.posterior(y, sigma=sigma)
+            found = given.posterior(y, sigma=sigma, inputs=Candidate.of(given).own(known))
             seen[name] = Candidate.of(given).data_seen(given.acquisition)
         else:
             found, seen[name] = given, repr(_settings(given))
@@ -106,7 +109,7 @@ def compare(
         results.add(name, "scores", score(posterior, plan))
     for name, given in candidates.items():
         if isinstance(given, Fit) and y is not None:
-            for stage, work in left_out(Candidate.of(given), y, given.acquisition, given.noise, plan, sigma):
+            for stage, work in left_out(Candidate.of(given), y, given.acquisition, given.noise, plan, sigma, known):
                 results.add(name, stage, work())
     return results.comparison(tuple(candidates), seen)
 
@@ -148,16 +151,25 @@ def halves(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def cross_fitted(
-    candidate: Candidate, y: Tensor, acq: Acquisition, noise: Any, plan: Plan
+    candidate: Candidate,
+    y: Tensor,
+    acq: Acquisition,
+    noise: Any,
+    plan: Plan,
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[str, Callable[[], Arrays]]]:
     """Scores of every voxel under a population that was learned from the other half of them."""
     first, second = halves(len(y), plan.seed)
+    known = candidate.own(inputs or {})
     for k, (learn, judged) in enumerate(((first, second), (second, first))):
 
         def work(learn: Tensor = learn, judged: Tensor = judged) -> Arrays:
             learn = learn[spread(len(learn), TRAINING_VOXELS)]
-            found = candidate.train(y[learn], acq, _part(noise, learn))
-            posterior = found.posterior(y[judged], sigma=_part(noise, judged) if isinstance(noise, Tensor) else None)
+            found = candidate.train(y[learn], acq, _part(noise, learn), {k: v[learn] for k, v in known.items()})
+            posterior = found.posterior(
+                y[judged], sigma=_part(noise, judged) if isinstance(noise, Tensor) else None,
+                inputs={k: v[judged] for k, v in known.items()},
+            )  # fmt: skip
             assert isinstance(posterior, Posterior)
             wide = _spread(posterior, judged, len(y))
             return score(wide, plan)
@@ -179,17 +191,24 @@ def _part(sigma: Any, index: Tensor) -> Any:
 
 
 def left_out(
-    candidate: Candidate, y: Tensor, acq: Acquisition, noise: Any, plan: Plan, sigma: Any = None
+    candidate: Candidate,
+    y: Tensor,
+    acq: Acquisition,
+    noise: Any,
+    plan: Plan,
+    sigma: Any = None,
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[str, Callable[[], Arrays]]]:
     """Scores of volumes that the recipe was trained without."""
     some = scored_voxels(len(y), plan)
+    known = {name: value[some] for name, value in candidate.own(inputs or {}).items()}
 
     def work(held: Tensor) -> Arrays:
         keep = torch.ones(len(acq), dtype=torch.bool)
         keep[held] = False
-        found = candidate.train(y[some][:, keep], acq[keep], _part(noise, some))
+        found = candidate.train(y[some][:, keep], acq[keep], _part(noise, some), known)
         level = noise if sigma is None and isinstance(noise, Tensor) else sigma
-        predicted = predict(found, y[some], acq, held, _part(level, some), plan.seed)
+        predicted = predict(found, y[some], acq, held, _part(level, some), plan.seed, known)
         out = {}
         for name, values in (("elpd", predicted.elpd), ("square", predicted.square)):
             out[name] = torch.full((len(y),), torch.nan, dtype=torch.float64)

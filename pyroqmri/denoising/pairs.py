@@ -186,7 +186,9 @@ class ScanPairs(Source):
         return Pairs(torch.where(mask, self.centre, self.y), self.y, mask.float())
 
 
-def physical_signals(signal: type[SignalModel], acq: Acquisition, theta: Mapping[str, Tensor]) -> Tensor:
+def physical_signals(
+    signal: type[SignalModel], acq: Acquisition, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None
+) -> Tensor:
     """Noise-free measurements ``(K, M)`` of the voxels whose signal is finite and nowhere above S0."""
-    clean = BoundSignal(signal, acq)(theta).float()
+    clean = BoundSignal(signal, acq)(theta, inputs).float()
     return clean[(torch.isfinite(clean) & (clean >= 0) & (clean <= 1 + 1e-6)).all(-1)]

@@ -23,8 +23,10 @@ _FITTED_VOXELS = 20_000
 _LARGEST_LEVEL = 1.0  # of noise over S0; above it nothing is left of a voxel
 
 
-def make_source(fit: "DenoiserFit", y: Tensor, batch: Batch, given: Mapping[str, Any] | None) -> Source:
-    """The pairs of a training.
+def make_source(
+    fit: "DenoiserFit", y: Tensor, batch: Batch, given: Mapping[str, Any] | None, bound: BoundSignal
+) -> Source:
+    """The pairs of a training; parameters that ``bound`` holds are held in the signals that are simulated.
 
     Raises
     ------
@@ -41,8 +43,12 @@ def make_source(fit: "DenoiserFit", y: Tensor, batch: Batch, given: Mapping[str,
     elif fit.targets.source == "tissue":
         theta, _ = tissue(signal, fit.targets.voxels, fit.seed)
     else:
-        theta = _fitted(fit, batch)
-    clean = physical_signals(signal, acq, theta)
+        theta = _fitted(fit, batch, bound)
+    n = len(next(iter(theta.values())))
+    theta |= {name: torch.full((n,), value) for name, value in bound.fixed.items()}
+    theta |= {name: theta[other] for name, other in bound.tied.items()}
+    pick = torch.randint(len(batch.voxels), (n,), generator=torch.Generator().manual_seed(fit.seed + 5))
+    clean = physical_signals(signal, acq, theta, {k: v.float()[pick] for k, v in batch.voxels.inputs.items()})
     if len(clean) < 10:
         raise InputError(f"only {len(clean)} of the true {fit.signal_name} voxels have a finite signal below S0")
     if given is None:
@@ -61,10 +67,9 @@ def _scan(fit: "DenoiserFit", y: Tensor, batch: Batch) -> Source:
     return ScanPairs(seen, fit.centre, fit.targets.hidden)
 
 
-def _fitted(fit: "DenoiserFit", batch: Batch) -> dict[str, Tensor]:
+def _fitted(fit: "DenoiserFit", batch: Batch, bound: BoundSignal) -> dict[str, Tensor]:
     """Maximum likelihood estimates of some of the scan's voxels."""
     signal = SIGNALS[fit.signal_name]
-    bound = BoundSignal(signal, fit.preparation.seen(fit.acquisition).acquisition)
     likelihood = RicianLikelihood() if fit.noise_range.kind == "rician" else GaussianLikelihood()
     n = len(batch.voxels)
     generator = torch.Generator().manual_seed(fit.seed)

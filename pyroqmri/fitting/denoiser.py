@@ -17,8 +17,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.schema import load_recipe, with_settings
 from pyroqmri.fitting.train import MIN_VOXELS
-from pyroqmri.measurements.arguments import as_dict, as_tensor, pick_device
-from pyroqmri.measurements.preparation import prepare_for
+from pyroqmri.measurements.arguments import as_dict, as_inputs, as_tensor, pick_device
+from pyroqmri.measurements.preparation import complete_inputs, prepare_for
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 
@@ -35,6 +35,9 @@ def fit_denoiser(
     seed: int = 0,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    tied: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> DenoiserFit:
     """Train a denoiser for the protocol of a scan.
@@ -57,7 +60,7 @@ def fit_denoiser(
         Parameters of the training voxels, each ``(K,)`` (directions ``(K, 3)``), in place of ``targets.source``.
     seed
         The same seed gives the same denoiser.
-    device, settings, progress
+    device, settings, fixed, tied, inputs, progress
         As in :func:`pyroqmri.fit`.
 
     Raises
@@ -75,9 +78,11 @@ def fit_denoiser(
     )  # fmt: skip
     if preparation.s0 == "inferred":
         raise InputError(f"{preparation.note(acquisition)}; a denoiser has no S0 to infer: give its value with s0")
-    bound = BoundSignal(SIGNALS[signal], preparation.seen(acquisition).acquisition)
-    noise = noise_level(y, acquisition, sigma, preparation, bound)
-    batch = preparation(y, level_of_each(noise.level, len(y)), acquisition)
+    held = as_dict(fixed), as_dict(tied)
+    bound = BoundSignal(SIGNALS[signal], preparation.seen(acquisition).acquisition, *held)
+    known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
+    noise = noise_level(y, acquisition, sigma, preparation, bound, known)
+    batch = preparation(y, level_of_each(noise.level, len(y)), acquisition, known)
     if len(batch.index) < MIN_VOXELS:
         raise InputError(f"only {len(batch.index)} voxels have finite values and a signal; give at least {MIN_VOXELS}")
     centre = network_input(y, batch).mean(0)
@@ -85,7 +90,7 @@ def fit_denoiser(
         torch.manual_seed(seed)
         network = build_autoencoder(plan, len(acquisition))
     fit = DenoiserFit(plan, signal, acquisition, preparation, noise, network, centre, seed, n_voxels=len(batch.index))
-    source = make_source(fit, y, batch, truth)
+    source = make_source(fit, y, batch, truth, bound)
     fit.seconds["prepare"] = time.monotonic() - begin
     schedule = Schedule(**plan.table("schedule"))
     fit.trace = train(fit.network, source, schedule, seed=seed, device=pick_device(device), progress=progress)

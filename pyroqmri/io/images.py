@@ -1,10 +1,12 @@
 """Scans: the masked voxels of a 4-D image with the settings they were measured at."""
 
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from pyroqmri.acquisition import Acquisition
@@ -44,7 +46,8 @@ class Scan:
 
     ``mask`` is (X, Y, Z) bool; ``notes`` say what was assumed, ``warnings`` what may make the maps wrong;
     ``background`` holds up to 5000 values (K,) away from the mask, or None when there are too few; ``inputs`` are
-    per-voxel inputs of the signal such as B1, each (N,).
+    per-voxel inputs of the signal such as B1, each (N,). Where volumes were left out, ``volumes`` (M,) are the
+    numbers in the file of those that are there, and ``whole`` the settings of all.
     """
 
     y: np.ndarray
@@ -55,6 +58,13 @@ class Scan:
     background: np.ndarray | None
     inputs: dict[str, np.ndarray] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    volumes: np.ndarray | None = None
+    whole: Acquisition | None = None
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Number of each volume in the file ``(M,)``, from 0 on."""
+        return np.arange(len(self.acquisition)) if self.volumes is None else self.volumes
 
 
 def read_scan(
@@ -72,6 +82,7 @@ def read_scan(
     need: tuple[str, ...] = ("bval", "bvec"),
     optional: tuple[str, ...] = (),
     resample: bool = False,
+    leave_out: Callable[[Acquisition], np.ndarray] | None = None,
 ) -> Scan:
     """Read a 4-D NIfTI image inside a mask, holding one volume at a time beside the result.
 
@@ -89,6 +100,8 @@ def read_scan(
         Names of those that it uses where they are found.
     resample
         Interpolate a mask that lies on another grid, which is refused otherwise.
+    leave_out
+        Which of the volumes ``(M,)``, given the settings of all, are left out before anything is judged.
 
     Raises
     ------
@@ -100,19 +113,24 @@ def read_scan(
         shape = " x ".join(map(str, header.shape))
         raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
     times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
-    acquisition, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
+    whole, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
+    kept = np.arange(len(whole)) if leave_out is None else np.flatnonzero(~leave_out(whole))
+    all_kept = len(kept) == len(whole)
+    acquisition = whole if all_kept else whole[torch.from_numpy(kept)]
     warned += doubts(header)
-    inside = _mask(header, acquisition, mask, resample, notes, warned)
-    y, background = _scatter(header, inside, notes)
+    inside = _mask(header, acquisition, kept, mask, resample, notes, warned)
+    y, background = _scatter(header, inside, kept, notes)
     ref = ImageRef(
         header.path, header.shape, header.affine, header.zooms, prefix(header.path), header.oriented, header.qform
     )
-    return Scan(y, inside, acquisition, ref, notes, background, warnings=warned)
+    left = {} if all_kept else {"volumes": kept, "whole": whole}
+    return Scan(y, inside, acquisition, ref, notes, background, warnings=warned, **left)
 
 
 def _mask(
     header: Header,
     acquisition: Acquisition,
+    kept: np.ndarray,
     path: str | Path | None,
     resample: bool,
     notes: list[str],
@@ -132,12 +150,18 @@ def _mask(
             if beside is None:
                 raise
             warned.append(f"the mask beside the image was not used, and one was made from the image instead: {error}")
-    inside, said = _make_mask(header, acquisition)
+    inside, said = _make_mask(header, acquisition, kept)
     notes += said
     return inside
 
 
-def _make_mask(header: Header, acquisition: Acquisition) -> tuple[np.ndarray, list[str]]:
+def _kept_volumes(header: Header, kept: np.ndarray, notes: list[str] | None = None) -> Iterator[np.ndarray]:
+    """Stored volumes of the numbers ``kept``, in file order; the file is read to its end."""
+    wanted = set(kept.tolist())
+    return (stored for number, stored in enumerate(volumes(header, notes)) if number in wanted)
+
+
+def _make_mask(header: Header, acquisition: Acquisition, kept: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Brain mask ``(X, Y, Z)`` from the volumes with the least weighting; reads the file once for it."""
     which, words = np.ones(len(acquisition), dtype=bool), "all volumes"
     if acquisition.bval is not None:
@@ -145,7 +169,7 @@ def _make_mask(header: Header, acquisition: Acquisition) -> tuple[np.ndarray, li
         which[shell_indices(acquisition.bval)[0]] = True
         words = f"{which.sum()} volume{'s' if which.sum() > 1 else ''} with the lowest b"
     mean = np.zeros(np.prod(header.shape))
-    for used, stored in zip(which[: np.flatnonzero(which)[-1] + 1], volumes(header), strict=False):
+    for used, stored in zip(which[: np.flatnonzero(which)[-1] + 1], _kept_volumes(header, kept), strict=False):
         if used:
             mean += np.nan_to_num(np.abs(header.scaled(stored)), nan=0.0, posinf=0.0) / which.sum()
     advice = "give one with --mask"
@@ -175,10 +199,11 @@ def _median_otsu(volume: np.ndarray) -> np.ndarray:
     return inside.repeat(2, 0).repeat(2, 1).repeat(2, 2)[:x, :y, :z]
 
 
-def _scatter(header: Header, mask: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def _scatter(
+    header: Header, mask: np.ndarray, kept: np.ndarray, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Masked measurements ``(N, M)`` and sampled background values, in one pass over the file."""
-    n_volumes = header.n_volumes
-    assert n_volumes is not None
+    n_volumes = len(kept)
     inside = np.ravel_multi_index(np.nonzero(mask), header.shape, order="F")
     near = np.asarray(ndimage.binary_dilation(mask, iterations=3), dtype=bool)
     outside = np.flatnonzero(~near.ravel(order="F"))
@@ -188,7 +213,7 @@ def _scatter(header: Header, mask: np.ndarray, notes: list[str]) -> tuple[np.nda
     block = np.empty((min(_BLOCK, n_volumes), len(inside)), np.float32)
     background = []
     with np.errstate(over="ignore", invalid="ignore"):
-        for m, stored in enumerate(volumes(header, notes)):
+        for m, stored in enumerate(_kept_volumes(header, kept, notes)):
             block[m % _BLOCK] = header.scaled(stored[inside])
             if per_volume:
                 background.append(header.scaled(stored[rng.choice(outside, per_volume)]).astype(np.float32))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyroqmri.errors import InputError
+from pyroqmri.io.map_names import from_file
 from pyroqmri.maps import read_image
 from pyroqmri.measurements.status import STATUS
 from pyroqmri.parameter import Direction, Parameter
@@ -67,8 +68,13 @@ class FolderOfMaps:
         return (name, stat) in self.entries
 
     def volume(self, name: str, stat: str) -> NDArray:
-        """A map in canonical orientation."""
-        return self._cached(self.entries[name, stat].path)
+        """A map in canonical orientation; times are in ms whatever their file has."""
+        return self._cached(self.entries[name, stat].path, self._factor(name, stat))
+
+    def _factor(self, name: str, stat: str) -> float:
+        known = self._tables.get(name)
+        written = str(self.entries[name, stat].sidecar.get("Units", ""))
+        return from_file(known.unit, written) if isinstance(known, Parameter) else 1.0
 
     def sidecar(self, name: str, stat: str) -> dict[str, Any]:
         """What the map says of itself; empty without a sidecar."""
@@ -109,9 +115,13 @@ class FolderOfMaps:
         return {p.name: p for p in (*model.parameters, *model.derived_parameters, S0)}
 
     @cached_property
-    def _cached(self) -> Callable[[Path], NDArray]:
+    def _cached(self) -> Callable[[Path, float], NDArray]:
+        def read(path: Path, factor: float) -> NDArray:
+            values = np.asarray(read_image(path).dataobj)
+            return canonical(values if factor == 1 else values * values.dtype.type(factor), self.affine)[0]
+
         # a figure asks for the same map several times; all maps of a whole brain would not fit
-        return lru_cache(maxsize=4)(lambda path: canonical(np.asarray(read_image(path).dataobj), self.affine)[0])
+        return lru_cache(maxsize=4)(read)
 
     @cached_property
     def _grid(self) -> nib.Nifti1Image:

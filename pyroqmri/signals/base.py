@@ -63,6 +63,7 @@ class SignalModel(ABC):
     suffix: ClassVar[str] = "dwimap"  # BIDS suffix of its maps
     derived_parameters: ClassVar[tuple[Parameter | Direction, ...]] = ()
     source: ClassVar[str] = ""
+    reach: ClassVar[float | None] = None  # b in ms/um2 beyond which it does not describe tissue's decay
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form

@@ -36,6 +36,7 @@ class DTI(SignalModel):
 
     requires = ("bval", "bvec")
     source = "doi:10.1016/S0006-3495(94)80775-1"
+    reach = 1.5
     parameters = (
         Parameter("Dxx", "D_{xx}", "um2/ms", 0.001, 4.0, "tensor element xx"),
         Parameter("Dyy", "D_{yy}", "um2/ms", 0.001, 4.0, "tensor element yy"),

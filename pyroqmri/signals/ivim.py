@@ -18,6 +18,7 @@ class IVIM(SignalModel):
     requires = ("bval",)
     source = "doi:10.1148/radiology.168.2.3393671"
     negligible_b = 0.0  # blood has decayed by 7 % at b = 1 s/mm2 where D* is 70
+    reach = 1.0
     parameters = (
         Parameter("f", "f", "1", 0.0, 0.7, "perfusion fraction"),
         Parameter("D_fast", "D^*", "um2/ms", 3.0, 200.0, "pseudo-diffusivity"),

@@ -36,6 +36,7 @@ class MSDKI(SignalModel):
     requires = ("bval",)
     powder_average = True
     source = "doi:10.1002/mrm.27606"
+    reach = 3.0
     parameters = (
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "mean-signal diffusivity"),
         Parameter("K", "K", "1", -1.0, 3.0, "mean-signal kurtosis"),

@@ -17,6 +17,7 @@ class T2ADC(SignalModel):
 
     requires = ("bval", "te")
     source = "doi:10.1016/j.neuroimage.2017.09.030"
+    reach = 2.0
     parameters = (
         Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusivity"),

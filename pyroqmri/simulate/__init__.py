@@ -1,5 +1,6 @@
 """Data whose truth is known: tissue parameters, brains, and noisy measurements of them."""
 
+from pyroqmri.simulate.inputs import draw_inputs
 from pyroqmri.simulate.measure import NOISES, add_noise, noise_level, simulate
 from pyroqmri.simulate.phantom import Phantom, brain_phantom
 from pyroqmri.simulate.populations import (
@@ -25,6 +26,7 @@ __all__ = [
     "brain_phantom",
     "cluster_classes",
     "clusters",
+    "draw_inputs",
     "gaussian_classes",
     "noise_level",
     "signal_classes",

@@ -79,7 +79,7 @@ def test_fit_of_an_inferred_s0(scan, tmp_path):
         scan.files, signal="msdki", recipe="hierarchical", s0="inferred", settings=SHORT,
         out=tmp_path / "out",
     )  # fmt: skip
-    assert files(out) == SAMPLED | MSDKI | maps("sub-01_model-msdki_", *statistics("S0"))
+    assert files(out) == SAMPLED | MSDKI | maps("sub-01_model-msdki_", *statistics("S0", suffix="S0map"))
 
 
 def test_fit_by_a_network(scan, tmp_path):
@@ -91,7 +91,9 @@ def test_fit_by_a_network(scan, tmp_path):
 def test_fit_of_a_relaxation_signal(tmp_path):
     image, _ = join_images(series(tmp_path), out=tmp_path / "sub-01_MESE.nii.gz")
     out = fit_image(image, signal="t2_decay", recipe="least_squares", sigma=0.5, out=tmp_path / "out")
-    found = maps("sub-01_model-t2_decay_", *statistics("T2", "S0", suffix="T2map"), *CHECKS)
+    found = maps(
+        "sub-01_model-t2_decay_", *statistics("T2", suffix="T2map"), *statistics("S0", suffix="S0map"), *CHECKS
+    )
     assert files(out) == COMMON | found
 
 
@@ -128,11 +130,11 @@ def test_simulate(tmp_path):
     gradients = {"sub-sim_dwi.nii.gz", "sub-sim_dwi.json", "sub-sim_dwi.bval", "sub-sim_dwi.bvec"}
     image = {"simulate.json", "sub-sim_mask.nii.gz"}
     out = simulate_files("ball_stick", "brain", snr=20, shape=(16, 16, 1), out=tmp_path / "brain")
-    truth = maps("sub-sim_param-", *(f"{name}_truth_dwimap" for name in ("f", "D_par", "D_iso", "theta", "phi", "n",
-                                                                         "S0")))  # fmt: skip
+    truth = maps("sub-sim_param-", *(f"{name}_truth_dwimap" for name in ("f", "D_par", "D_iso", "theta", "phi", "n")))
+    truth |= maps("sub-sim_param-", "S0_truth_S0map")
     assert files(out) == image | gradients | truth | {"sub-sim_dseg.nii.gz", "sub-sim_dseg.tsv"}
     out = simulate_files("t2_decay", "uniform", snr=20, shape=(2, 2, 1), out=tmp_path / "uniform")
-    truth = maps("sub-sim_param-", "T2_truth_T2map", "S0_truth_T2map")
+    truth = maps("sub-sim_param-", "T2_truth_T2map", "S0_truth_S0map")
     assert files(out) == image | truth | {"sub-sim_dwi.nii.gz", "sub-sim_dwi.json"}
 
 

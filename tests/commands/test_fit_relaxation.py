@@ -52,8 +52,8 @@ def test_a_t2_map_from_a_sidecar(tmp_path, echoes, recipe):
     settings = SHORT if recipe == "hierarchical" else None
     out = fit_image(echoes.files, signal="t2_decay", recipe=recipe, out=tmp_path / "out",
                     settings=settings)  # fmt: skip
-    T2 = volume(out, "sub-01_model-t2_decay_param-T2_stat-mean_T2map.nii.gz")
-    sd = volume(out, "*param-T2_stat-sd_T2map.nii.gz")
+    T2 = 1000 * volume(out, "sub-01_model-t2_decay_param-T2_stat-mean_T2map.nii.gz")
+    sd = 1000 * volume(out, "*param-T2_stat-sd_T2map.nii.gz")
     off = (T2[echoes.inside] - echoes.theta["T2"]) / sd[echoes.inside]
     assert abs(np.median(T2[echoes.inside] / echoes.theta["T2"]) - 1) < 0.02
     # |off| has a 90 % quantile of 1.64; of 144 voxels a right sd gives 1.2 to 2.4 all but 1 time in 10,000
@@ -75,7 +75,9 @@ def test_the_first_echo_is_chosen(tmp_path, echoes):
     for first in (1, 2):
         out = fit_image(echoes.files, signal="t2_decay", recipe="least_squares",
                         out=tmp_path / f"from{first}", settings={"data.first_echo": first})  # fmt: skip
-        off[first] = np.median(volume(out, "*param-T2_stat-mean_T2map.nii.gz")[echoes.inside] / echoes.theta["T2"]) - 1
+        off[first] = (
+            np.median(1000 * volume(out, "*param-T2_stat-mean_T2map.nii.gz")[echoes.inside] / echoes.theta["T2"]) - 1
+        )
     assert abs(off[2]) < 0.02 < 0.1 < off[1]
     assert record_of(out)["preparation"]["shortest_te"] == 24.0
     with pytest.raises(InputError, match=r"data\.first_echo is 9, and the scan has 8 echo times"):
@@ -87,15 +89,15 @@ def test_a_map_of_b1_goes_with_its_image(tmp_path, angles):
     scan, b1 = angles
     call = {"signal": "t1_vfa", "recipe": "least_squares"}
     out = fit_image(replace(scan.files, inputs={"B1": b1}), **call, out=tmp_path / "with")
-    T1 = volume(out, "sub-01_model-t1_vfa_param-T1_stat-mean_T1map.nii.gz")[scan.inside]
+    T1 = 1000 * volume(out, "sub-01_model-t1_vfa_param-T1_stat-mean_T1map.nii.gz")[scan.inside]
     assert np.median(np.abs(T1 / scan.theta["T1"] - 1)) < 0.05
     assert "B1 read from b1.nii.gz" in record_of(out)["notes"]
     without = fit_image(scan.files, **call, out=tmp_path / "without")
     assert "no map of B1 was given: it is 1 everywhere" in record_of(without)["notes"]
-    wrong = volume(without, "*param-T1_stat-mean_T1map.nii.gz")[scan.inside]
+    wrong = 1000 * volume(without, "*param-T1_stat-mean_T1map.nii.gz")[scan.inside]
     assert np.median(np.abs(wrong / scan.theta["T1"] - 1)) > 0.15
     again = apply_image(out, replace(scan.files, inputs={"B1": b1}), out=tmp_path / "again")
-    np.testing.assert_allclose(volume(again, "*param-T1_stat-mean_T1map.nii.gz")[scan.inside], T1, rtol=1e-3)
+    np.testing.assert_allclose(1000 * volume(again, "*param-T1_stat-mean_T1map.nii.gz")[scan.inside], T1, rtol=1e-3)
     with pytest.raises(InputError, match="trained with the inputs B1, and these voxels come with none"):
         apply_image(out, scan.files, out=tmp_path / "no")
 
@@ -122,7 +124,7 @@ def test_the_command_line_takes_inputs(tmp_path, angles, capsys):
         with pytest.raises(SystemExit) as done:
             main(words)
         assert done.value.code == 0, capsys.readouterr().err
-    first, second = (volume(tmp_path / name, "*param-T1_stat-mean_T1map.nii.gz") for name in "ab")
+    first, second = (1000 * volume(tmp_path / name, "*param-T1_stat-mean_T1map.nii.gz") for name in "ab")
     np.testing.assert_allclose(first, second, rtol=1e-3)
 
 
@@ -133,7 +135,7 @@ def test_signed_inversion_recovery_with_and_without_a_repetition_time(tmp_path):
     )  # fmt: skip
     call = {"signal": "t1_inversion_signed", "recipe": "least_squares"}
     out = fit_image(scan.files, **call, out=tmp_path / "out")
-    T1 = volume(out, "sub-01_model-t1_inversion_signed_param-T1_stat-mean_T1map.nii.gz")[scan.inside]
+    T1 = 1000 * volume(out, "sub-01_model-t1_inversion_signed_param-T1_stat-mean_T1map.nii.gz")[scan.inside]
     assert abs(np.median(T1 / scan.theta["T1"]) - 1) < 0.02
     assert any("tr read as s" in note for note in record_of(out)["notes"])
     with pytest.raises(InputError, match="data with a sign, which rician has not; use likelihood gaussian"):

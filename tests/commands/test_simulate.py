@@ -11,6 +11,7 @@ from pyroqmri.cli.simulate import simulate
 from pyroqmri.commands.simulate import S0, SHAPE, simulate_files
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_scan
+from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
 from pyroqmri.simulate.protocols import default_protocol
 
@@ -82,13 +83,13 @@ def test_echoes_are_found_again(run, tmp_path):
     inside = volume(sim, "sub-sim_mask.nii.gz") == 1
     truth = volume(sim, "sub-sim_param-T2_truth_T2map.nii.gz")
     assert inside.all()
-    assert 40 < truth.min() < 50 < 110 < truth.max() < 120
+    assert 0.04 < truth.min() < 0.05 < 0.11 < truth.max() < 0.12  # s
     for name, most in (("T2", 0.012), ("S0", 0.009)):
         off, relative = errors(sim, fit, name, inside)
         assert holds(off), name
         assert relative < most, name
     units = json.loads((sim / "sub-sim_param-T2_truth_T2map.json").read_text())["Units"]
-    assert units == "ms"
+    assert units == "s"
     assert json.loads((sim / "sub-sim_dwi.json").read_text())["EchoTime"][0] == 0.01
 
 
@@ -101,12 +102,17 @@ def test_the_default_protocol_is_read_back(signal, tmp_path):
     )  # fmt: skip
     for name in (*model.requires, *model.optional):
         np.testing.assert_allclose(getattr(scan.acquisition, name), getattr(acq, name), atol=1e-5, rtol=1e-5)
-    theta = {p.name: volume(out, f"*_param-{p.name}_truth_{model.suffix}.nii.gz")[scan.mask] for p in model.parameters}
+    theta = {
+        p.name: volume(out, f"*_param-{p.name}_truth_{map_suffix(p.name, model.suffix)}.nii.gz")[scan.mask]
+        / file_unit(p.unit)[1]
+        for p in model.parameters
+    }
     # the truth is that of the image
     clean = BoundSignal(model, scan.acquisition)({name: torch.from_numpy(value) for name, value in theta.items()})
     np.testing.assert_allclose(scan.y, S0 * clean, rtol=1e-4, atol=1e-3)
     for p in model.derived_parameters:
-        assert volume(out, f"*_param-{p.name}_truth_{model.suffix}.nii.gz")[scan.mask].shape[0] == 6
+        name = f"*_param-{p.name}_truth_{map_suffix(p.name, model.suffix)}.nii.gz"
+        assert volume(out, name)[scan.mask].shape[0] == 6
 
 
 def test_a_signal_without_a_protocol_says_so():

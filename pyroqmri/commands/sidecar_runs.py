@@ -1,0 +1,67 @@
+"""What a sidecar states for each volume and a signal does not use: runs of other phase encodings or echo times."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyroqmri.commands.left_out import number_ranges
+from pyroqmri.io import Scan
+from pyroqmri.io.names import stem
+from pyroqmri.signals import SIGNALS
+
+LARGEST = 1 << 24  # bytes
+_USED_AS = {"EchoTime": "te", "RepetitionTime": "tr"}
+
+
+def run_sentences(
+    scan: Scan, signals: Sequence[str], sidecar: str | Path | None, disagree: bool
+) -> tuple[list[str], list[str]]:
+    """Notes and warnings on entries that differ between volumes; ``disagree`` says whether the S0 volumes do."""
+    content = _read(scan.ref.path.with_name(f"{stem(scan.ref.path)}.json") if sidecar is None else Path(sidecar))
+    notes, warnings = [], []
+    directions = _by_value(content.get("PhaseEncodingDirection"), scan)
+    if len(directions) > 1:
+        text = f"the sidecar has PhaseEncodingDirection {_listed(directions)}"
+        if disagree:
+            warnings.append(f"{text}: correct with topup first, or fit one of them")
+        else:
+            notes.append(f"{text}; their S0 volumes agree, so they are taken as corrected")
+    used = {name for signal in signals for name in (*SIGNALS[signal].requires, *SIGNALS[signal].optional)}
+    for key, setting in _USED_AS.items():
+        values = _by_value(content.get(key), scan)
+        if len(values) > 1 and setting not in used:
+            unused = f"which {' and '.join(signals)} {'does' if len(signals) == 1 else 'do'} not use"
+            warnings.append(
+                f"the sidecar has {key} {_listed(values)}, {unused}: fit the runs apart, or with a signal that has it"
+            )
+    return notes, warnings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return {}
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):  # whoever needs it says what is wrong
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _by_value(entry: Any, scan: Scan) -> dict[str, Sequence[int]]:
+    """Volumes of the scan by what a list of one entry a volume of the file says of them."""
+    n = len(scan.acquisition) if scan.whole is None else len(scan.whole)
+    if not isinstance(entry, list) or len(entry) != n:
+        return {}
+    words = [str(x) if isinstance(x, str) else f"{x:.4g}" if isinstance(x, int | float) else "" for x in entry]
+    found: dict[str, list[int]] = {}
+    for number in scan.numbers.tolist():
+        found.setdefault(words[number], []).append(number)
+    return dict(found) if "" not in found else {}
+
+
+def _listed(volumes: dict[str, Sequence[int]]) -> str:
+    shown = [f"{value} in {number_ranges(np.array(which))}" for value, which in list(volumes.items())[:4]]
+    return ", ".join(shown) + (f" and {len(volumes) - 4} more" if len(volumes) > 4 else "")
