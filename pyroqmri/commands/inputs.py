@@ -18,6 +18,7 @@ from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
 from pyroqmri.measurements.preparation import complete_inputs, settled_s0
+from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.signals import SIGNALS, SignalModel
 
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
@@ -58,6 +59,7 @@ class ScanFiles(ProtocolFiles):
             self.image, mask=self.mask, json=self.json, need=model.requires, optional=model.optional,
             need_b0=settled_s0(model, s0) == "measured", **self.settings,
         )  # fmt: skip
+        scan.warnings.extend(judge_files(self.image, signal, self.json))
         if not any(_usable(scan.y[i : i + NOISE_VOXELS]) for i in range(0, len(scan.y), NOISE_VOXELS)):
             raise InputError(f"image {self.image} has no voxel with finite values and a signal inside the mask")
         if s0 != settled_s0(model, s0):

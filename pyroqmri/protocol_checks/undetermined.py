@@ -146,12 +146,14 @@ def sentence(found: Undetermined, signal: BoundSignal, acquisition: Acquisition,
         settings = f"{found.n_settings} distinct setting{'' if found.n_settings == 1 else 's'}"
         why = f"it has {settings} ({protocol}) for {found.n_unknown} unknowns per voxel, S0 among them"
     elif found.at_any_noise:
-        why = f"at its settings ({protocol}) different values give the same measurements"
+        why = f"at its settings ({protocol}) different values give nearly the same measurements"
     else:
         why = f"at its settings ({protocol}) and noise (SNR {1 / noise:.2g}) the error exceeds the plausible range"
-    fixable = next(p.name for p in signal.tissue)
-    fixable = next((p.name for p in signal.tissue if p.name in found.names), fixable)
+    scalars = [p.name for p in signal.tissue if p.name != S0.name]
+    fixable = [name for name in scalars if name in found.names]
+    fix = f", or fix a parameter (--fix {fixable[0]}=VALUE)" if fixable and len(scalars) > 1 else ""
+    names = listed(found.names)
     return (
-        f"this scan cannot determine {listed(found.names)}: {why}; values and errors there are those of the prior or of "
-        f"a bound, and every voxel has status 9; fix a parameter (--fix {fixable}=VALUE) or measure at other settings"
+        f"this scan cannot determine {names}: {why}; values and errors of {names} are those of the prior or of a bound, "
+        f"and every voxel has status 9; measure at other settings{fix}"
     )
