@@ -152,8 +152,8 @@ def sentence(found: Undetermined, signal: BoundSignal, acquisition: Acquisition,
     scalars = [p.name for p in signal.tissue if p.name != S0.name]
     fixable = [name for name in scalars if name in found.names]
     fix = f", or fix a parameter (--fix {fixable[0]}=VALUE)" if fixable and len(scalars) > 1 else ""
-    names = listed(found.names)
+    their = "its" if len(found.names) == 1 else "their"
     return (
-        f"this scan cannot determine {names}: {why}; values and errors of {names} are those of the prior or of a bound, "
-        f"and every voxel has status 9; measure at other settings{fix}"
+        f"this scan cannot determine {listed(found.names)}: {why}; {their} values and errors are those of the prior or "
+        f"of a bound, and every voxel has status 9; measure at other settings{fix}"
     )

@@ -13,8 +13,8 @@ from pyroqmri.protocol_checks.information import left_uncertain, plausible_sd, s
 from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
 
-_LEFT = 0.95  # share of the plausible sd that is left: the Cramer-Rao bound is three times it
-_SD = 2.2  # the same of a sd that ends at the width of the bounds, in plausible sds
+_LEFT = 0.9  # share of the plausible sd that is left: the Cramer-Rao bound is twice it
+_SD = 1.5  # plausible sds of an estimate that no population helps
 
 
 @torch.no_grad()
