@@ -24,7 +24,7 @@ LAYERS = (
     ("measurements", "io", "simulate", "distributions"),
     ("likelihoods", "priors", "decoders"),
     ("laplace",),
-    ("voxel_model",),
+    ("voxel_model", "protocol_checks"),
     ("guides",),
     ("posterior", "svi"),
     ("diagnostics", "voxelwise"),

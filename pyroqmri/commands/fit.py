@@ -88,7 +88,7 @@ def fit_image(
         found = fit(
             data.y, scan.acquisition, signal=signal, recipe=plan, sigma=data.level, s0=s0, seed=seed, device=device,
             fixed=fixed, tied=tied, inputs=data.inputs, progress=progress, checkpoint=folder / CHECKPOINT,
-            resume=resume,
+            resume=resume, likelihood=as_dict(settings).get("likelihood.kind", likelihood),
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
         notes = [*data.notes, *resumed]

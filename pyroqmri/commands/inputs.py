@@ -23,6 +23,7 @@ from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
 from pyroqmri.measurements.preparation import complete_inputs, is_factor
+from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.signals import SIGNALS, SignalModel
 
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
@@ -76,6 +77,8 @@ class ScanFiles(ProtocolFiles):
             optional=_union(m.optional for m in models), leave_out=leave_out, resample=self.resample, **self.settings,
         )  # fmt: skip
         scan.notes.extend(leave_out.notes(scan))
+        for name in signals:
+            scan.warnings.extend(judge_files(self.image, name, self.json))
         _check_usable(scan)
         for model in models:
             scan.acquisition.require(*model.requires)  # directions too, of the volumes that are left

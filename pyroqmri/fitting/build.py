@@ -9,10 +9,12 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.parts import BASES, part_of
+from pyroqmri.fitting.schema import with_settings
 from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.priors import Mixture, RelaxedMixture
+from pyroqmri.protocol_checks.data_sign import check_sign, gaussian_in_place, magnitudes_asked_for, sign_of
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.voxel_model import VoxelModel
@@ -37,6 +39,31 @@ def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation)
     """The likelihood that the recipe names, knowing how many measurements each entry, and S0, is the mean of."""
     seen = preparation.seen(acq)
     return _make(recipe, "likelihood", seen.n_average, seen.n_s0)
+
+
+def settle_likelihood(
+    recipe: Recipe, signal: str, y: Tensor, acquisition: Acquisition, chosen: bool
+) -> tuple[Recipe, list[str]]:
+    """The recipe with a likelihood that suits the sign of the data and of the signal, and sentences that warn of it.
+
+    A signal of data that keep their sign, and data that do, take a Gaussian likelihood unless the user has ``chosen``
+    one.
+
+    Raises
+    ------
+    InputError
+        When inversion data keep their sign and the signal describes their magnitude.
+    """
+    sign = sign_of(y)
+    warnings = check_sign(sign, y, acquisition, signal)
+    kind = recipe.kind("likelihood")
+    if not getattr(part_of(recipe, "likelihood"), "magnitude", False) or not (sign.real or SIGNALS[signal].signed):
+        return recipe, warnings
+    if chosen:
+        return recipe, [*warnings, magnitudes_asked_for(sign, kind)]
+    if not SIGNALS[signal].signed:
+        warnings.append(gaussian_in_place(sign, kind))
+    return with_settings(recipe, {"likelihood.kind": "gaussian"}), warnings
 
 
 def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:

@@ -54,6 +54,9 @@ class Fit:
         Names of the per-voxel inputs that it was trained with.
     covariates
         Names of the covariates that it was trained with.
+    uninformed
+        Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
+        status states it then.
     """
 
     recipe: Recipe
@@ -76,6 +79,7 @@ class Fit:
     network: ParameterNetwork | None = None
     inputs: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ()
+    uninformed: tuple[str, ...] = ()
 
     @property
     def sigma(self) -> float:
@@ -135,6 +139,13 @@ class Fit:
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
         batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
+        found = self._estimates(batch, n_draws, progress, reweight)
+        found.uninformed = self.uninformed
+        return found
+
+    def _estimates(
+        self, batch: Batch, n_draws: int | None, progress: bool, reweight: bool | None
+    ) -> Posterior | PointEstimates | NetworkEstimates:
         if self.network is not None:
             return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
         if self.model is None or self.guide is None:

@@ -104,7 +104,7 @@ def _fit_of(record: dict[str, Any], recipe: Recipe, tensors: dict[str, Tensor]) 
         parts.likelihood, parts.model, parts.guide, record["fixed"], record["tied"], record["seed"],
         _trace(record["trace"]), record["seconds"], record["n_voxels"], ours,
         Recalibration.of(record.get("recalibration")), parts.network, tuple(record.get("inputs", ())),
-        tuple(record.get("covariates", ())),
+        tuple(record.get("covariates", ())), tuple(record.get("uninformed", ())),
     )  # fmt: skip
 
 

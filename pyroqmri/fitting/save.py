@@ -33,6 +33,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "preparation": fit.preparation.record(),
         "inputs": list(fit.inputs),
         "covariates": list(fit.covariates),
+        "uninformed": list(fit.uninformed),
         "fixed": fit.fixed,
         "tied": fit.tied,
         "seed": fit.seed,

@@ -9,7 +9,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
+from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, settle_likelihood
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
@@ -21,6 +21,7 @@ from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
+from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Training, fit_svi, seeded
@@ -115,6 +116,8 @@ def fit(
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     plan = plan_recipe(recipe, settings, parts, sigma, given)
     y = as_tensor(y)
+    chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
+    plan, warnings = settle_likelihood(plan, signal, y, acquisition, chosen)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
@@ -124,28 +127,16 @@ def fit(
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
     batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))
     result = Fit(
-        recipe=plan,
-        signal_name=signal,
-        acquisition=acquisition,
-        preparation=preparation,
-        noise=noise,
-        signal=bound,
+        recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
-        model=None,
-        guide=None,
-        fixed=bound.fixed,
-        tied=bound.tied,
-        seed=seed,
-        n_voxels=len(batch.voxels),
-        inputs=tuple(as_dict(inputs)),
-        covariates=tuple(as_dict(covariates)),
-    )
-    result.warnings += [*noise.warnings, *direction_warnings(SIGNALS[signal], acquisition, preparation)]
+        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(batch.voxels),
+        inputs=tuple(as_dict(inputs)), covariates=tuple(as_dict(covariates)),
+    )  # fmt: skip
+    _judge(result, batch, [*noise.warnings, *direction_warnings(SIGNALS[signal], acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":
-        path = None if checkpoint is None else Path(checkpoint)
-        _train(result, batch, pick_device(device), path, resume, progress)
+        _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
     return result
@@ -156,7 +147,17 @@ def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
         raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
 
 
-def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None, resume: bool, progress: bool) -> None:
+def _judge(fit: Fit, batch: Batch, warnings: Sequence[str]) -> None:
+    """Note what the protocol does not determine, and everything that may make the maps wrong."""
+    noise = batch.voxels.noise
+    judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
+    fit.uninformed = judged.uninformed
+    fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs)]
+
+
+def _train(
+    fit: Fit, batch: Batch, device: torch.device, checkpoint: str | Path | None, resume: bool, progress: bool
+) -> None:
     begin, n = time.monotonic(), len(batch.voxels)
     if n < MIN_VOXELS:
         raise InputError(f"only {n} voxels can be fitted, and a population needs at least {MIN_VOXELS}")
@@ -170,10 +171,8 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
     with seeded(fit.seed, voxels.y):
         voxels = guide.training_set(voxels)
     fit.seconds["start"] = time.monotonic() - begin
-    plan = Training(**fit.recipe.table("training"))
-    fit.trace = fit_svi(
-        model, guide, voxels, plan, seed=fit.seed, checkpoint=checkpoint, resume=resume, progress=progress
-    )
+    plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
+    fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
     fit.seconds["train"] = fit.trace.seconds
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes:

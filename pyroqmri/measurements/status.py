@@ -10,7 +10,7 @@ STATUS: dict[int, str] = {
     6: "a parameter at its bound",
     7: "the signal does not fit (posterior predictive p < 0.001): partial volume, motion or another tissue",
     8: "few measurements do not fit, and the others do: an outlier volume or a dropout",
-    9: "this scan cannot tell a parameter: its value is that of the prior or of a bound",
+    9: "this scan cannot determine a parameter: its value is that of the prior or of a bound",
     10: "a map that the signal needs has no value here",
 }
 

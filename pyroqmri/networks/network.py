@@ -108,6 +108,7 @@ class NetworkEstimates(Estimates):
     """What a network answers for N voxels: one estimate each, and no uncertainty."""
 
     has_sd = False
+    likelihood: Likelihood
 
     def __init__(self, name: str, network: ParameterNetwork, likelihood: Likelihood, batch: Batch) -> None:
         super().__init__(network.signal, batch)

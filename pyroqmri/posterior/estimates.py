@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from pyroqmri.errors import InputError
+from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import AT_BOUND, FEW_MISFIT, FINE, MISFIT
+from pyroqmri.measurements.status import AT_BOUND, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT, GoodnessOfFit
+from pyroqmri.protocol_checks.no_signal import without_signal
+from pyroqmri.protocol_checks.voxels import weakly_informed
 from pyroqmri.signals import BoundSignal
 
 
@@ -22,6 +25,8 @@ class Estimates(ABC):
     """
 
     has_sd = True
+    likelihood: Likelihood | None = None  # of the measurements, where it is known
+    uninformed: tuple[str, ...] = ()  # parameters that the protocol does not determine, in any voxel
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
@@ -88,18 +93,32 @@ class Estimates(ABC):
             theta = theta | {"S0": theta["S0"] * self.reference}
         return theta
 
+    def weakly_informed(self) -> Tensor:
+        """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
+        if self.likelihood is None:
+            return torch.zeros(len(self.batch.index), dtype=torch.bool)
+        theta = {name: value[self.batch.index].float() for name, value in in_model_units(self).items()}
+        if self.signal.direction is not None:
+            theta[self.signal.direction.name] = self.direction[self.batch.index]  # type: ignore[attr-defined]
+        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, theta)
+
     @property
     def reference(self) -> Tensor:
         """What each voxel was divided by; one number when S0 is inferred."""
         return self.batch.reference[:1]
 
 
-def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
-    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
-    found = {}
+def in_model_units(estimates: Estimates) -> dict[str, Tensor]:
+    """Point estimates ``(N,)`` with S0 over the scan's scale."""
     mean = dict(estimates.mean)
     if "S0" in mean:
         mean["S0"] = mean["S0"] / estimates.reference
+    return mean
+
+
+def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
+    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
+    found, mean = {}, in_model_units(estimates)
     for p in estimates.signal.tissue:
         box = estimates.signal.box(p, mean)
         lower, upper = (p.lower, p.upper) if box is None else box
@@ -117,4 +136,18 @@ def with_findings(estimates: Estimates) -> Tensor:
     found = estimates.goodness_of_fit
     status[fine & (found.ppc < P_MISFIT)] = MISFIT
     status[fine & (found.few > 0)] = FEW_MISFIT
+    if estimates.uninformed:
+        status[(status == FINE) | (status == AT_BOUND)] = UNINFORMED
+    elif bool((status == FINE).any()):
+        status[(status == FINE) & _among_all(estimates, estimates.weakly_informed())] = UNINFORMED
+    if estimates.likelihood is not None and len(estimates.batch.index):
+        noise = without_signal(estimates.signal, estimates.likelihood, estimates.batch.voxels)
+        status[_among_all(estimates, noise)] = NO_SIGNAL
     return status
+
+
+def _among_all(estimates: Estimates, found: Tensor) -> Tensor:
+    """What was found of the fitted voxels ``(n,)`` bool among all ``(N,)``."""
+    full = torch.zeros(len(estimates.batch.status), dtype=torch.bool)
+    full[estimates.batch.index] = found
+    return full

@@ -61,7 +61,7 @@ class Posterior(Estimates):
         reweighting: Reweighting | None = None,
     ) -> None:
         super().__init__(model.signal, batch)
-        self.recalibration = recalibration
+        self.recalibration, self.likelihood = recalibration, model.likelihood
         axes = model.signal.direction is not None
         self.reweighting = reweighting if reweighting is not None and reweighting.wanted(axes) else None
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel

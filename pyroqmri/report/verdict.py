@@ -170,7 +170,7 @@ def _bounds(fit: FitNumbers) -> list[FitCheck]:
             "and the other parameters of those voxels have adapted to it. Fixing or tying it may help."
         )
         title = Markup("Voxels with {} at its bound").format(symbol)
-        checks.append(_share_check(title, share, text.format(symbol, words.percent(share)), "bound"))
+        checks.append(_share_check(title, share, text.format(name, words.percent(share)), "bound"))
     return checks
 
 

@@ -11,8 +11,9 @@ from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.status import NOT_CONVERGED
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.posterior.estimates import Estimates, with_findings
+from pyroqmri.posterior.estimates import Estimates, in_model_units, with_findings
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
+from pyroqmri.protocol_checks.voxels import loosely_estimated
 from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.cholesky import quadratic_form
 from pyroqmri.voxelwise.levenberg_marquardt import Problem, chunk_size
@@ -144,6 +145,11 @@ class PointEstimates(Estimates):
         freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
         found = judge_fit(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
         return torch.stack(found, -1)
+
+    def weakly_informed(self):
+        """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool; the sd has it already."""
+        theta = {name: value[self.batch.index] for name, value in in_model_units(self).items()}
+        return loosely_estimated(self.signal, theta, {name: value[self.batch.index] for name, value in self.sd.items()})
 
     @property
     def responsibilities(self) -> None:

@@ -1,0 +1,1 @@
+"""What is judged before a fit: whether a protocol and the data suit the signal."""

@@ -1,0 +1,67 @@
+"""Everything that is judged before a fit."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.protocol_checks.settings import check_times, look_locker, short_repetition, unused_settings
+from pyroqmri.protocol_checks.undetermined import sentence, undetermined
+from pyroqmri.signals import SIGNALS, BoundSignal
+
+_BEST = 0.25  # share of voxels by whose noise a protocol is judged: a mask may hold air
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Names of what a scan does not determine, and sentences that warn of it."""
+
+    uninformed: tuple[str, ...]
+    warnings: list[str]
+
+
+def judge_protocol(
+    signal: BoundSignal, likelihood: Likelihood, acquisition: Acquisition, name: str, noise: Tensor
+) -> Judged:
+    """Judge a scan's protocol for a signal.
+
+    Parameters
+    ----------
+    signal, likelihood
+        At the settings that the model sees.
+    acquisition
+        The scan's own settings.
+    name
+        The signal's.
+    noise
+        Noise levels of the voxels over S0 ``(N, 1)``.
+
+    Raises
+    ------
+    InputError
+        When settings contradict one another.
+    """
+    check_times(acquisition)
+    warnings = [f(acquisition, name) for f in (unused_settings, short_repetition, look_locker)]
+    found = [text for some in warnings for text in some]
+    if len(noise) == 0:
+        return Judged((), found)
+    level = float(torch.quantile(noise.flatten()[:100_000].double(), _BEST))
+    open_ = undetermined(signal, likelihood, level)
+    if open_.names:
+        found.insert(0, sentence(open_, signal, acquisition, level))
+    return Judged(open_.names, found)
+
+
+def missing_inputs(name: str, given: Collection[str]) -> list[str]:
+    """A sentence on each per-voxel input that is taken for its default and that biases the parameters."""
+    model = SIGNALS[name]
+    return [
+        "no map of B1 was given: the flip angles are taken to be exact, and an error of 12 % in B1, common at 3 T, "
+        "makes one of 24 % in T1; give one with --input B1=FILE, or inputs="
+        for key in model.inputs
+        if key == "B1" and key not in given
+    ]

@@ -1,0 +1,77 @@
+"""Voxels that are noise alone."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from pyroqmri.distributions import rice_moments
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.protocol_checks.tissue import typical
+from pyroqmri.signals import BoundSignal
+
+_NEGATIVE = 0.01  # share of values that magnitudes do not have
+_MEAN, _VARIANCE = math.sqrt(math.pi / 2), 2 - math.pi / 2  # of the magnitude of noise of level 1
+# tissue of this SNR, at its strongest measurement, is kept in all but one voxel of 1,000; where that is easy the
+# limit, in standard deviations of noise, need not be as low, and where it is not it ends
+_SNR, _KEPT, _LIMITS = 5.0, 3.1, (1.3, 3.0)
+
+
+@torch.no_grad()
+def without_signal(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels) -> Tensor:
+    """Whether measurements are what noise alone would give ``(n,)`` bool.
+
+    Each voxel's measurements, those that made a measured S0 with them, are summed with the weights of a common
+    tissue's signal, which is close to the most powerful test for that tissue; a voxel that stands out for any of the
+    tissues has a signal.
+    """
+    signal, likelihood = copy.deepcopy(signal).cpu().float(), copy.deepcopy(likelihood).cpu().float()
+    signed = signal.signal.signed or bool((voxels.y < 0).float().mean() > _NEGATIVE)
+    mean, variance = (0.0, 1.0) if signed else (_MEAN, _VARIANCE)
+    profile, n_s0 = _profiles(signal, likelihood.n_s0 is not None), likelihood.n_s0 or 0
+    weights = profile if likelihood.n_average is None else profile * likelihood.n_average
+    level = voxels.noise.float() * likelihood.factor
+    total = (voxels.y.float() / level - mean) @ weights.mT
+    spread = variance * (weights * profile).sum(-1)
+    there, its = _moments(_SNR * profile, signed)
+    kept = (weights * (there - mean)).sum(-1)
+    doubt = (weights * profile * its).sum(-1)
+    if n_s0:
+        first, one = _unencoded(1 / level, n_s0, signed, likelihood.magnitude)
+        there, its = _moments(torch.tensor(_SNR), signed)
+        total, spread = total + n_s0 * first, spread + n_s0 * one
+        kept, doubt = kept + n_s0 * (there - mean), doubt + n_s0 * its
+    limit = ((kept - _KEPT * doubt.sqrt()) / spread.sqrt()).clamp(*_LIMITS)
+    score = total / spread.sqrt()
+    return ((score.abs() if signed else score) < limit).all(-1)
+
+
+def _profiles(signal: BoundSignal, of_s0: bool) -> Tensor:
+    """Signals ``(K, M)`` of common tissue over S0, or over their largest measurement where S0 is none."""
+    z, frame = typical(signal)
+    inputs = {name: torch.full((len(z),), signal.signal.default_input(name) or 1.0) for name in signal.signal.inputs}
+    found = signal(signal.constrain(z.float(), None if frame is None else frame.float()), inputs)
+    return found if of_s0 else found / found.abs().amax(-1, keepdim=True).clamp_min(1e-30)
+
+
+def _moments(signal: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a measurement with noise of level 1."""
+    if signed:
+        return signal, torch.ones_like(signal)
+    found = rice_moments(signal, torch.ones_like(signal))
+    return found.mean, found.variance
+
+
+def _unencoded(snr: Tensor, n: int, signed: bool, magnitude: bool) -> tuple[Tensor, float]:
+    """The mean ``(N, 1)`` of ``n`` measurements behind a measured S0 less that of noise, and ``n`` times its variance.
+
+    A Gaussian likelihood's S0 is their mean, a Rician one's their second moment less that of noise.
+    """
+    if signed:
+        return snr, 1.0
+    if not magnitude:
+        return snr - _MEAN, _VARIANCE
+    expected = math.sqrt(2 / n) * math.exp(math.lgamma(n + 0.5) - math.lgamma(n))
+    return (snr.square() + 2).sqrt() - expected, n * (2 - expected**2)

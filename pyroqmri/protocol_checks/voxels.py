@@ -1,0 +1,48 @@
+"""Voxels whose measurements leave a parameter open."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from pyroqmri.laplace.start import CHUNK
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.parameter import frame_around
+from pyroqmri.protocol_checks.information import left_uncertain, plausible_sd, scaled_information
+from pyroqmri.signals import BoundSignal
+from pyroqmri.signals.bound import S0
+
+_LEFT = 0.9  # share of the plausible sd that is left: the Cramer-Rao bound is twice it
+_SD = 1.5  # plausible sds of an estimate that no population helps
+
+
+@torch.no_grad()
+def weakly_informed(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
+    """Whether the data leave some parameter as uncertain as no data would, at estimates ``theta`` ``(n,)`` bool.
+
+    Parameters
+    ----------
+    theta
+        Physical parameters of the voxels in the model's units, each ``(n,)``, a direction ``(n, 3)``.
+    """
+    signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
+    scalars = [i for i, p in enumerate(signal.tissue) if p.name != S0.name]
+    found = [torch.zeros(0, dtype=torch.bool)]
+    for i in range(0, len(voxels), CHUNK):
+        part = voxels[i : i + CHUNK].map(lambda t: t.double())
+        here = {name: value[i : i + CHUNK].double() for name, value in theta.items()}
+        z, frame = signal.unconstrain(here), None
+        if signal.direction is not None:
+            frame = frame_around(here[signal.direction.name])
+            z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
+        left = left_uncertain(scaled_information(signal, likelihood, z, frame, part).information)
+        found.append((left[:, scalars] > _LEFT).any(-1))
+    return torch.cat(found)
+
+
+def loosely_estimated(signal: BoundSignal, theta: dict[str, Tensor], sd: dict[str, Tensor]) -> Tensor:
+    """The same ``(n,)`` of estimates whose sd ``(n,)`` is that of the data and of bounds, no prior."""
+    plausible = plausible_sd(signal, theta)
+    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.tissue if p.name != S0.name]
+    return torch.stack(over).any(0)
