@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from pyroqmri.errors import InputError
+from pyroqmri.files import open_regular
 
 try:  # three times as fast as gzip
     from isal import igzip
@@ -80,12 +81,12 @@ def read_header(path: str | Path) -> Header:
 
 def open_stream(path: Path) -> BinaryIO:
     """The file's bytes, decompressed when it begins like a gzip file, whatever its name."""
+    file = open_regular(path, "image")
     try:
-        file = path.open("rb")
         magic = file.read(2)
         file.seek(0)
     except OSError as error:
-        raise InputError(f"image {path} cannot be read ({error.strerror}); check its name") from error
+        raise InputError(f"image {path} cannot be read ({error.strerror})") from error
     if magic != b"\x1f\x8b":
         return file
     file.close()

@@ -1,6 +1,5 @@
 """Echo, inversion and repetition times, flip angles and saturation offsets: text files and BIDS sidecars."""
 
-import json as json_module
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyroqmri.errors import InputError
+from pyroqmri.files import read_table
 from pyroqmri.io.names import stem
 from pyroqmri.io.text import read_vector
 
@@ -121,15 +121,7 @@ def _sidecar(image_path: Path, given: str | Path | None) -> tuple[dict[str, Any]
     path = Path(given) if given is not None else image_path.parent / f"{stem(image_path)}.json"
     if given is None and not path.is_file():
         return {}, path
-    try:
-        content = json_module.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"sidecar {path} cannot be read ({error.strerror}); check its name") from error
-    except ValueError as error:
-        raise InputError(f"sidecar {path} is not valid JSON ({error}); correct it or take it away") from error
-    if not isinstance(content, dict):
-        raise InputError(f"sidecar {path} contains no table of names and values; correct it or take it away")
-    return content, path
+    return read_table(path, "sidecar"), path
 
 
 def _numbers(entry: Any, key: str, path: Path) -> np.ndarray:

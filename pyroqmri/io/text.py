@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pyroqmri.errors import InputError
-
-MAX_TEXT_BYTES = 16 << 20  # a protocol of a million volumes is no protocol
+from pyroqmri.files import read_text
 
 
 def read_rows(path: str | Path, what: str) -> list[list[float]]:
@@ -18,14 +17,7 @@ def read_rows(path: str | Path, what: str) -> list[list[float]]:
         When the file is missing, empty, no text, or holds a word that is no finite number.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise InputError(f"{what} file {path} is {path.stat().st_size} bytes long: that is no table of numbers")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{what} file {path} cannot be read ({error.strerror}); check its name") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} file {path} is not text; give plain numbers separated by blanks") from error
+    text = read_text(path, f"{what} file")
     rows = [[_number(word, path, what) for word in line.replace(",", " ").split()] for line in text.splitlines()]
     rows = [row for row in rows if row]
     if not rows:
