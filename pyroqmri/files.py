@@ -67,7 +67,9 @@ def read_bytes(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> byte
         except OSError as error:
             raise InputError(f"{what} {path} cannot be read ({error.strerror})") from error
         if max(size, len(content)) > limit:
-            raise InputError(f"{what} {path} is {max(size, len(content))} bytes long and the limit is {limit}; is it another file?")
+            raise InputError(
+                f"{what} {path} is {max(size, len(content))} bytes long and the limit is {limit}; is it another file?"
+            )
     return bytes(content)
 
 
