@@ -13,7 +13,7 @@ from pyroqmri.fitting.pyro_pair import PyroPair, pyro_pair
 from pyroqmri.fitting.schema import class_names, reweighting
 from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
-from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_positions, as_tensor
+from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_level, as_measurements, as_positions
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch, Preparation, complete_inputs
 from pyroqmri.measurements.voxels import Voxels
@@ -130,6 +130,7 @@ class Fit:
         voxels, mask, covariates
             As in :func:`pyroqmri.fit`.
         """
+        y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
         if set(known) != set(self.covariates):
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
@@ -172,15 +173,14 @@ class Fit:
         return pyro_pair(self.model, self.guide, self.recipe.name if name is None else name, unique=name is None)
 
     def _batch(self, y: Any, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
-        level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.get_default_dtype())
-        if level.dim() == 1 and len(level) != len(y):
-            raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one per voxel")
+        y = as_measurements(y, self.acquisition)
+        level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
         if set(given) != set(self.inputs):
             had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))
             raise InputError(f"the fit was trained with the inputs {had}, and these voxels come with {has}")
         known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
-        return self.preparation(as_tensor(y), level, self.acquisition, known)
+        return self.preparation(y, level, self.acquisition, known)
 
     def on(self, acquisition: Acquisition, keep: torch.Tensor | None = None) -> "Fit":
         """The fit for another scan of its protocol: see :func:`pyroqmri.fitting.rebuild.on`."""

@@ -11,6 +11,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.laplace.start import mode_under_prior
 from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.measurements.arguments import as_level
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.signals import BoundSignal
@@ -39,12 +40,7 @@ def noise_level(
         if sigma not in (None, "estimate", "learn"):
             raise InputError(f"sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got {sigma!r}")
         return _estimate(y, acq, preparation, signal, inputs)
-    level = torch.as_tensor(sigma, dtype=torch.float32)
-    if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
-        raise InputError(f"sigma must be one number or one per voxel ({len(y)},), got shape {tuple(level.shape)}")
-    wrong = level[~((level > 0) & level.isfinite())]
-    if len(wrong):
-        raise InputError(f"sigma must be finite and above zero everywhere, got {float(wrong[0]):g}")
+    level = as_level(sigma, len(y))
     if level.dim() == 0:
         return NoiseLevel(float(level), "given", "the noise level was given")
     return NoiseLevel(level, "given", "a noise map was given; the number is its median")
@@ -80,7 +76,8 @@ def _residual(
     reference = batch.reference[:: max(1, len(batch.voxels) // _RESIDUAL_VOXELS)]
     # the median of chi-squared over its mean, so that misfitted voxels do not count
     share = chi2.median(n_free) / n_free
-    variance = (residual.square().sum(-1) * reference.square() / n_free).median() / share
+    # in double, for the units of the scan may be of any size
+    variance = (residual.square().sum(-1) * reference.double().square() / n_free).median() / share
     return NoiseLevel(
         float(variance.sqrt()), "residual", "no repeats to estimate noise from: residuals of least squares were pooled"
     )

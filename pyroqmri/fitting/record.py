@@ -164,9 +164,9 @@ def _check_fit(record: FitRecord, saved: SavedFit) -> None:
 def _as(kind: Any, value: Any, where: str) -> Any:
     """A value of JSON as a type: a dataclass, a list or a table of a type, one of several types, a plain value."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any or kind is None or kind is type(None):
-        found, good = value, kind is Any or value is None
-    elif is_dataclass(kind):
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
         return _as_dataclass(kind, value, where)
     elif origin in (typing.Union, types.UnionType):
         return _as_one_of(inner, value, where)
@@ -178,18 +178,22 @@ def _as(kind: Any, value: Any, where: str) -> Any:
     else:
         found, good = value, type(value) is kind and (kind is not int or abs(value) < 2**63)
     if not good:
-        raise InputError(f"entry {where!r} must be {_WORDS.get(kind, 'empty')}, got {brief(value)}")
+        raise InputError(f"entry {where!r} must be {_WORDS[kind]}, got {brief(value)}")
     return found
 
 
 def _as_one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    if len(kinds) == 1:
+        return _as(kinds[0], value, where)
     for kind in kinds:
         try:
             return _as(kind, value, where)
         except InputError:
             continue
-    words = " or ".join(_WORDS.get(kind, "empty") for kind in kinds)
-    raise InputError(f"entry {where!r} must be {words}, got {brief(value)}")
+    raise InputError(f"entry {where!r} must be {' or '.join(_WORDS[kind] for kind in kinds)}, got {brief(value)}")
 
 
 def _as_container(kind: type, inner: tuple[Any, ...], value: Any, where: str) -> Any:

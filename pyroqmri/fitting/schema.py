@@ -169,6 +169,9 @@ def class_names(recipe: Recipe) -> tuple[str, ...] | None:
 def reweighting(recipe: Recipe, draws: int | None = None, reweight: bool | None = None) -> Reweighting:
     """How a voxel model's posteriors are told; asked to reweight, it takes as many draws as that needs."""
     changes = {k: v for k, v in (("draws", draws), ("reweight", reweight)) if v is not None}
+    for name, value, default in (("n_draws", draws, 256), ("reweight", reweight, False)):
+        if value is not None:
+            check_entry(name.replace("n_", ""), value, default, ours=True)
     entries: dict[str, Any] = recipe.table("posterior") | changes
     if reweight and draws is None:
         entries["draws"] = max(entries.get("draws", 0), 1024)
@@ -229,13 +232,13 @@ def plan_recipe(
     refuse_denoiser(plain)
     objects, changes = swapped(plain, parts or {})
     for table in objects:
-        if f"{table}.kind" in (settings or {}):
+        if f"{table}.kind" in as_dict(settings, "settings"):
             raise InputError(f"{table} is given as an object and as the setting {table}.kind; give one of them")
-    changes |= settings or {}
+    changes |= as_dict(settings, "settings")
     plain = replace(plain, objects=plain.objects | objects)
     if isinstance(sigma, str) and sigma == "learn":
         changes["likelihood.learn"] = True
-    return with_settings(plain, changes | _given_settings(as_dict(given)))
+    return with_settings(plain, changes | _given_settings(as_dict(given, "given")))
 
 
 def _given_settings(given: Mapping[str, Any]) -> dict[str, Any]:

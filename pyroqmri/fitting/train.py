@@ -16,12 +16,22 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
-from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, as_positions, as_tensor, pick_device
+from pyroqmri.measurements.arguments import (
+    as_covariates,
+    as_dict,
+    as_inputs,
+    as_measurements,
+    as_numbers,
+    as_positions,
+    as_s0,
+    as_seed,
+    as_signal,
+    pick_device,
+)
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.recipe import Recipe
-from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Training, fit_svi, seeded
 
 MIN_VOXELS = 10  # fewer cannot tell a population
@@ -109,16 +119,18 @@ def fit(
         When training diverges.
     """
     begin = time.monotonic()
-    if signal not in SIGNALS:
-        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    physics = as_signal(signal)
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     plan = plan_recipe(recipe, settings, parts, sigma, given)
-    y = as_tensor(y)
-    data: dict[str, Any] = {"average": "auto"} | plan.table("data")
+    y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
-    preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
-    known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
-    bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied), plan.ranges)
+    preparation = prepare_for(
+        physics, acquisition, y, s0=s0, magnitude=magnitude, **({"average": "auto"} | plan.table("data"))
+    )
+    known = complete_inputs(physics, as_inputs(inputs), len(y))
+    bound = build_signal(
+        signal, acquisition, preparation, as_numbers(fixed, "fixed"), as_dict(tied, "tied"), plan.ranges
+    )
     noise = noise_level(y, acquisition, sigma, preparation, bound, known)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
     batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))
