@@ -9,7 +9,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.pyro_pair import PyroPair, pyro_pair
+from pyroqmri.fitting.pyro_pair import PyroPair, in_default_dtype, pyro_pair
 from pyroqmri.fitting.schema import class_names, reweighting
 from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
@@ -137,11 +137,12 @@ class Fit:
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
         batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
         if self.network is not None:
-            return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
+            return NetworkEstimates(self.recipe.name, *in_default_dtype(self.network, self.likelihood), batch)
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
         settings = reweighting(self.recipe, n_draws, reweight)
-        posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
+        pair = in_default_dtype(self.model, self.guide)
+        posterior = Posterior(*pair, batch, settings.draws, progress, self.recalibration, settings)
         posterior.recipe = self.recipe.name
         posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step[len(self.trace.step) - len(self.elbo) :]
         names = class_names(self.recipe)
@@ -158,7 +159,8 @@ class Fit:
         """
         if self.guide is None:
             raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair to prepare voxels for")
-        return self.guide.prepare(self._batch(y, sigma, inputs).voxels)
+        (guide,) = in_default_dtype(self.guide)
+        return guide.prepare(self._batch(y, sigma, inputs).voxels)
 
     def pyro_pair(self, name: str | None = None) -> PyroPair:
         """Copies of model and guide that vanilla :class:`pyro.infer.SVI` trains, see :class:`PyroPair`.

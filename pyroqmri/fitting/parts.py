@@ -50,11 +50,16 @@ def register(
         When a name is taken by another class, is no plain name, or what it names is no such part.
     """
     wanted = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood, "signal": signal}
+    wrong = [table for table, parts in wanted.items() if not (parts is None or isinstance(parts, Mapping))]
+    if wrong:
+        raise InputError(
+            f"register takes classes by name, {wrong[0]}={{'mine': MyClass}}, got {brief(wanted[wrong[0]])}"
+        )
     new = [(table, name, part) for table, parts in wanted.items() for name, part in (parts or {}).items()]
     for table, name, part in new:
         taken = (SIGNALS if table == "signal" else REGISTRIES[table]).get(name)
         if not isinstance(name, str) or not name.isidentifier():
-            raise InputError(f"register takes plain names such as student, got {table} {name!r}")
+            raise InputError(f"register takes plain names such as student, got {table} {brief(name)}")
         if taken is not None and taken is not part:
             raise InputError(f"{table} {name!r} is there already; register yours under another name")
         if table == "signal" and not (isinstance(part, type) and issubclass(part, SignalModel)):

@@ -96,12 +96,21 @@ def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
     used = mine if same else Acquisition(**(mine.settings() | {"bvec": acquisition.settings()["bvec"]}))
     if keep is None or bool(keep.all()):
         return fit if same else _remade(fit, used)
+    left, out = int(keep.sum()), name_volumes((~keep).numpy())
+    if left == 0:
+        raise InputError("every volume of this image is left out; leave out fewer")
+    if fit.preparation.s0 == "measured" and not used[keep].unencoded.any():
+        raise InputError(f"without {out} no volume is left that S0 could be measured on; leave out others")
     try:
         return _remade(fit, used[keep])
     except RuntimeError as error:  # weights of another size
+        what, had, has = "volumes,", len(mine), left
+        if fit.preparation.average:
+            had, has = (len(fit.preparation.seen(acq).groups) for acq in (mine, used[keep]))
+            what = "b-values, of whose volumes it sees the means,"
         raise InputError(
-            f"recipe {fit.recipe.name} has a network of all {len(mine)} volumes, and without "
-            f"{name_volumes((~keep).numpy())} there are {int(keep.sum())}; fit this image with the same option"
+            f"recipe {fit.recipe.name} has a network of all {had} {what} and without {out} there are {has}; fit this "
+            "image with the same option"
         ) from error
 
 

@@ -118,8 +118,7 @@ def fit(
     TrainingError
         When training diverges.
     """
-    begin = time.monotonic()
-    physics = as_signal(signal)
+    begin, physics = time.monotonic(), as_signal(signal)
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     plan = plan_recipe(recipe, settings, parts, sigma, given)
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
@@ -128,9 +127,8 @@ def fit(
         physics, acquisition, y, s0=s0, magnitude=magnitude, **({"average": "auto"} | plan.table("data"))
     )
     known = complete_inputs(physics, as_inputs(inputs), len(y))
-    bound = build_signal(
-        signal, acquisition, preparation, as_numbers(fixed, "fixed"), as_dict(tied, "tied"), plan.ranges
-    )
+    held = as_numbers(fixed, "fixed"), as_dict(tied, "tied")
+    bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
     noise = noise_level(y, acquisition, sigma, preparation, bound, known)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
     batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))

@@ -137,7 +137,9 @@ def as_level(sigma: Any, n: int) -> Tensor:
     if isinstance(sigma, bool):
         raise InputError(f"sigma must be one number or one per voxel ({n},), got {sigma}")
     level = as_tensor(sigma, "sigma")
-    if level.dim() > 1 or (level.dim() == 1 and len(level) != n):
+    if level.dim() == 1 and len(level) != n:
+        raise InputError(f"sigma has {len(level)} entries for {n} voxels; give one number or one per voxel")
+    if level.dim() > 1:
         raise InputError(f"sigma must be one number or one per voxel ({n},), got shape {tuple(level.shape)}")
     wrong = level[~((level > 0) & level.isfinite())]
     if len(wrong):
