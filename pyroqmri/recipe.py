@@ -1,10 +1,14 @@
 """A declared estimator: names and numbers only; what they may be is in :mod:`pyroqmri.fitting.schema`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import tomli_w
+
+from pyroqmri.errors import InputError, brief
+
+_HEAD = ("name", "doc", "estimator")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,25 @@ class Recipe:
     estimator: str
     tables: dict[str, dict[str, Any]]
     objects: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], where: Any) -> "Recipe":
+        """The recipe that the content of a file states.
+
+        Raises
+        ------
+        InputError
+            When its name, doc or estimator is no plain text, or something else stands outside a table.
+        """
+        head = {key: content.get(key, "") for key in _HEAD}
+        for key, text in head.items():
+            if not isinstance(text, str) or not all(c.isprintable() or (c in "\n\t" and key == "doc") for c in text):
+                raise InputError(f"recipe {where}: {key} must be plain text, got {brief(text)}")
+        tables = {key: value for key, value in content.items() if key not in _HEAD}
+        stray = [key for key, value in tables.items() if not isinstance(value, dict)]
+        if stray:
+            raise InputError(f"recipe {where}: unknown entry {brief(stray[0])} outside a table")
+        return cls(**head, tables=tables)
 
     def table(self, name: str) -> dict[str, Any]:
         """A table without its kind; empty when the recipe leaves it out."""

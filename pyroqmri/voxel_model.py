@@ -1,6 +1,8 @@
 """The generative program of every Bayesian estimator."""
 
+import operator
 from dataclasses import replace
+from typing import Any
 
 import pyro
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
 from pyroqmri.distributions import Repeats, SharedScale
-from pyroqmri.errors import InputError
+from pyroqmri.errors import InputError, brief
 from pyroqmri.laplace.measured_s0 import s0_error
 from pyroqmri.laplace.mode import Expansion, expand
 from pyroqmri.laplace.start import Shortening, find_start
@@ -72,8 +74,8 @@ class VoxelModel(nn.Module):
         Tensor
             Measurements ``(N, M)``, observed or simulated.
         """
-        simulated = isinstance(y, int)
-        voxels = self.unmeasured(y) if isinstance(y, int) else self.prepare(y)
+        simulated = not isinstance(y, Tensor | Voxels)
+        voxels = self.prepare(y) if isinstance(y, Tensor | Voxels) else self.unmeasured(_count(y))
         population = self.prior.population()
         with voxel_plate(len(voxels), size, voxels.y.device):
             z = self.prior.latents(population, voxels)
@@ -230,6 +232,20 @@ class VoxelModel(nn.Module):
             signal.shape[:-1],
             voxels.y.shape[-1],
         )
+
+
+def _count(n: Any) -> int:
+    """A number of voxels to simulate."""
+    try:
+        count = 0 if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise InputError(
+            f"the model takes measurements (N, M) as a tensor, Voxels, or how many voxels to simulate, 1 or more; got "
+            f"{brief(n)}"
+        )
+    return count
 
 
 def voxel_plate(n: int, size: int | None, device: torch.device) -> pyro.plate:

@@ -1,7 +1,5 @@
 """The command check: calibration of a fit, or of a recipe on a protocol, into a folder."""
 
-import json as json_module
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,9 +15,11 @@ from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.commands.simulated_inputs import read_inputs
 from pyroqmri.errors import InputError
+from pyroqmri.files import read_table
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
+from pyroqmri.io.fit_folder import MAX_RECORD, RECORD, fit_place, sealed_record
 from pyroqmri.maps import write_bytes, write_json
 from pyroqmri.signals import SIGNALS
 
@@ -156,13 +156,11 @@ def _run(
 
 def _keep(found: Fit, folder: Path) -> None:
     """Write the recalibration into ``fit.json``; everything else in it stays."""
-    place = folder / "fit" if (folder / "fit" / "fit.json").is_file() else folder
-    record = json_module.loads((place / "fit.json").read_text())
+    path = fit_place(folder) / RECORD
     assert found.recalibration is not None
-    record["recalibration"] = found.recalibration.record()
-    partial = place / ".fit.json.partial"
-    partial.write_text(json_module.dumps(record, indent=1, allow_nan=False))
-    os.replace(partial, place / "fit.json")
+    write_bytes(
+        path, sealed_record(read_table(path, "record", MAX_RECORD) | {"recalibration": found.recalibration.record()})
+    )
 
 
 def _write(

@@ -1,5 +1,6 @@
 """Measurements that a recipe did not see, predicted by what it learned from the others."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,6 +81,8 @@ def held_out_shell(acq: Acquisition, shell: float | str) -> Tensor:
         raise InputError("a shell can be left out only where there are two or more; leave out --shell")
     if shell == "highest":
         return found[-1].sort().values
+    if isinstance(shell, str) or not math.isfinite(shell):
+        raise InputError(f"shell must be 'highest', a b-value in ms/um2, or None, got {shell!r}")
     near = min(found, key=lambda s: abs(float(acq.bval[s].mean()) - float(shell)))  # type: ignore[index]
     if abs(float(acq.bval[near].mean()) - float(shell)) > 2 * TOLERANCE * float(shell):
         have = ", ".join(f"{float(acq.bval[s].mean()):g}" for s in found)

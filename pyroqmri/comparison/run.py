@@ -15,7 +15,7 @@ from pyroqmri.comparison.results import Arrays, Results
 from pyroqmri.comparison.scores import voxel_scores
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.arguments import as_inputs, as_seed, as_tensor
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.posterior import Posterior
 
@@ -103,7 +103,7 @@ def compare(
             posteriors[name] = found
     if len({len(p.batch.status) for p in posteriors.values()}) > 1:
         raise InputError("the posteriors are of different numbers of voxels; compare posteriors of the same voxels")
-    plan = Plan(folds, shell, scored, seed)
+    plan = Plan(folds, shell, scored, as_seed(seed))
     results = Results()
     for name, posterior in posteriors.items():
         results.add(name, "scores", score(posterior, plan))

@@ -12,8 +12,7 @@ from pyroqmri.denoising.autoencoder import Autoencoder
 from pyroqmri.denoising.latents import Latents, describe_latents
 from pyroqmri.denoising.pairs import NoiseRange, Targets
 from pyroqmri.denoising.training import DenoiserTrace
-from pyroqmri.errors import InputError
-from pyroqmri.measurements.arguments import as_tensor
+from pyroqmri.measurements.arguments import as_level, as_measurements
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.progress import progress_bar
@@ -96,7 +95,8 @@ class DenoiserFit:
 
     def prepare(self, y: Any, sigma: Any = None) -> tuple[Batch, Tensor]:
         """The voxels of ``y`` that can be denoised, and their inputs ``(n, M)`` to the network."""
-        y, level = as_tensor(y), level_of_each(self.noise.level if sigma is None else sigma, len(y))
+        y = as_measurements(y, self.acquisition)
+        level = level_of_each(self.noise.level if sigma is None else sigma, len(y))
         batch = self.preparation(y, level, self.acquisition)
         return batch, network_input(y, batch)
 
@@ -118,7 +118,8 @@ class DenoiserFit:
         InputError
             When the measurements are not those of the protocol.
         """
-        y, level = as_tensor(y), level_of_each(self.noise.level if sigma is None else sigma, len(y))
+        y = as_measurements(y, self.acquisition)
+        level = level_of_each(self.noise.level if sigma is None else sigma, len(y))
         batch, seen = self.prepare(y, level)
         parts, locs, scales = [], [], []
         device = next(self.network.parameters()).device
@@ -150,7 +151,7 @@ class DenoiserFit:
 
     def latents(self, y: Any, sigma: Any = None) -> Latents:
         """What each latent does on voxels ``(N, M)``, at most 20,000 of them."""
-        y = as_tensor(y)
+        y = as_measurements(y, self.acquisition)
         _, seen = self.prepare(y[:: max(1, len(y) // _LATENT_VOXELS)])
         return describe_latents(self.network.cpu(), seen)
 
@@ -168,7 +169,4 @@ def network_input(y: Tensor, batch: Batch) -> Tensor:
 
 def level_of_each(level: Any, n: int) -> Tensor:
     """Noise level of each of ``n`` voxels ``(N,)``, of one number or one a voxel."""
-    level = torch.as_tensor(level, dtype=torch.float32)
-    if level.dim() == 1 and len(level) != n:
-        raise InputError(f"sigma has {len(level)} entries for {n} voxels; give one number or one per voxel")
-    return level.expand(n)
+    return as_level(level, n).expand(n)

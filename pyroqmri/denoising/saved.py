@@ -1,15 +1,12 @@
 """A denoiser on disk: recipe.toml, weights.safetensors, fit.json, as of any fit."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from pyroqmri.denoising.fit import DenoiserFit
+from pyroqmri.io.fit_folder import fit_files
 from pyroqmri.maps import package_versions, write_bytes
 
 
@@ -38,8 +35,5 @@ def save_denoiser(fit: DenoiserFit, folder: Path, extra: dict[str, Any] | None =
     """Write a denoiser; ``extra`` entries join ``fit.json``, which is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v for k, v in fit.network.state_dict().items()} | {"centre": fit.centre}
-    weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
-    record = denoiser_record(fit) | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | dict(extra or {})
-    write_bytes(folder / "recipe.toml", fit.recipe.to_toml().encode())
-    write_bytes(folder / "weights.safetensors", weights)
-    write_bytes(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
+    for name, content in fit_files(denoiser_record(fit) | dict(extra or {}), fit.recipe, tensors).items():
+        write_bytes(folder / name, content)

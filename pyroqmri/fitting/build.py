@@ -1,13 +1,14 @@
 """From a recipe and data to the objects it names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.errors import InputError
+from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.parts import BASES, part_of
 from pyroqmri.fitting.schema import with_settings
 from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder
@@ -71,7 +72,8 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
     n_direction = signal.n_latents - signal.n_tissue
     decoder = _make(recipe, "decoder", signal.n_tissue, n_direction)
     prior = _make(recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
-    model = VoxelModel(signal, prior, decoder, likelihood, sigma)
+    with _blamed_on(recipe, "prior"):
+        model = VoxelModel(signal, prior, decoder, likelihood, sigma)
     n_measurements = len(signal.acquisition)
     guide = _make(recipe, "guide", model, n_measurements)
     if prior.follows_draws and not guide.draws_population:
@@ -89,12 +91,27 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
 
 def _make(recipe: Recipe, table: str, *arguments: Any, **given: Any) -> Any:
     """The part of a table, made by its class or factory."""
-    made = part_of(recipe, table)(*arguments, **recipe.table(table), **given)
+    with _blamed_on(recipe, table):
+        made = part_of(recipe, table)(*arguments, **recipe.table(table), **given)
     if not isinstance(made, BASES[table]):
         raise InputError(
             f"{table} {recipe.kind(table)} made a {type(made).__name__}, which is no {BASES[table].__name__}"
         )
     return made
+
+
+@contextmanager
+def _blamed_on(recipe: Recipe, table: str) -> Iterator[None]:
+    """Whatever goes wrong in the making of a part is named as its own, with its settings."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a class of the user's may raise anything
+        entries = brief(recipe.table(table))
+        raise InputError(
+            f"{table} {recipe.kind(table)} cannot be made with the settings {entries}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:

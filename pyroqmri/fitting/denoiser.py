@@ -17,7 +17,15 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.schema import load_recipe, with_settings
 from pyroqmri.fitting.train import MIN_VOXELS
-from pyroqmri.measurements.arguments import as_dict, as_inputs, as_tensor, pick_device
+from pyroqmri.measurements.arguments import (
+    as_dict,
+    as_inputs,
+    as_measurements,
+    as_s0,
+    as_seed,
+    as_signal,
+    pick_device,
+)
 from pyroqmri.measurements.preparation import complete_inputs, prepare_for
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
@@ -72,7 +80,7 @@ def fit_denoiser(
     """
     begin = time.monotonic()
     plan = plan_denoiser(signal, recipe, s0, settings)
-    y, kind = as_tensor(y), NoiseRange(**plan.table("added_noise")).kind
+    y, seed, kind = as_measurements(y, acquisition), as_seed(seed), NoiseRange(**plan.table("added_noise")).kind
     preparation = prepare_for(
         SIGNALS[signal], acquisition, y, s0=s0, average="volumes", magnitude=kind == "rician"
     )  # fmt: skip
@@ -108,13 +116,12 @@ def plan_denoiser(
     InputError
         When the signal is unknown, or the recipe is none of a denoiser.
     """
-    if signal not in SIGNALS:
-        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    as_signal(signal)
     plan = load_recipe(recipe)
     if plan.estimator != "denoiser":
         raise InputError(f"recipe {plan.name} returns parameters and denoises nothing; use denoise_vae or denoise_dae")
-    plan = with_settings(plan, as_dict(settings))
-    if s0 == "inferred":
+    plan = with_settings(plan, as_dict(settings, "settings"))
+    if as_s0(s0) == "inferred":
         raise InputError("a denoiser has no S0 to infer; use s0 'measured' or give its value")
     for settings_class, table in ((Targets, "targets"), (NoiseRange, "added_noise"), (Schedule, "schedule")):
         settings_class(**plan.table(table))

@@ -9,11 +9,11 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.pyro_pair import PyroPair, pyro_pair
+from pyroqmri.fitting.pyro_pair import PyroPair, in_default_dtype, pyro_pair
 from pyroqmri.fitting.schema import class_names, reweighting
 from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
-from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_positions, as_tensor
+from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_level, as_measurements, as_positions
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch, Preparation, complete_inputs
 from pyroqmri.measurements.voxels import Voxels
@@ -134,6 +134,7 @@ class Fit:
         voxels, mask, covariates
             As in :func:`pyroqmri.fit`.
         """
+        y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
         if set(known) != set(self.covariates):
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
@@ -147,11 +148,13 @@ class Fit:
         self, batch: Batch, n_draws: int | None, progress: bool, reweight: bool | None
     ) -> Posterior | PointEstimates | NetworkEstimates:
         if self.network is not None:
-            return NetworkEstimates(self.recipe.name, self.network, self.likelihood, batch)
+            network, likelihood = in_default_dtype(self.network, self.likelihood)
+            return NetworkEstimates(self.recipe.name, network, likelihood, batch)
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
         settings = reweighting(self.recipe, n_draws, reweight)
-        posterior = Posterior(self.model, self.guide, batch, settings.draws, progress, self.recalibration, settings)
+        model, guide = in_default_dtype(self.model, self.guide)
+        posterior = Posterior(model, guide, batch, settings.draws, progress, self.recalibration, settings)
         posterior.recipe = self.recipe.name
         posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step[len(self.trace.step) - len(self.elbo) :]
         names = class_names(self.recipe)
@@ -168,7 +171,8 @@ class Fit:
         """
         if self.guide is None:
             raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair to prepare voxels for")
-        return self.guide.prepare(self._batch(y, sigma, inputs).voxels)
+        (guide,) = in_default_dtype(self.guide)
+        return guide.prepare(self._batch(y, sigma, inputs).voxels)
 
     def pyro_pair(self, name: str | None = None) -> PyroPair:
         """Copies of model and guide that vanilla :class:`pyro.infer.SVI` trains, see :class:`PyroPair`.
@@ -183,15 +187,14 @@ class Fit:
         return pyro_pair(self.model, self.guide, self.recipe.name if name is None else name, unique=name is None)
 
     def _batch(self, y: Any, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
-        level = torch.as_tensor(self.noise.level if sigma is None else sigma, dtype=torch.get_default_dtype())
-        if level.dim() == 1 and len(level) != len(y):
-            raise InputError(f"sigma has {len(level)} entries for {len(y)} voxels; give one number or one per voxel")
+        y = as_measurements(y, self.acquisition)
+        level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
         if set(given) != set(self.inputs):
             had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))
             raise InputError(f"the fit was trained with the inputs {had}, and these voxels come with {has}")
         known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
-        return self.preparation(as_tensor(y), level, self.acquisition, known)
+        return self.preparation(y, level, self.acquisition, known)
 
     def on(self, acquisition: Acquisition, keep: torch.Tensor | None = None) -> "Fit":
         """The fit for another scan of its protocol: see :func:`pyroqmri.fitting.rebuild.on`."""

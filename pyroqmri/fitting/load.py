@@ -1,28 +1,22 @@
 """A fit read back from disk."""
 
-import hashlib
-import json
-import math
-import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load
-from torch import Tensor
 
-from pyroqmri.acquisition import Acquisition
-from pyroqmri.errors import InputError
+from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.fitting.parts import REGISTRIES, Part, check_part, kind_of, refuse_unnamed_code
+from pyroqmri.fitting.parts import Part, check_part, is_same_kind, kind_of, refuse_unnamed_code
 from pyroqmri.fitting.rebuild import build_parts
+from pyroqmri.fitting.record import FitRecord, acquisition_of, checked_record
 from pyroqmri.fitting.schema import check_recipe
+from pyroqmri.io.fit_folder import WEIGHTS, SavedFit, read_fit_folder, refuse_weights
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.posterior.recalibration import Recalibration
 from pyroqmri.recipe import Recipe
-from pyroqmri.svi import Trace
 
 
 def load_fit(
@@ -48,8 +42,8 @@ def load_fit(
     Raises
     ------
     InputError
-        When the folder holds no fit, its weights are not the ones that were written, or it needs a class from outside
-        the package that was neither given nor trusted.
+        When the folder holds no fit, its files are not the ones that were written together, or it needs a class from
+        outside the package that was neither given nor trusted.
     """
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     return read_fit(Path(folder), trust, {table: part for table, part in parts.items() if part is not None})
@@ -57,58 +51,45 @@ def load_fit(
 
 def read_fit(folder: Path, trust: bool = False, objects: Mapping[str, Part] | None = None) -> Fit:
     """Read a fit back; see :func:`pyroqmri.load_fit`."""
-    folder = folder / "fit" if (folder / "fit" / "fit.json").is_file() else folder
-    try:
-        record = json.loads((folder / "fit.json").read_text())
-        content = tomllib.loads((folder / "recipe.toml").read_text())
-        weights = (folder / "weights.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} contains no readable fit: {error}") from error
-    if hashlib.sha256(weights).hexdigest() != record.get("weights_sha256"):
-        raise InputError(f"{folder / 'weights.safetensors'} is damaged: its checksum is not the one in fit.json")
-    if record.get("estimator") == "denoiser":
+    saved = read_fit_folder(folder)
+    if saved.record.get("estimator") == "denoiser":
         raise InputError(f"{folder} contains a denoiser, which has no parameters; read it with pyroqmri.load_denoiser")
-    try:
-        recipe = _recipe(content, dict(objects or {}))
-        if not trust:
-            refuse_unnamed_code(recipe, folder)
-        check_recipe(recipe)
-        return _fit_of(record, recipe, load(weights))
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{folder / 'fit.json'} is no record of a fit, or of another version: {error!r}") from error
+    recipe = _with_parts(saved.recipe, objects or {})
+    if not trust:
+        refuse_unnamed_code(recipe, folder)
+    check_recipe(recipe)
+    return _fit_of(saved, recipe, checked_record(saved, FitRecord))
 
 
-def _recipe(content: dict[str, Any], objects: dict[str, Part]) -> Recipe:
-    head = {k: content.pop(k) for k in ("name", "doc", "estimator")}
+def _with_parts(recipe: Recipe, objects: Mapping[str, Part]) -> Recipe:
+    """The recipe with classes given in place of the kinds that it names, which have to be theirs."""
+    tables = {name: dict(entries) for name, entries in recipe.tables.items()}
     for table, part in objects.items():
         check_part(table, part)
-        if table not in content:
-            raise InputError(f"the fit by {head['name']} has no {table}, and one was given")
-        kind = content[table].get("kind")
-        if kind in REGISTRIES[table] and REGISTRIES[table][kind] is not part:
-            raise InputError(f"the fit was trained with {table} {kind!r}, and {kind_of(table, part)} was given")
-        content[table]["kind"] = kind_of(table, part)  # what a fit saved again is to name
-    return Recipe(**head, tables=content, objects=objects)
+        if table not in tables:
+            raise InputError(f"the fit by {recipe.name} has no {table}, and one was given")
+        kind = tables[table].get("kind")
+        if not is_same_kind(table, part, kind):
+            raise InputError(f"the fit was trained with {table} {brief(kind)}, and {kind_of(table, part)} was given")
+        tables[table]["kind"] = kind_of(table, part)  # what a fit saved again is to name
+    return replace(recipe, tables=tables, objects=dict(objects))
 
 
-def _fit_of(record: dict[str, Any], recipe: Recipe, tensors: dict[str, Tensor]) -> Fit:
-    acq = Acquisition(**{k: torch.tensor(v) for k, v in record["protocol"].items()})
-    preparation = Preparation.of(record["preparation"], acq)
-    sigma = record["sigma"]
-    factor = 1.0 if sigma["learned_factor"] is None else sigma["learned_factor"]
-    level = tensors.pop("noise.level", sigma["value"] / factor)
-    ours = [w for w in record["warnings"] if w not in record.get("alarms", ())]  # alarms are of one image
-    parts = build_parts(recipe, record["signal"], acq, preparation, record["fixed"], record["tied"], tensors)
+def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
+    acq, sigma, tensors = acquisition_of(record), record.sigma, dict(saved.tensors)
+    factor = 1.0 if sigma.learned_factor is None else sigma.learned_factor
+    level = tensors.pop("noise.level", sigma.value / factor)
+    if isinstance(level, torch.Tensor) and not (level.dim() == 1 and bool(((level > 0) & level.isfinite()).all())):
+        raise InputError(
+            f"{saved.folder / WEIGHTS} has a noise level that is not above zero in each voxel; train again"
+        )
+    ours = [w for w in record.warnings if w not in record.alarms]  # alarms are of one image
+    preparation = Preparation.of(saved.record["preparation"], acq)
+    with refuse_weights(saved.folder):
+        parts = build_parts(recipe, record.signal, acq, preparation, record.fixed, record.tied, tensors)
     return Fit(
-        recipe, record["signal"], acq, preparation, NoiseLevel(level, sigma["method"], sigma["note"]), parts.signal,
-        parts.likelihood, parts.model, parts.guide, record["fixed"], record["tied"], record["seed"],
-        _trace(record["trace"]), record["seconds"], record["n_voxels"], ours,
-        Recalibration.of(record.get("recalibration")), parts.network, tuple(record.get("inputs", ())),
-        tuple(record.get("covariates", ())), tuple(record.get("uninformed", ())),
+        recipe, record.signal, acq, preparation, NoiseLevel(level, sigma.method, sigma.note), parts.signal,
+        parts.likelihood, parts.model, parts.guide, record.fixed, record.tied, record.seed, record.trace,
+        record.seconds, record.n_voxels, [*saved.warnings, *ours], Recalibration.of(saved.record.get("recalibration")),
+        parts.network, tuple(record.inputs), tuple(record.covariates), tuple(record.uninformed),
     )  # fmt: skip
-
-
-def _trace(record: dict[str, Any]) -> Trace:
-    trace = Trace(**record)
-    trace.held_out = [math.nan if x is None else x for x in record["held_out"]]
-    return trace

@@ -13,6 +13,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.laplace.start import mode_under_prior
 from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.measurements.arguments import as_level
 from pyroqmri.measurements.noise import (
     NoiseEstimate,
     NoiseLevel,
@@ -54,17 +55,11 @@ def noise_level(
             raise InputError(f"sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got {sigma!r}")
         found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq)
         return _compared(found, Residual(y, acq, preparation, signal, inputs or {}))
-    level = torch.as_tensor(sigma, dtype=torch.float32)
-    if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
-        raise InputError(f"sigma must be one number or one per voxel ({len(y)},), got shape {tuple(level.shape)}")
-    known = (level > 0) & level.isfinite()
-    if not known.any():
-        where = "" if level.dim() == 0 else f" in any of the {len(level)} voxels"
-        raise InputError(f"sigma must be finite and above zero, and is not{where}, got {float(level.flatten()[0]):g}")
+    level = as_level(sigma, len(y))
     if level.dim() == 0:
         return NoiseLevel(float(level), "given", "the noise level was given")
     # voxels without a noise level are not fitted
-    return NoiseLevel(torch.where(known, level, torch.nan), "given", "a noise map was given; the number is its median")
+    return NoiseLevel(level, "given", "a noise map was given; the number is its median")
 
 
 def provisional(found: NoiseEstimate) -> NoiseLevel:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyroqmri.decoders import DECODERS, Decoder
-from pyroqmri.errors import InputError
+from pyroqmri.errors import InputError, brief
 from pyroqmri.guides import GUIDES, Guide
 from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
 from pyroqmri.priors import PRIORS, Prior
@@ -50,11 +50,16 @@ def register(
         When a name is taken by another class, is no plain name, or what it names is no such part.
     """
     wanted = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood, "signal": signal}
+    wrong = [table for table, parts in wanted.items() if not (parts is None or isinstance(parts, Mapping))]
+    if wrong:
+        raise InputError(
+            f"register takes classes by name, {wrong[0]}={{'mine': MyClass}}, got {brief(wanted[wrong[0]])}"
+        )
     new = [(table, name, part) for table, parts in wanted.items() for name, part in (parts or {}).items()]
     for table, name, part in new:
         taken = (SIGNALS if table == "signal" else REGISTRIES[table]).get(name)
-        if not name.isidentifier():
-            raise InputError(f"register takes plain names such as student, got {table} {name!r}")
+        if not isinstance(name, str) or not name.isidentifier():
+            raise InputError(f"register takes plain names such as student, got {table} {brief(name)}")
         if taken is not None and taken is not part:
             raise InputError(f"{table} {name!r} is there already; register yours under another name")
         if table == "signal" and not (isinstance(part, type) and issubclass(part, SignalModel)):
@@ -81,8 +86,29 @@ def check_part(table: str, part: Any) -> None:
 def kind_of(table: str, part: Part) -> str:
     """What a recipe's file calls a part: its registered name, else ``module:Class``."""
     names = [name for name, known in REGISTRIES[table].items() if known is part]
-    qualified = f"{getattr(part, '__module__', '')}:{getattr(part, '__qualname__', type(part).__name__)}"
-    return names[0] if names else qualified
+    return names[0] if names else _qualified(part)
+
+
+def _qualified(part: Part) -> str:
+    return f"{getattr(part, '__module__', '')}:{getattr(part, '__qualname__', type(part).__name__)}"
+
+
+def is_same_kind(table: str, part: Part, kind: Any) -> bool:
+    """Whether a part may be what a saved recipe calls ``kind``.
+
+    A class of the same name from another module is taken for it: a notebook's ``__main__:Mine`` is ``my_module:Mine``
+    later. A name that nobody registered here may be anybody's, but not that of a part registered under another.
+    """
+    own = kind_of(table, part)
+    if kind in (own, _qualified(part)):
+        return True
+    if not isinstance(kind, str) or kind in REGISTRIES[table] or own in REGISTRIES[table]:
+        return False
+    return not is_dotted(kind) or _last_word(own) == _last_word(kind)
+
+
+def _last_word(kind: str) -> str:
+    return kind.rpartition(":")[2].rpartition(".")[2]
 
 
 def is_dotted(kind: Any) -> bool:
@@ -105,10 +131,10 @@ def part_of(recipe: Recipe, table: str) -> Part:
         return REGISTRIES[table][kind]
     if is_dotted(kind):
         return _imported(recipe.name, table, kind)
-    near = difflib.get_close_matches(str(kind), REGISTRIES[table], 1)
+    near = difflib.get_close_matches(kind if isinstance(kind, str) else "", REGISTRIES[table], 1)
     hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(REGISTRIES[table])}"
     raise InputError(
-        f"recipe {recipe.name}: unknown kind of {table} {kind!r}; {hint}, or register your own with "
+        f"recipe {recipe.name}: unknown kind of {table} {brief(kind)}; {hint}, or register your own with "
         f"pyroqmri.register({table}={{...}})"
     )
 
@@ -122,8 +148,8 @@ def _imported(recipe: str, table: str, kind: str) -> Part:
         raise InputError(f"{what} must read my_module:MyClass")
     try:
         found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"{what} cannot be imported ({error}); {remedy}") from error
+    except Exception as error:  # a module of the user's may raise anything
+        raise InputError(f"{what} cannot be imported ({type(error).__name__}: {error}); {remedy}") from error
     for word in name.split("."):
         found = getattr(found, word, None)
     if found is None:
@@ -164,7 +190,7 @@ def refuse_unnamed_code(recipe: Recipe, where: Any) -> None:
     for table in REGISTRIES:
         kind = recipe.tables.get(table, {}).get("kind")
         if kind is not None and is_dotted(kind) and table not in recipe.objects:
-            name = kind.rpartition(":")[2].rpartition(".")[2]
+            name = _last_word(kind)
             raise InputError(
                 f"{where} was trained with {table} {kind!r}, which is code from outside pyroqmri: give the class, "
                 f"load_fit(folder, {table}={name}), or let it be imported, load_fit(folder, trust=True)"

@@ -2,9 +2,10 @@
 
 import copy
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
+import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
@@ -65,3 +66,12 @@ def pyro_pair(model: VoxelModel, guide: Guide, name: str, unique: bool = True) -
     # copied at once: the guide's reference to its model becomes one to the copy
     copied, its_guide = copy.deepcopy((model, guide))
     return PyroPair(PyroModel(copied, f"{name}.model"), PyroGuide(its_guide, f"{name}.guide"))
+
+
+def in_default_dtype(*modules: Any) -> Any:
+    """Modules that belong together, in torch's default dtype: themselves, or copies where they were made in another."""
+    dtype = torch.get_default_dtype()
+    tensors = [t for m in modules for t in (*m.parameters(), *m.buffers()) if t.is_floating_point()]
+    if all(t.dtype == dtype for t in tensors):
+        return modules
+    return tuple(m.to(dtype) for m in copy.deepcopy(modules))

@@ -15,6 +15,7 @@ from pyroqmri.guides import Guide
 from pyroqmri.io.text import name_volumes
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.measurements.s0 import s0_volumes
 from pyroqmri.networks.network import ParameterNetwork
 from pyroqmri.networks.plan import build_network
 from pyroqmri.recipe import Recipe
@@ -96,12 +97,21 @@ def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
     used = mine if same else Acquisition(**(mine.settings() | {"bvec": acquisition.settings()["bvec"]}))
     if keep is None or bool(keep.all()):
         return fit if same else _remade(fit, used)
+    left, out = int(keep.sum()), name_volumes((~keep).numpy())
+    if left == 0:
+        raise InputError("every volume of this image is left out; leave out fewer")
+    if fit.preparation.s0 == "measured" and not s0_volumes(used[keep], fit.preparation.negligible_b).any():
+        raise InputError(f"without {out} no volume is left that S0 could be measured on; leave out others")
     try:
         return _remade(fit, used[keep])
     except RuntimeError as error:  # weights of another size
+        what, had, has = "volumes,", len(mine), left
+        if fit.preparation.average:
+            had, has = (len(fit.preparation.seen(acq).groups) for acq in (mine, used[keep]))
+            what = "b-values, of whose volumes it sees the means,"
         raise InputError(
-            f"recipe {fit.recipe.name} has a network of all {len(mine)} volumes, and without "
-            f"{name_volumes((~keep).numpy())} there are {int(keep.sum())}; fit this image with the same option"
+            f"recipe {fit.recipe.name} has a network of all {had} {what} and without {out} there are {has}; fit this "
+            "image with the same option"
         ) from error
 
 

@@ -1,20 +1,17 @@
 """A fit on disk: recipe.toml, weights.safetensors, fit.json; no pickle anywhere."""
 
-import hashlib
-import json
-import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.rebuild import weights_of
-from pyroqmri.maps import package_versions
+from pyroqmri.io.fit_folder import fit_files
+from pyroqmri.maps import package_versions, write_bytes
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
@@ -94,19 +91,10 @@ def population_draws(fit: Fit, n: int = 1000, seed: int = 0) -> dict[str, torch.
 
 
 def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> None:
-    """Write a fit; ``extra`` entries join ``fit.json``, which is written last and names the weights' checksum."""
+    """Write a fit; ``extra`` entries join ``fit.json``, which is written last and has everything's checksums."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = weights_of(fit)
     if isinstance(fit.noise.level, torch.Tensor):
         tensors["noise.level"] = fit.noise.level
-    weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
-    record = fit_record(fit) | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | dict(extra or {})
-    _write(folder / "recipe.toml", fit.recipe.to_toml().encode())
-    _write(folder / "weights.safetensors", weights)
-    _write(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    for name, content in fit_files(fit_record(fit) | dict(extra or {}), fit.recipe, tensors).items():
+        write_bytes(folder / name, content)

@@ -2,20 +2,25 @@
 
 import difflib
 import inspect
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyroqmri.decoders import DECODERS
 from pyroqmri.denoising.autoencoders import AUTOENCODERS
 from pyroqmri.denoising.pairs import NoiseRange, Targets
 from pyroqmri.denoising.training import Schedule
-from pyroqmri.errors import InputError
+from pyroqmri.errors import InputError, brief
+from pyroqmri.files import read_bytes
+from pyroqmri.fitting.entries import check_entry, check_pairs, check_weights
 from pyroqmri.fitting.parts import REGISTRIES, Part, kind_of, part_of, swapped
 from pyroqmri.guides import GUIDES
+from pyroqmri.io.fit_folder import parse_toml
 from pyroqmri.likelihoods import LIKELIHOODS
+from pyroqmri.measurements.arguments import as_dict
 from pyroqmri.networks.labels import LABELS
 from pyroqmri.networks.network import Shape
 from pyroqmri.networks.training import NetworkTraining
@@ -78,16 +83,19 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     InputError
         When an entry is none of the recipe's.
     """
+    _check_tables(recipe)
+    if not isinstance(settings, Mapping):
+        raise InputError(f"settings must be a table such as {{'training.steps': 2000}}, got {brief(settings)}")
     tables = {k: dict(v) for k, v in recipe.tables.items()}
     for key, value in settings.items():
-        table, dot, entry = key.partition(".")
+        table, dot, entry = key.partition(".") if isinstance(key, str) else ("", "", "")
         if not dot or not entry:
             raise InputError(f"setting {key!r} must read TABLE.KEY, such as training.steps")
-        tables.setdefault(table, {})[entry] = value
+        tables.setdefault(table, {})[entry] = value.item() if isinstance(value, np.generic) else value
     kept_objects = {k: v for k, v in recipe.objects.items() if tables[k]["kind"] == kind_of(k, v)}
     changed = replace(recipe, tables=tables, objects=kept_objects)
     for table in [t for t in tables if f"{t}.kind" in settings and t in _TABLES.get(recipe.estimator, {})]:
-        known = _known(changed, table, _TABLES[recipe.estimator][table])
+        known, _ = _known(changed, table, _TABLES[recipe.estimator][table])
         kept = {k: v for k, v in tables[table].items() if k in known or f"{table}.{k}" in settings}
         changed.tables[table] = kept
     check_recipe(changed)
@@ -96,30 +104,44 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise InputError on an unknown estimator, table, kind or key, or a value of the wrong type."""
-    if recipe.estimator not in _TABLES:
+    if not isinstance(recipe.estimator, str) or recipe.estimator not in _TABLES:
         raise InputError(_unknown("estimator", recipe.estimator, _TABLES, recipe.name))
+    _check_tables(recipe)
     allowed = {**_TABLES[recipe.estimator], "data": _FREE}
     for table, entries in recipe.tables.items():
         if table not in allowed:
             raise InputError(_unknown("table", table, allowed, recipe.name))
-        if allowed[table] is _FREE and table != "data":
-            continue
-        known = _known(recipe, table, allowed[table])
-        for key, value in entries.items():
-            if key not in known:
-                raise InputError(_unknown(f"key in [{table}]", key, known, recipe.name))
-            _check_type(f"{table}.{key}", value, known[key])
+        _check_table(recipe, table, entries, allowed[table])
     for table, kinds in allowed.items():
         if isinstance(kinds, Mapping) and kinds and "kind" not in recipe.tables.get(table, {}):
             raise InputError(f"recipe {recipe.name}: table [{table}] needs a kind, one of {', '.join(kinds)}")
     reweighting(recipe)
 
 
-def _known(recipe: Recipe, table: str, kinds: Mapping[str, type] | type) -> dict[str, Any]:
+def _check_tables(recipe: Recipe) -> None:
+    for table, entries in recipe.tables.items():
+        if not isinstance(entries, Mapping) or not all(isinstance(key, str) for key in entries):
+            raise InputError(f"recipe {recipe.name}: [{table}] must be a table of names, got {brief(entries)}")
+
+
+def _check_table(recipe: Recipe, table: str, entries: Mapping[str, Any], kinds: Mapping[str, type] | type) -> None:
+    if table in ("given", "range"):
+        return check_pairs(recipe.name, table, entries)
+    if table == "weights":
+        return check_weights(recipe.name, entries)
+    known, made = _known(recipe, table, kinds)
+    for key, value in entries.items():
+        if key not in known:
+            raise InputError(_unknown(f"key in [{table}]", key, known, recipe.name))
+        check_entry(f"{table}.{key}", value, known[key], getattr(made, "__module__", "").startswith("pyroqmri."))
+
+
+def _known(recipe: Recipe, table: str, kinds: Mapping[str, type] | type) -> tuple[dict[str, Any], Any]:
+    """What a table may say, with the defaults, and the class that it says it of."""
     if table == "data":
-        return dict(_DATA)
+        return dict(_DATA), Recipe
     if isinstance(kinds, type):
-        return {f.name: f.default for f in fields(kinds)}
+        return {f.name: f.default for f in fields(kinds)}, kinds
     if table in REGISTRIES:
         made = part_of(recipe, table)
     else:
@@ -127,8 +149,11 @@ def _known(recipe: Recipe, table: str, kinds: Mapping[str, type] | type) -> dict
         if not isinstance(kind, str) or kind not in kinds:
             raise InputError(_unknown(f"kind of {table}", kind, kinds, recipe.name))
         made = kinds[kind]
-    signature = inspect.signature(made).parameters
-    return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}
+    try:
+        signature = inspect.signature(made).parameters
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{table} {brief(made)} has no arguments that can be looked at; give a class") from error
+    return {"kind": ""} | {k: p.default for k, p in signature.items() if k not in _FROM_DATA}, made
 
 
 def class_names(recipe: Recipe) -> tuple[str, ...] | None:
@@ -144,6 +169,9 @@ def class_names(recipe: Recipe) -> tuple[str, ...] | None:
 def reweighting(recipe: Recipe, draws: int | None = None, reweight: bool | None = None) -> Reweighting:
     """How a voxel model's posteriors are told; asked to reweight, it takes as many draws as that needs."""
     changes = {k: v for k, v in (("draws", draws), ("reweight", reweight)) if v is not None}
+    for name, value, default in (("n_draws", draws, 256), ("reweight", reweight, False)):
+        if value is not None:
+            check_entry(name.replace("n_", ""), value, default, ours=True)
     entries: dict[str, Any] = recipe.table("posterior") | changes
     if reweight and draws is None:
         entries["draws"] = max(entries.get("draws", 0), 1024)
@@ -155,24 +183,9 @@ def reweighting(recipe: Recipe, draws: int | None = None, reweight: bool | None 
 
 
 def _unknown(what: str, found: str, known: Any, recipe: str) -> str:
-    near = difflib.get_close_matches(str(found), list(known), 1)
+    near = difflib.get_close_matches(found if isinstance(found, str) else "", list(known), 1)
     hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known)}"
-    return f"recipe {recipe}: unknown {what} {found!r}; {hint}"
-
-
-def _check_type(name: str, value: Any, default: Any) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    wanted = None
-    if isinstance(default, bool):
-        wanted = None if isinstance(value, bool) else "true or false"
-    elif isinstance(default, int):
-        wanted = None if isinstance(value, int) and number else "a whole number"
-    elif isinstance(default, float):
-        wanted = None if number else "a number"
-    elif isinstance(default, str):
-        wanted = None if isinstance(value, str) else "a word"
-    if wanted is not None:
-        raise InputError(f"setting {name} must be {wanted}, got {value!r}")
+    return f"recipe {recipe}: unknown {what} {brief(found)}; {hint}"
 
 
 def recipe_folder() -> Path:
@@ -219,15 +232,24 @@ def plan_recipe(
     refuse_denoiser(plain)
     objects, changes = swapped(plain, parts or {})
     for table in objects:
-        if f"{table}.kind" in (settings or {}):
+        if f"{table}.kind" in as_dict(settings, "settings"):
             raise InputError(f"{table} is given as an object and as the setting {table}.kind; give one of them")
-    changes |= settings or {}
+    changes |= as_dict(settings, "settings")
     plain = replace(plain, objects=plain.objects | objects)
     if isinstance(sigma, str) and sigma == "learn":
         changes["likelihood.learn"] = True
-    for name, table in ({} if given is None else given).items():
-        changes[f"given.{name}"] = {k: [float(x) for x in pair] for k, pair in table.items()}
-    return with_settings(plain, changes)
+    return with_settings(plain, changes | _given_settings(as_dict(given, "given")))
+
+
+def _given_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Tissue classes as recipe settings, ``[mean, sd]`` of each parameter by class."""
+    try:
+        return {f"given.{name}": {k: [float(x) for x in pair] for k, pair in t.items()} for name, t in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"given must have mean and sd of each parameter by class, {{'free_water': {{'D': (3.0, 0.1)}}}}, got "
+            f"{brief(given)}"
+        ) from error
 
 
 def refuse_denoiser(recipe: Recipe) -> None:
@@ -240,14 +262,6 @@ def refuse_denoiser(recipe: Recipe) -> None:
 
 
 def _read(path: Path) -> Recipe:
-    try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"recipe {path} cannot be read: {error}") from error
-    head = {k: content.pop(k, "") for k in ("name", "doc", "estimator")}
-    if not all(isinstance(v, dict) for v in content.values()):
-        stray = [k for k, v in content.items() if not isinstance(v, dict)]
-        raise InputError(f"recipe {path}: unknown entry {stray[0]!r} outside a table")
-    recipe = Recipe(**head, tables=content)
+    recipe = Recipe.of(parse_toml(read_bytes(path, "recipe"), path), path)
     check_recipe(recipe)
     return recipe

@@ -16,14 +16,24 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.schema import plan_recipe
-from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, as_positions, as_tensor, pick_device
+from pyroqmri.measurements.arguments import (
+    as_covariates,
+    as_dict,
+    as_inputs,
+    as_measurements,
+    as_numbers,
+    as_positions,
+    as_s0,
+    as_seed,
+    as_signal,
+    pick_device,
+)
 from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
-from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Training, fit_svi, seeded
 
 MIN_VOXELS = 10  # fewer cannot tell a population
@@ -110,19 +120,18 @@ def fit(
     TrainingError
         When training diverges.
     """
-    begin = time.monotonic()
-    if signal not in SIGNALS:
-        raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
+    begin, physics = time.monotonic(), as_signal(signal)
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     plan = plan_recipe(recipe, settings, parts, sigma, given)
-    y = as_tensor(y)
+    y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
     chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
     plan, warnings = settle_likelihood(plan, signal, y, acquisition, chosen)
-    data: dict[str, Any] = {"average": "auto"} | plan.table("data")
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
-    preparation = prepare_for(SIGNALS[signal], acquisition, y, s0=s0, magnitude=magnitude, **data)
-    known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
-    bound = build_signal(signal, acquisition, preparation, as_dict(fixed), as_dict(tied), plan.ranges)
+    data: dict[str, Any] = {"average": "auto"} | plan.table("data")
+    preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
+    known = complete_inputs(physics, as_inputs(inputs), len(y))
+    held = as_numbers(fixed, "fixed"), as_dict(tied, "tied")
+    bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
     noise = noise_level(y, acquisition, sigma, preparation, bound, known)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
     batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))
@@ -132,7 +141,7 @@ def fit(
         model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(batch.voxels),
         inputs=tuple(as_dict(inputs)), covariates=tuple(as_dict(covariates)),
     )  # fmt: skip
-    _judge(result, batch, [*noise.warnings, *direction_warnings(SIGNALS[signal], acquisition, preparation), *warnings])
+    _judge(result, batch, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":

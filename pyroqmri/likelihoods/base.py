@@ -92,7 +92,7 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
         """Distribution of single measurements, batch ``(..., N, M)``."""
         found = self(signal, sigma)
         if not (isinstance(found, Independent) and found.reinterpreted_batch_ndims == 1):
-            raise TypeError(
+            raise InputError(
                 f"{type(self).__name__}.forward must return independent measurements, a distribution with batch "
                 f"(..., N, M) and .to_event(1), or define information and moments; it returned {type(found).__name__}"
             )

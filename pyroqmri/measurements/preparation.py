@@ -188,8 +188,11 @@ class Preparation:
         b0 = y[:, self.s0_volumes(acq)]
         if not self.magnitude:
             return b0.mean(-1)
+        # squares of a scan in very large or small units leave the range of float32; a power of two loses nothing
+        unit = torch.ldexp(torch.ones_like(sigma), b0.amax(-1).frexp().exponent)
+        b0, sigma = b0 / unit.unsqueeze(-1), sigma / unit
         # the second moment of a Rice distribution is nu^2 + 2 sigma^2
-        return (b0.square().mean(-1) - 2 * sigma.square()).clamp_min(0).sqrt()
+        return unit * (b0.square().mean(-1) - 2 * sigma.square()).clamp_min(0).sqrt()
 
 
 def is_factor(signal: type[SignalModel], name: str) -> bool:

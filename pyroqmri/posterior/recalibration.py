@@ -82,7 +82,7 @@ def learn_recalibration(
 
 def coordinate(p: Parameter, x: Tensor) -> Tensor:
     """The coordinate in which a parameter has no bounds; S0 comes in the scan's own units."""
-    return x.clamp_min(1e-12).log() if p.name == "S0" else p.unconstrain(x)
+    return x.clamp_min(torch.finfo(x.dtype).tiny).log() if p.name == "S0" else p.unconstrain(x)
 
 
 def value(p: Parameter, u: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Parts swapped by object, by registered name and by module, through fit, save and load in another process."""
 
-import json
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import PRIORS, Hierarchical
 from pyroqmri.signals import MSDKI
 from pyroqmri.simulate import clusters, simulate
+from tests.helpers import reseal
 
 ACQ = pq.Acquisition(bval=[0.0] * 4 + [1.0] * 8 + [2.0] * 8 + [3.0] * 8)
 FEW = {"training.steps": 20, "training.check_every": 10}
@@ -295,9 +295,10 @@ def test_a_denoiser_imports_nothing(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     fit = pq.fit(measured(), ACQ, signal="msdki", recipe="hierarchical", settings=FEW)
     fit.save(tmp_path / "fit")
-    record, recipe = tmp_path / "fit" / "fit.json", tmp_path / "fit" / "recipe.toml"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"estimator": "denoiser"}))
-    recipe.write_text(recipe.read_text().replace('kind = "hierarchical"', 'kind = "runs_at_import:X"'))
+    recipe = (
+        (tmp_path / "fit" / "recipe.toml").read_text().replace('kind = "hierarchical"', 'kind = "runs_at_import:X"')
+    )
+    reseal(tmp_path / "fit", recipe=recipe.encode(), estimator="denoiser")
     with pytest.raises(pq.InputError, match="is one of a voxel_model"):
         pq.load_denoiser(tmp_path / "fit")
 

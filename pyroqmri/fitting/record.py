@@ -1,0 +1,221 @@
+"""The record of a fit, ``fit.json``: what it has to contain, checked entry by entry as it is read."""
+
+import itertools
+import math
+import types
+import typing
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any
+
+import torch
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.denoising.training import DenoiserTrace
+from pyroqmri.errors import InputError, brief
+from pyroqmri.io.fit_folder import RECORD, SavedFit
+from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.signals import SIGNALS
+from pyroqmri.svi import Trace
+
+_WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
+
+
+@dataclass
+class NoiseRecord:
+    """The noise level: in the scan's units, above zero."""
+
+    value: float
+    method: str
+    note: str
+    learned_factor: float | None = None
+
+
+@dataclass
+class MapRecord:
+    """Quantiles of draws and of truths, which a recalibration goes through."""
+
+    draws: list[float]
+    truths: list[float]
+
+
+@dataclass
+class RecalibrationRecord:
+    """The maps of a recalibration by parameter, and how it was learned."""
+
+    maps: dict[str, MapRecord]
+    made: dict[str, Any]
+    levels: list[float] = field(default_factory=list)
+
+
+@dataclass
+class CommonRecord:
+    """What the records of a fit and of a denoiser share; ``protocol`` has the settings by name."""
+
+    signal: str
+    recipe: str
+    preparation: Preparation
+    protocol: dict[str, list]
+    sigma: NoiseRecord
+    seed: int
+    seconds: dict[str, float]
+    n_voxels: int
+
+
+@dataclass
+class DenoiserRecord(CommonRecord):
+    """The record of a denoiser."""
+
+    trace: DenoiserTrace
+
+
+@dataclass
+class FitRecord(CommonRecord):
+    """The record of a fit."""
+
+    likelihood: str
+    fixed: dict[str, float]
+    tied: dict[str, str]
+    trace: Trace
+    warnings: list[str]
+    alarms: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    covariates: list[str] = field(default_factory=list)
+    uninformed: list[str] = field(default_factory=list)
+    recalibration: RecalibrationRecord | None = None
+
+
+Record = typing.TypeVar("Record", bound=CommonRecord)
+
+
+def checked_record(saved: SavedFit, kind: type[Record]) -> Record:
+    """The record of a saved fit as ``kind`` has it; entries that ``kind`` has not are left out.
+
+    Raises
+    ------
+    InputError
+        When an entry is missing, of another type, or no fit can have it; names the entry.
+    """
+    known = {f.name for f in fields(kind)}
+    content = {key: value for key, value in saved.record.items() if key in known}
+    trace = content.get("trace")
+    losses = trace.get("held_out") if isinstance(trace, dict) and kind is FitRecord else None
+    if isinstance(trace, dict) and isinstance(losses, list):  # NaN, where no voxel was kept aside, is no JSON
+        content["trace"] = trace | {"held_out": [0.0 if x is None else x for x in losses]}
+    if isinstance(content.get("signal"), str) and content["signal"] not in SIGNALS:
+        raise InputError(
+            f"{saved.folder} is a fit of the signal {brief(content['signal'])}, and there is none of that name here; "
+            "register it first if it is your own, pyroqmri.register(signal={...})"
+        )
+    try:
+        record: Record = _as(kind, content, "")
+        _check_values(record, saved)
+    except InputError as error:
+        raise InputError(
+            f"{saved.folder / RECORD} is not the record of a {saved.record.get('estimator', 'fit')}: {error}; copy the "
+            "folder again, or train again"
+        ) from error
+    if isinstance(losses, list) and isinstance(record, FitRecord):
+        record.trace.held_out = [math.nan if x is None else x for x in losses]
+    return record  # type: ignore[return-value]
+
+
+def acquisition_of(record: CommonRecord) -> Acquisition:
+    """The settings that a fit was trained at."""
+    unknown = [name for name in record.protocol if name not in {f.name for f in fields(Acquisition)}]
+    if unknown:
+        raise InputError(f"entry 'protocol' has the unknown setting {brief(unknown[0])}")
+    try:
+        return Acquisition(**{name: torch.tensor(value) for name, value in record.protocol.items()})
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"entry 'protocol' is no protocol: {error}") from error
+
+
+def _check_values(record: CommonRecord, saved: SavedFit) -> None:
+    """What the right type alone does not make right."""
+    if record.recipe != saved.recipe.name:
+        raise InputError(f"entry 'recipe' is {brief(record.recipe)}, and recipe.toml is {brief(saved.recipe.name)}")
+    sigma, prepared = record.sigma, record.preparation
+    above_zero: dict[str, Any] = {
+        "sigma.value": sigma.value,
+        "sigma.learned_factor": 1.0 if sigma.learned_factor is None else sigma.learned_factor,
+        "preparation.scale": prepared.scale,
+        "preparation.s0": 1.0 if prepared.s0 in ("measured", "inferred") else prepared.s0,
+    }
+    for name, value in above_zero.items():
+        if isinstance(value, str) or not 1e-37 < value < 1e37:  # what float32 has
+            raise InputError(f"entry {name!r} must be above zero and finite, got {brief(value)}")
+    acquisition_of(record)
+    if isinstance(record, FitRecord):
+        _check_fit(record, saved)
+
+
+def _check_fit(record: FitRecord, saved: SavedFit) -> None:
+    kind = saved.recipe.tables["likelihood"]["kind"]
+    if record.likelihood != kind:
+        raise InputError(f"entry 'likelihood' is {brief(record.likelihood)}, and that of recipe.toml is {brief(kind)}")
+    model = SIGNALS[record.signal]
+    known = {p.name for p in (*model.parameters, *model.derived_parameters)} | {"S0"}
+    for name, found in ({} if record.recalibration is None else record.recalibration.maps).items():
+        pairs = (found.draws, found.truths)
+        rising = all(a < b for values in pairs for a, b in itertools.pairwise(values))
+        if name not in known or len(found.draws) != len(found.truths) or len(found.draws) < 3 or not rising:
+            raise InputError(f"entry 'recalibration.maps.{name}' is no map of a parameter through rising quantiles")
+
+
+def _as(kind: Any, value: Any, where: str) -> Any:
+    """A value of JSON as a type: a dataclass, a list or a table of a type, one of several types, a plain value."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _as_dataclass(kind, value, where)
+    elif origin in (typing.Union, types.UnionType):
+        return _as_one_of(inner, value, where)
+    elif origin in (list, dict) or kind in (list, dict):
+        return _as_container(origin or kind, inner, value, where)
+    elif kind is float:
+        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308
+        found = float(value) if good else value
+    else:
+        found, good = value, type(value) is kind and (kind is not int or abs(value) < 2**63)
+    if not good:
+        raise InputError(f"entry {where!r} must be {_WORDS[kind]}, got {brief(value)}")
+    return found
+
+
+def _as_one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    if len(kinds) == 1:
+        return _as(kinds[0], value, where)
+    for kind in kinds:
+        try:
+            return _as(kind, value, where)
+        except InputError:
+            continue
+    raise InputError(f"entry {where!r} must be {' or '.join(_WORDS[kind] for kind in kinds)}, got {brief(value)}")
+
+
+def _as_container(kind: type, inner: tuple[Any, ...], value: Any, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise InputError(f"entry {where!r} must be a {'list' if kind is list else 'table'}, got {brief(value)}")
+    if not inner:
+        return value
+    if kind is list:
+        return [_as(inner[0], entry, f"{where}[{i}]") for i, entry in enumerate(value)]
+    return {key: _as(inner[1], entry, f"{where}.{key}") for key, entry in value.items()}
+
+
+def _as_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(f"entry {where!r} must be a table, got {brief(value)}")
+    hints, prefix = typing.get_type_hints(kind), f"{where}." if where else ""
+    known = {f.name: f for f in fields(kind)}
+    for name in value:
+        if name not in known:
+            raise InputError(f"entry {prefix + name!r} is unknown")
+    for name, f in known.items():
+        if name not in value and f.default is MISSING and f.default_factory is MISSING:
+            raise InputError(f"entry {prefix + name!r} is missing")
+    return kind(**{name: _as(hints[name], entry, prefix + name) for name, entry in value.items()})
