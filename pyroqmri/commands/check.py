@@ -1,7 +1,6 @@
 """The command check: calibration of a fit, or of a recipe on a protocol, into a folder."""
 
 import json as json_module
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,7 +17,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
-from pyroqmri.maps import write_bytes, write_json
+from pyroqmri.maps import write_json
+from pyroqmri.whole_files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,7 @@ def _keep(found: Fit, folder: Path) -> None:
     record = json_module.loads((place / "fit.json").read_text())
     assert found.recalibration is not None
     record["recalibration"] = found.recalibration.record()
-    partial = place / ".fit.json.partial"
-    partial.write_text(json_module.dumps(record, indent=1, allow_nan=False))
-    os.replace(partial, place / "fit.json")
+    write_bytes(place / "fit.json", json_module.dumps(record, indent=1, allow_nan=False).encode())
 
 
 def _write(folder: Path, checks: Mapping[str, Check], before: Mapping[str, Check]) -> None:

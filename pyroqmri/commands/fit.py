@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, digest, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, data_record, given_noise, training_voxels
+from pyroqmri.commands.manifest import CHECKPOINT
 from pyroqmri.commands.outlier_volumes import outlier_note
-from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
+from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.schema import load_recipe, refuse_denoiser, with_settings
@@ -83,8 +84,7 @@ def fit_image(
         level = given_noise(scan, sigma)
         data = training_voxels(scan, level, seed)
         alarms = [] if files.drop is not None else outlier_note(scan, signal)
-        call |= {"data": digest(data.y), "inputs": {name: digest(values) for name, values in data.inputs.items()}}
-        resumed = remember_call(folder, call, resume)
+        resumed = remember_call(folder, call | data_record(scan, data.y, data.inputs, data.level), resume)
         read = time.monotonic() - begin
         found = fit(
             data.y, scan.acquisition, signal=signal, recipe=plan, sigma=data.level, s0=s0, seed=seed, device=device,

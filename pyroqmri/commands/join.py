@@ -1,7 +1,5 @@
 """The command join: a series of images, one a setting, as one image with its protocol."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands.inputs import PathLike
 from pyroqmri.commands.protocol_files import write_protocol
+from pyroqmri.commands.publish import file_set
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
 from pyroqmri.io.names import gradient_files, stem
@@ -66,17 +65,12 @@ def join_images(images: Sequence[PathLike], *, out: PathLike, overwrite: bool = 
     values = _values(headers)
     out.parent.mkdir(parents=True, exist_ok=True)
     sources = [header.path.name for header in headers]
-    with tempfile.TemporaryDirectory(prefix=".join-", dir=out.parent) as folder:
-        made = Path(folder)
+    with file_set(written) as made:
         # a protocol that would be read back as another one is found out here, where nothing is lost
         write_protocol(
             made / out.name, acquisition, {"GeneratedBy": f"pyroqmri {__version__} join", "Sources": sources}
         )
         write_volume(made / out.name, values, headers[0].affine)
-        for path in written[1:]:
-            path.unlink(missing_ok=True)
-        for path in made.iterdir():
-            os.replace(path, out.parent / path.name)
     return out, acquisition
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.rebuild import weights_of
 from pyroqmri.maps import package_versions
+from pyroqmri.whole_files import write_bytes
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
@@ -100,12 +100,6 @@ def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> Non
         tensors["noise.level"] = fit.noise.level
     weights = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
     record = fit_record(fit) | {"weights_sha256": hashlib.sha256(weights).hexdigest()} | dict(extra or {})
-    _write(folder / "recipe.toml", fit.recipe.to_toml().encode())
-    _write(folder / "weights.safetensors", weights)
-    _write(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_bytes(folder / "recipe.toml", fit.recipe.to_toml().encode())
+    write_bytes(folder / "weights.safetensors", weights)
+    write_bytes(folder / "fit.json", json.dumps(record, indent=1, allow_nan=False).encode())
