@@ -148,7 +148,7 @@ def _check_free(out: Path, overwrite: bool, inputs: Iterable[str | Path], mended
     if read_manifest(out) is None and was_ours_before(out):
         raise InputError(
             f"the output folder {out} is of an earlier pyroqmri, which kept no list of its files, so that --overwrite "
-            "cannot tell them from yours; remove it yourself, or give another --out"
+            "cannot distinguish them from yours; remove it yourself, or give another --out"
         )
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
