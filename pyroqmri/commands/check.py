@@ -104,11 +104,11 @@ def check_recipe(
     signal, recipe, snr, likelihood, s0, settings, fixed, tied
         As in :func:`pyroqmri.calibration.check.fit_protocol`.
     out, n, truth, seed, recalibrated, overwrite
-        As in :func:`check_fit`; ``out/check`` when None.
+        As in :func:`check_fit`; ``out/check`` when None, where an earlier check is replaced only on ``overwrite``.
     """
     place = Path("out/check") if out is None else Path(out)
     acquisition = protocol.acquisition()
-    with output_folder(place, overwrite=overwrite or out is None) as folder:
+    with output_folder(place, overwrite=overwrite) as folder:
         found = fit_protocol(
             acquisition, signal=signal, recipe=recipe, snr=snr, likelihood=likelihood, s0=s0, settings=settings,
             fixed=fixed, tied=tied, seed=seed,

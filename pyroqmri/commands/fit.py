@@ -15,6 +15,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.schema import load_recipe, refuse_denoiser, with_settings
 from pyroqmri.fitting.train import fit
 from pyroqmri.measurements.arguments import as_dict, pick_device
+from pyroqmri.progress import say_phase
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 
@@ -80,6 +81,7 @@ def fit_image(
     }  # fmt: skip
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
         begin = time.monotonic()
+        say_phase("reading the scan, measuring its noise", progress)
         scan = files.read(signal, s0)
         level = given_noise(scan, sigma)
         data = training_voxels(scan, level, seed)

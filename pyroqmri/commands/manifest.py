@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,15 @@ def is_finished(folder: Path) -> bool:
 
 def entries(folder: Path) -> set[str]:
     """Paths of the files, links and empty folders below a folder, without what belongs to a run that is going on."""
-    found: set[str] = set()
+    return set(_walk(folder))
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder has no such entries; looks no further than the first."""
+    return next(_walk(folder), None) is None
+
+
+def _walk(folder: Path) -> Iterator[str]:
     for where, folders, files in os.walk(folder):
         here = Path(where)
         if here == folder:
@@ -93,10 +101,9 @@ def entries(folder: Path) -> set[str]:
             files = [name for name in files if name != INSIDE_LOCK]
         links = [name for name in folders if (here / name).is_symlink()]
         folders[:] = [name for name in folders if name not in links]
-        found |= {(here / name).relative_to(folder).as_posix() for name in (*files, *links) if not _is_nobodys(name)}
+        yield from ((here / name).relative_to(folder).as_posix() for name in (*files, *links) if not _is_nobodys(name))
         if here != folder and not folders and not files and not links:
-            found.add(here.relative_to(folder).as_posix())
-    return found
+            yield here.relative_to(folder).as_posix()
 
 
 def ours(folder: Path, every: Iterable[str]) -> set[str]:
@@ -118,6 +125,8 @@ def ours(folder: Path, every: Iterable[str]) -> set[str]:
 
 def foreign(folder: Path) -> list[str]:
     """Entries of a folder that pyroqmri did not write, in order."""
+    if read_manifest(folder) is None:  # not a folder to look through: it may be anything
+        return sorted(path.name for path in folder.iterdir() if not _is_passing(path.name))
     every = entries(folder)
     return sorted(every - ours(folder, every))
 
@@ -146,6 +155,10 @@ def remove(folder: Path, paths: Iterable[str]) -> None:
             (here / name).unlink(missing_ok=True)
         if here != folder:
             remove_empty(here)
+
+
+def _is_passing(name: str) -> bool:
+    return name in (INSIDE_WORK, INSIDE_LOCK) or _is_nobodys(name)
 
 
 def _is_nobodys(name: str) -> bool:

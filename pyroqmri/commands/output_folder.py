@@ -16,8 +16,8 @@ from pyroqmri.commands.manifest import (
     INSIDE_LOCK,
     INSIDE_WORK,
     MANIFEST,
-    entries,
     foreign,
+    is_empty,
     is_finished,
     read_manifest,
     remove_empty,
@@ -137,7 +137,7 @@ def _make_ready(partial: Path, out: Path, overwrite: bool, inputs: Iterable[str 
 
 
 def _check_free(out: Path, overwrite: bool, inputs: Iterable[str | Path], mended: bool) -> None:
-    if not out.exists() or not entries(out):
+    if not out.exists() or is_empty(out):
         return
     if not overwrite:
         left = " (a run that was killed had finished, and its result is there now)" if mended else ""

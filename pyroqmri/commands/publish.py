@@ -18,6 +18,7 @@ from pyroqmri.commands.manifest import (
     MANIFEST,
     entries,
     foreign,
+    is_empty,
     is_finished,
     ours,
     read_manifest,
@@ -74,7 +75,7 @@ def recover(partial: Path, out: Path) -> bool:
     """
     manifest, placed = read_manifest(out), False
     begun = manifest is not None and not manifest.finished
-    if is_finished(partial) and (begun or not out.exists() or not entries(out)):
+    if is_finished(partial) and (begun or not out.exists() or is_empty(out)):
         place(partial, out)
         placed = True
     old = old_of(out)
@@ -177,7 +178,7 @@ def file_set(files: Sequence[Path]) -> Iterator[Path]:
             made.mkdir()
             yield made
             sync_tree(made)
-            with interrupts_between_steps():
+            with interrupts_between_steps() as check_interrupt:
                 first.unlink(missing_ok=True)
                 for path in (*others, first):
                     if (made / path.name).exists():
@@ -185,5 +186,6 @@ def file_set(files: Sequence[Path]) -> Iterator[Path]:
                     else:
                         path.unlink(missing_ok=True)
                 sync(first.parent)
+            check_interrupt()
         finally:
             shutil.rmtree(made, ignore_errors=True)

@@ -20,6 +20,7 @@ from pyroqmri.measurements.arguments import as_covariates, as_dict, as_inputs, a
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
+from pyroqmri.progress import say_phase
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Training, fit_svi, seeded
@@ -158,6 +159,7 @@ def _train(fit: Fit, batch: Batch, device: torch.device, checkpoint: Path | None
         torch.manual_seed(fit.seed)
         model, guide = build_pair(fit.recipe, fit.signal, fit.likelihood, float(batch.voxels.noise.median()))
     fit.model, fit.guide = model.to(device), guide.to(device)
+    say_phase("finding where the training starts", progress)
     voxels = guide.prepare(batch.voxels.to(device))
     model.start(voxels)
     guide.start(voxels)
