@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,8 @@ def stoppable() -> Iterator[None]:
         raise Stopped(number)
 
     before: dict[int, Any] = {}
-    for name in WORDS:
+    main_thread = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    for name in WORDS if main_thread else ():
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             before[number] = signal.signal(number, stop)
