@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/pyroqmri demo --out out/demo
+	$(BIN)/pyroqmri demo --out out/demo --overwrite
 
 # one thread a process: two threads on a busy machine can be ten times slower than one
 test: install

@@ -61,7 +61,7 @@ def outcome(found: dict[str, Any] | None) -> str:
         return ""
     cells = [c for c in found["cells"] if c["group"] == "all"]
     numbers = ", ".join(f"{c['parameter']} {c['coverage'][2]:.2f} {c['shift']:+.2f}" for c in cells)
-    return f"{'**holds**' if found['holds'] else 'fails'}: {numbers}"
+    return f"{'**passes**' if found['holds'] else 'fails'}: {numbers}"
 
 
 def table() -> str:

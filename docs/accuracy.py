@@ -18,7 +18,7 @@ PARAMETERS = ("D", "K")
 SHADES = ("#0b3c5d", "#328cc1", "#d9771f", "#8c2d04", "#7a7a7a")
 MEASURES = {
     "ratio": "error over the least possible one",
-    "cover90": "share of 90 % intervals that hold the truth",
+    "cover90": "share of 90 % intervals that contain the truth",
 }
 Row = dict[str, Any]
 

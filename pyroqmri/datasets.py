@@ -1,22 +1,27 @@
 """Real scans that the package can get by itself, without an account."""
 
+import gzip
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from pyroqmri.errors import InputError
+from pyroqmri.whole_files import write_bytes
 
 _WHEEL = "mdt==1.2.7"
 _WHEEL_SHA256 = "8a3351be197a25a60c45cdbd97e88c13d39a15c0c4b08bdd06ef475fb3e9546a"
 _FOLDER = "mdt-1.2.7"
+_A_DAY = 86400.0  # seconds
 _ORIGIN = "PyPI wheel mdt 1.2.7, mdt/data/mdt_example_data (R. Harms, Microstructure Diffusion Toolbox)"
 _LICENCE = "LGPL-3.0-or-later (the licence of the package; no other is stated for the data)"
 # our name: (name in the wheel, SHA-256)
@@ -131,9 +136,7 @@ def _write_whole_mask(image: Path, mask: Path) -> None:
     whole = nib.Nifti1Image(np.ones(scan.shape[:3], np.uint8), scan.affine)
     try:
         mask.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".mask-", dir=mask.parent) as temporary:
-            nib.save(whole, Path(temporary) / mask.name)
-            os.replace(Path(temporary) / mask.name, mask)
+        write_bytes(mask, gzip.compress(whole.to_bytes(), mtime=0))
     except OSError as error:
         raise _unwritable(mask.parent, error) from error
 
@@ -156,6 +159,7 @@ def _complete(folder: Path) -> bool:
 
 def _fetch_into(folder: Path, progress: bool) -> None:
     """Download the wheel into a temporary folder, keep its data, and give that folder its name when all is there."""
+    _remove_old(folder.parent)
     if progress:
         print(f"fetching {_ORIGIN}, 17 MB, {_LICENCE}", file=sys.stderr)
     try:
@@ -165,10 +169,21 @@ def _fetch_into(folder: Path, progress: bool) -> None:
             _unpack(_download(Path(temporary)), kept)
             if folder.exists() and not _complete(folder):
                 folder.rename(Path(temporary) / "damaged")
-            if not folder.exists():  # another process may have been faster
+            try:
                 kept.rename(folder)
+            except OSError:
+                if not _complete(folder):  # else another process was faster
+                    raise
     except OSError as error:
         raise _unwritable(folder.parent, error) from error
+
+
+def _remove_old(cache: Path) -> None:
+    """Remove what downloads that were killed left: whatever is older than a day is of none that is going on."""
+    for path in cache.glob(".fetch-*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _A_DAY:
+                shutil.rmtree(path)
 
 
 def _download(folder: Path) -> Path:

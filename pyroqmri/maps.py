@@ -9,7 +9,6 @@ The names are part of the contract with scripts outside this repository::
 """
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.measurements.status import FINE, NOT_CONVERGED, STATUS
 from pyroqmri.signals import SIGNALS
 from pyroqmri.voxelwise.estimates import PointEstimates
+from pyroqmri.whole_files import write_bytes
 
 if TYPE_CHECKING:
     from pyroqmri.posterior.estimates import Estimates
@@ -84,14 +84,6 @@ def scatter(values: Any, mask: NDArray[np.bool_], dtype: Any = np.float32) -> ND
     volume = np.zeros(mask.shape + values.shape[1:], dtype)
     volume[mask] = values
     return volume
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file that has its name only once it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

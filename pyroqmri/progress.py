@@ -15,6 +15,12 @@ class Report(Protocol):
         ...
 
 
+def say_phase(title: str, show: bool = True) -> None:
+    """Name on a terminal what goes on now, where it may take a while and has no steps to count."""
+    if show and sys.stderr.isatty():
+        print(f"{title} ...", file=sys.stderr, flush=True)
+
+
 def _silent(done: int, note: str = "") -> None:
     pass
 

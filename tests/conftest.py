@@ -62,6 +62,12 @@ def same_start():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def disk_not_waited_for(monkeypatch):
+    """Tests do not outlive a crash of the machine, and a busy disk takes its time for every file."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real scans, beside the checkout or at $PYROQMRI_SHARED_DATA; they are never part of the repository."""

@@ -1,6 +1,7 @@
 """Real scans fetched, checked, cached; and plain words when they cannot be had."""
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -134,3 +135,24 @@ def test_the_real_scans_read_as_they_are_described(name, protocol, n_voxels):
     b0 = scan.acquisition.b0.numpy()
     assert np.isfinite(scan.y).all()
     assert 200 < np.median(scan.y[:, b0]) < 800
+
+
+def test_two_downloads_at_once_end_with_one_cache_and_a_killed_one_leaves_nothing_for_ever(tmp_path, monkeypatch):
+    digest = hashlib.sha256(b"scan").hexdigest()
+    folder, scan = tmp_path / "mdt", "b1k_b2k/b1k_b2k_dwi.nii.gz"
+    monkeypatch.setattr(datasets, "_FILES", {scan: ("theirs", digest)})
+    monkeypatch.setattr(datasets, "_download", lambda where: where)
+
+    def unpack(_, kept):
+        for place in (kept, folder):  # the other process is done while this one unpacks
+            (place / scan).parent.mkdir(parents=True)
+            (place / scan).write_bytes(b"scan")
+
+    monkeypatch.setattr(datasets, "_unpack", unpack)
+    old, new = tmp_path / ".fetch-old", tmp_path / ".fetch-new"
+    for left in (old, new):
+        left.mkdir()
+    os.utime(old, (0, 0))
+    datasets._fetch_into(folder, progress=False)
+    assert (folder / scan).read_bytes() == b"scan"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".fetch-new", "mdt"]

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyroqmri"
 # from the bottom up; a unit is a module or a folder of the package. Within one
 # layer imports are free as long as they do not run in a circle.
 LAYERS = (
-    ("parameter", "acquisition", "errors", "files", "progress", "recipe"),
+    ("parameter", "acquisition", "errors", "files", "progress", "recipe", "whole_files"),
     ("signals", "datasets"),
     ("measurements", "io", "simulate", "distributions"),
     ("likelihoods", "priors", "decoders"),

@@ -73,6 +73,34 @@ def test_what_the_package_prints_is_in_plain_terms(module):
     assert [(line, why, text) for line, text, why in found if why] == []
 
 
+def _without_code(text: str) -> Iterator[tuple[int, str]]:
+    """Lines of a page but for code, formulas and the targets of links."""
+    fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        fenced ^= line.startswith("```")
+        if not fenced and not line.startswith("    "):
+            yield number, re.sub(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)", "", line)
+
+
+# made from docstrings: signals.md
+PAGES = sorted({*(REPOSITORY / "docs").rglob("*.md")} - {REPOSITORY / "docs" / "signals.md"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_the_pages_are_in_plain_terms(page):
+    found = [(number, refused(line), line) for number, line in _without_code(page.read_text())]
+    assert [entry for entry in found if entry[1]] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_the_files_that_a_page_names_are_there(page):
+    text = page.read_text()
+    named = set(re.findall(r"`((?:[a-z_]\w*/)+\w+\.py)`", text))
+    named |= {m.replace(".", "/") + ".py" for m in re.findall(r"python -m ((?:benchmarks|inference|docs)\.\w+)", text)}
+    places = (REPOSITORY, REPOSITORY / "pyroqmri")
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "models/README.md"])
 def test_the_first_pages_are_in_plain_terms(page):
     lines = (REPOSITORY / page).read_text().splitlines()

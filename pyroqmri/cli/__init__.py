@@ -1,5 +1,6 @@
 """The command line; everything heavy is imported inside the command that needs it."""
 
+import errno
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ from pyroqmri.cli.check import check
 from pyroqmri.cli.compare import compare
 from pyroqmri.cli.join import join
 from pyroqmri.cli.simulate import simulate
+from pyroqmri.cli.stop import Stopped, stoppable
 from pyroqmri.errors import InputError, TrainingError
 
 DONE, CHECK_FAILED, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
@@ -31,7 +33,10 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a check did not hold, 2 wrong input or call, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a check did not hold, 2 wrong input or call, 130 interrupted.
+
+    Other signals that end it give 128 and their number: 143 SIGTERM, 129 SIGHUP.
+    """
     # steps are small: a second thread waits more than it works, and many times so on a busy machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -39,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not debug:
         warnings.simplefilter("ignore")
     try:
-        code = cli.main(args=words, prog_name="pyroqmri", standalone_mode=False)
+        with stoppable():
+            code = cli.main(args=words, prog_name="pyroqmri", standalone_mode=False)
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -52,7 +58,9 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else WRONG
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return _say("interrupted", error if isinstance(error, KeyboardInterrupt) else error.__cause__, INTERRUPTED)
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        word, code = (cause.word, cause.code) if isinstance(cause, Stopped) else ("interrupted", INTERRUPTED)
+        return _say(word, cause, code)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         where = f" (see {context.command_path} --help)" if context is not None else ""
@@ -60,9 +68,15 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, InputError | TrainingError):
         return _say(f"error: {error}", error, WRONG)
     if isinstance(error, OSError):
-        return _say(f"error: {error.strerror}: {error.filename}" if error.filename else f"error: {error}", error, WRONG)
+        return _say(f"error: {_what_failed(error)}", error, WRONG)
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return _say(f"error: {what}; this is a defect of pyroqmri, --debug shows where", error, DEFECT)
+
+
+def _what_failed(error: OSError) -> str:
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{what}; free some space, or give another --out" if full else what
 
 
 def _say(line: str, error: BaseException | None, code: int) -> int:

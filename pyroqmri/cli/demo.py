@@ -8,15 +8,16 @@ from pyroqmri.cli.common import debug_option, say_loading, table
 @click.command()
 @click.option("--out", metavar="DIR", default="out/demo", show_default=True)
 @click.option("--dataset", metavar="b1k_b2k|small", default="b1k_b2k", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @debug_option
-def demo(out: str, dataset: str, quiet: bool) -> None:
+def demo(out: str, dataset: str, overwrite: bool, quiet: bool) -> None:
     """Fit a real brain that the package gets by itself, and show what it found."""
     say_loading(quiet)
     from pyroqmri.commands.demo.demo import run_demo
     from pyroqmri.commands.demo.index import demo_table, read_demo
 
-    folder = run_demo(out, dataset, progress=not quiet)
+    folder = run_demo(out, dataset, overwrite=overwrite, progress=not quiet)
     record = read_demo(folder)
     kept, every = len(record["volumes"]["kept"]), record["volumes"]["all"]
     click.echo(f"estimates from {kept} of {every} volumes, against least squares (LS) on all of them:")

@@ -20,8 +20,9 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.io.fit_folder import MAX_RECORD, RECORD, fit_place, sealed_record
-from pyroqmri.maps import write_bytes, write_json
+from pyroqmri.maps import write_json
 from pyroqmri.signals import SIGNALS
+from pyroqmri.whole_files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,12 @@ def check_recipe(
     signal, recipe, snr, likelihood, s0, settings, fixed, tied
         As in :func:`pyroqmri.calibration.check.fit_protocol`.
     out, n, truth, inputs, seed, recalibrated, overwrite
-        As in :func:`check_fit`; ``out/check`` when None.
+        As in :func:`check_fit`; ``out/check`` when None, where an earlier check is replaced only on ``overwrite``.
     """
     place = Path("out/check") if out is None else Path(out)
     acquisition, values = protocol.acquisition(), read_inputs(inputs)
     warnings = beyond_reach(acquisition, signal) if signal in SIGNALS else []
-    with output_folder(place, overwrite=overwrite or out is None) as folder:
+    with output_folder(place, overwrite=overwrite) as folder:
         found = fit_protocol(
             acquisition, signal=signal, recipe=recipe, snr=snr, likelihood=likelihood, s0=s0, settings=settings,
             fixed=fixed, tied=tied, inputs=values, seed=seed,

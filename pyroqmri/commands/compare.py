@@ -1,7 +1,6 @@
 """The command compare: several recipes on one image, ranked, with a map of where each wins."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from pyroqmri import __version__
 from pyroqmri.commands.fit import plan_of
-from pyroqmri.commands.inputs import ScanFiles, digest, given_noise
-from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
+from pyroqmri.commands.inputs import ScanFiles, data_record, given_noise
+from pyroqmri.commands.manifest import CHECKPOINT
+from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.comparison import Candidate, Plan, Results, compare_recipes
 from pyroqmri.comparison.cross_fit import check
@@ -26,6 +27,7 @@ from pyroqmri.io import Scan
 from pyroqmri.maps import map_name, scatter, write_bids, write_json, write_volume
 from pyroqmri.measurements.arguments import as_dict, pick_device
 from pyroqmri.report.comparison import COMPARISON, write_comparison
+from pyroqmri.whole_files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,12 @@ def compare_image(
         inputs = {name: torch.from_numpy(value) for name, value in scan.inputs.items()}
         check(candidates, scan.acquisition, plan)
         noise = given_noise(scan, sigma, files.resample)
+        remember_call(folder, call | data_record(scan, scan.y, scan.inputs, noise), resume)
         noise = torch.as_tensor(noise, dtype=torch.float32) if isinstance(noise, np.ndarray) else noise
-        remember_call(
-            folder, call | {"data": digest(scan.y), "inputs": {k: digest(v) for k, v in scan.inputs.items()}}, resume
-        )
         checkpoint = folder / CHECKPOINT
         results = Results()
         if resume and checkpoint.exists():
-            results.arrays = load_file(checkpoint)
+            results.arrays = _kept(checkpoint)
         found = compare_recipes(
             candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, inputs=inputs, results=results,
             keep=lambda done: _keep(done, checkpoint), progress=progress,
@@ -157,9 +157,16 @@ def _record(candidate: Candidate) -> dict[str, Any]:
 
 
 def _keep(results: Results, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({k: v.contiguous() for k, v in results.arrays.items()}, partial)
-    os.replace(partial, path)
+    write_bytes(path, save({k: v.contiguous() for k, v in results.arrays.items()}))
+
+
+def _kept(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} is no checkpoint that can be read ({error}); start afresh without --resume"
+        ) from error
 
 
 def _write(

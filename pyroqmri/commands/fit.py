@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, digest, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, data_record, given_noise, training_voxels
 from pyroqmri.commands.left_out import left_out_record
-from pyroqmri.commands.output_folder import CHECKPOINT, output_folder, remember_call
+from pyroqmri.commands.manifest import CHECKPOINT
+from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.schema import load_recipe, refuse_denoiser, with_settings
 from pyroqmri.fitting.train import fit
 from pyroqmri.measurements.arguments import as_dict, pick_device
+from pyroqmri.progress import say_phase
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 
@@ -79,11 +81,11 @@ def fit_image(
     }  # fmt: skip
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=files.given) as folder:
         begin = time.monotonic()
+        say_phase("reading the scan, measuring its noise", progress)
         scan = files.read(signal)
         level = given_noise(scan, sigma, files.resample)
         data = training_voxels(scan, level, seed)
-        call |= {"data": digest(data.y), "inputs": {name: digest(values) for name, values in data.inputs.items()}}
-        resumed = remember_call(folder, call, resume)
+        resumed = remember_call(folder, call | data_record(scan, data.y, data.inputs, data.level), resume)
         read = time.monotonic() - begin
         found = fit(
             data.y, scan.acquisition, signal=signal, recipe=plan, sigma=data.level, s0=s0, seed=seed, device=device,

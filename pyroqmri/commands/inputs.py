@@ -183,6 +183,17 @@ def digest(y: np.ndarray) -> str:
     return found.hexdigest()
 
 
+def data_record(scan: Scan, y: np.ndarray, inputs: Mapping[str, np.ndarray], level: Any) -> dict[str, Any]:
+    """What a training sees of a scan, as fingerprints: a checkpoint goes on with the same only."""
+    settings = scan.acquisition.settings()
+    return {
+        "data": digest(y),
+        "inputs": {name: digest(values) for name, values in inputs.items()},
+        "protocol": {name: digest(value.numpy()) for name, value in settings.items()},
+        "noise": digest(level) if isinstance(level, np.ndarray) else None,
+    }
+
+
 def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> Any:
     """The noise level as :func:`pyroqmri.fit` takes it: a number, the ``(N,)`` values of a map, or an estimate.
 

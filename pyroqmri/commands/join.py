@@ -14,7 +14,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands.inputs import PathLike
 from pyroqmri.commands.join_checks import Member, check_series
 from pyroqmri.commands.protocol_files import write_protocol
-from pyroqmri.commands.publish import publish
+from pyroqmri.commands.publish import file_set
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients
 from pyroqmri.io.btensor import check_linear
@@ -100,7 +100,8 @@ def join_series(images: Sequence[PathLike], *, out: PathLike, overwrite: bool = 
     sources = [member.path.name for member, header in zip(members, headers, strict=True) for _ in range(_count(header))]
     extra = {"GeneratedBy": f"pyroqmri {__version__} join", "Sources": [header.path.name for header in headers]}
     extra |= _agreed(members)
-    with publish(out, [path.name for path in written]) as folder:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with file_set(written) as folder:
         # a protocol that would be read back as another one is found out here, where nothing is lost
         write_protocol(folder / out.name, acquisition, extra)
         write_volume(folder / out.name, _values(headers), headers[0].affine, headers[0].oriented)

@@ -1,12 +1,13 @@
 """The one file that knows which ArviZ is installed: 0.23 has InferenceData, 1.x has DataTree."""
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pyroqmri.whole_files import whole_file
 
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -81,15 +82,11 @@ def attributes(data: Any) -> dict[str, Any]:
 
 def write_netcdf(data: Any, path: Path) -> None:
     """Write under a temporary name, then give it its own."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         if arviz_major() == 0:
             data.to_netcdf(str(partial), engine="h5netcdf")
         else:
             data.to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_netcdf(path: str | Path) -> Any:

@@ -11,7 +11,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.rebuild import weights_of
 from pyroqmri.io.fit_folder import fit_files
-from pyroqmri.maps import package_versions, write_bytes
+from pyroqmri.maps import package_versions
+from pyroqmri.whole_files import write_bytes
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
+from pyroqmri.progress import say_phase
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi, seeded
@@ -174,6 +175,7 @@ def _train(
         torch.manual_seed(fit.seed)
         model, guide = build_pair(fit.recipe, fit.signal, fit.likelihood, float(batch.voxels.noise.median()))
     fit.model, fit.guide = model.to(device), guide.to(device)
+    say_phase("finding where the training starts", progress)
     voxels = guide.prepare(batch.voxels.to(device))
     model.start(voxels)
     guide.start(voxels)

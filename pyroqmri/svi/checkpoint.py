@@ -1,21 +1,28 @@
 """A training that was interrupted goes on where it was: tensors in safetensors, the rest in its JSON header."""
 
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pyroqmri.errors import InputError
+from pyroqmri.whole_files import write_bytes
 
 
 def save_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
-    """Write the state of a loop under a temporary name, then give it its own."""
+    """Write the state of a loop into a file that is the earlier one or the new one, whole.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written, as on a full disk; the earlier file stays.
+    """
     tensors = {f"model.{k}": v for k, v in loop.model.state_dict().items()}
     tensors |= {f"guide.{k}": v for k, v in loop.guide.state_dict().items()}
     for i, p in enumerate(loop.parameters):
@@ -31,9 +38,7 @@ def save_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
         "running": repr(loop.running),
         "trace": json.dumps(asdict(loop.trace)),
     }
-    partial = path.with_name(path.name + ".partial")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=meta)
-    os.replace(partial, path)
+    write_bytes(path, save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, metadata=meta))
 
 
 def load_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
@@ -42,7 +47,7 @@ def load_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
     Raises
     ------
     InputError
-        When the checkpoint belongs to other settings or other data.
+        When the checkpoint is damaged, or belongs to other settings or other data; names the first difference.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -52,8 +57,11 @@ def load_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
         raise InputError(
             f"{path} is no checkpoint that can be read ({error}); start afresh without --resume"
         ) from error
-    if json.loads(meta["tag"]) != json.loads(json.dumps(tag)):
-        raise InputError(f"{path} is the checkpoint of other settings or other data; start afresh without --resume")
+    other = difference(json.loads(meta["tag"]), json.loads(json.dumps(tag)))
+    if other:
+        raise InputError(
+            f"{path} is the checkpoint of other settings or other data: {other}; start afresh without --resume"
+        )
     try:
         loop.model.load_state_dict(_under(tensors, "model."))
         loop.guide.load_state_dict(_under(tensors, "guide."))
@@ -69,6 +77,19 @@ def load_checkpoint(path: Path, loop: Any, tag: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(tensors["random.cuda"], loop.voxels.y.device)
     loop.step, loop.running = int(meta["step"]), float(meta["running"])
     loop.trace = type(loop.trace)(**json.loads(meta["trace"]))
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> str:
+    """The first entry in which two calls differ, in words; empty where they are the same."""
+    for name in (*now, *(name for name in before if name not in now)):
+        one, other = before.get(name), now.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            return difference(one, other, f"{above}{name}.")
+        shown = f": {one} then, {other} now" if len(f"{one}{other}") <= 100 else ""
+        return f"{above}{name} differs{shown}"
+    return ""
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

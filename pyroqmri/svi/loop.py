@@ -207,6 +207,19 @@ def fingerprint(y: Tensor) -> str:
     return hashlib.sha256(some.numpy().tobytes()).hexdigest()
 
 
+def call_tag(model: VoxelModel, voxels: Voxels, training: Training, seed: int) -> dict[str, Any]:
+    """What a training was asked for: a checkpoint is of use to no other."""
+    settings = model.signal.acquisition.settings()
+    return {
+        "seed": seed,
+        "n_voxels": len(voxels),
+        "data": fingerprint(voxels.y),
+        "sigma": None if voxels.sigma is None else fingerprint(voxels.sigma),
+        "protocol": {name: fingerprint(value) for name, value in settings.items()},
+        "training": asdict(training),
+    }
+
+
 @contextmanager
 def seeded(seed: int, like: Tensor) -> Iterator[None]:
     """Draw from a seed and leave the caller's random state, and Pyro's validation, as they were."""
@@ -253,9 +266,10 @@ def fit_svi(
     begin = time.monotonic()
     with seeded(seed, voxels.y):
         loop = SVILoop(model, guide, voxels, training, seed)
-        tag = {"training": asdict(training), "seed": seed, "n_voxels": len(voxels), "data": fingerprint(voxels.y)}
+        tag = call_tag(model, voxels, training, seed)
         if resume and checkpoint is not None and checkpoint.exists():
             load_checkpoint(checkpoint, loop, tag)
+        keep = None if checkpoint is None else lambda: save_checkpoint(checkpoint, loop, tag)
         before = loop.trace.seconds
         bar = progress_bar("training", training.steps, progress)
         with interrupts_between_steps() as check_interrupt, bar as report:
@@ -265,8 +279,9 @@ def fit_svi(
                 if loop.step % training.check_every == 0 or loop.step == training.steps:
                     loop.look()
                 loop.trace.seconds = before + time.monotonic() - begin
-                if checkpoint is not None and loop.step % training.checkpoint_every == 0:
-                    save_checkpoint(checkpoint, loop, tag)
-                check_interrupt()
+                ends = loop.step == training.steps or loop.trace.stopped_early
+                if keep is not None and (ends or loop.step % training.checkpoint_every == 0):
+                    keep()
+                check_interrupt(keep)
     loop.trace.judge()
     return loop.trace

@@ -10,6 +10,7 @@ from pyroqmri.commands.compare import Choice, compare_image
 from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.join import join_images
+from pyroqmri.commands.manifest import MANIFEST, read_manifest
 from pyroqmri.commands.protocol_files import ProtocolFiles
 from pyroqmri.commands.simulate import simulate_files
 from pyroqmri.comparison import Plan
@@ -26,8 +27,11 @@ SAMPLED = COMMON | {"posterior.nc"}
 
 
 def files(folder: Path) -> set[str]:
-    """Every file below a folder, hidden ones as well."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """Every file below a folder, hidden ones as well; but for the list of them, which has to be right."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    manifest = read_manifest(folder)
+    assert manifest is None or (manifest.finished and manifest.files | {MANIFEST} >= found - {"report.html"})
+    return found - {MANIFEST}
 
 
 def maps(prefix: str, *names: str) -> set[str]:

@@ -20,7 +20,8 @@ from pyroqmri.commands.demo.quarter import compare_quarter, tissues
 from pyroqmri.commands.demo.thinning import thin
 from pyroqmri.commands.fit_outputs import at_bound_shares
 from pyroqmri.commands.inputs import digest, given_noise
-from pyroqmri.commands.output_folder import CALL, CHECKPOINT, output_folder, remember_call
+from pyroqmri.commands.manifest import CALL, CHECKPOINT, MANIFEST
+from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.fitting.save import save_fit
@@ -90,14 +91,15 @@ def test_a_checkpoint_outlives_what_interrupts_training_but_not_a_divergence(tmp
     if kept:
         with output_folder(tmp_path / "out", resume=True) as folder:
             assert (folder / CHECKPOINT).read_text() == "state"
-        assert list((tmp_path / "out").iterdir()) == []
+        assert [p.name for p in (tmp_path / "out").iterdir()] == [MANIFEST]
 
 
 def test_a_fresh_run_forgets_the_checkpoint_of_another(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail(tmp_path / "out", KeyboardInterrupt, CHECKPOINT)
     with output_folder(tmp_path / "out") as folder:
-        assert list(folder.iterdir()) == []
+        assert remember_call(folder, {"seed": 0}, resume=False) == []
+        assert not (folder / CHECKPOINT).exists()
 
 
 def test_only_the_same_call_goes_on_from_a_checkpoint(tmp_path):
@@ -124,8 +126,9 @@ def test_only_our_own_folders_are_replaced(tmp_path):
     assert (out / "dataset_description.json").exists()
     with output_folder(out, overwrite=True) as folder:
         (folder / "new").write_text("")
-    assert [p.name for p in out.iterdir()] == ["new"]
-    with pytest.raises(InputError, match="did not write"), output_folder(out, overwrite=True):
+    assert sorted(p.name for p in out.iterdir()) == [MANIFEST, "new"]
+    (out / "mine").write_text("")
+    with pytest.raises(InputError, match=r"did not write \(mine\)"), output_folder(out, overwrite=True):
         pass
 
 
@@ -184,7 +187,7 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     maps |= {"sub-01_model-ball_stick_desc-status_mask"}
     assert {n + e for n in maps for e in (".nii.gz", ".json")} <= names
     assert names - {n + e for n in maps for e in (".nii.gz", ".json")} == {
-        "dataset_description.json", ".bidsignore", "report.html", "posterior.nc",
+        "dataset_description.json", ".bidsignore", MANIFEST, "report.html", "posterior.nc",
         "fit/recipe.toml", "fit/weights.safetensors", "fit/fit.json",
     }  # fmt: skip
     record = record_of(out)

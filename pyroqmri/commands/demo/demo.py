@@ -23,6 +23,7 @@ from pyroqmri.datasets import Dataset, fetch
 from pyroqmri.errors import TrainingError
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
+from pyroqmri.whole_files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,26 @@ REFERENCES = {
 }
 
 
-def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: bool = False) -> Path:
+def run_demo(
+    out: PathLike = "out/demo", dataset: str = "b1k_b2k", *, overwrite: bool = False, progress: bool = False
+) -> Path:
     """Fit a real scan in several ways, compare them on a quarter of its volumes, and write an index over all.
-
-    A folder of an earlier demo is replaced.
 
     Parameters
     ----------
     dataset
         A name that :func:`pyroqmri.datasets.fetch` knows.
+    overwrite
+        Replace ``out``, if pyroqmri wrote it.
+    progress
+        Show bars.
 
     Raises
     ------
     InputError
         When the data cannot be had, or ``out`` holds something else.
     """
-    with output_folder(out, overwrite=True) as folder:
+    with output_folder(out, overwrite=overwrite) as folder:
         begin = time.monotonic()
         data = fetch(dataset, progress)
         say(f"{data.description}\nfrom {data.source}; licence {data.licence}", progress)
@@ -90,9 +95,9 @@ def run_demo(out: PathLike = "out/demo", dataset: str = "b1k_b2k", progress: boo
                     references[run.signal][estimator] = summary
         say(f"[{len(RUNS) + 1}/{len(RUNS) + 1}] a quarter of the volumes", progress)
         quarter = compare_quarter(scan, references, _QUARTER, progress)
-        (folder / HEADLINE).write_bytes(draw_headline(scan, references, quarter))
+        write_bytes(folder / HEADLINE, draw_headline(scan, references, quarter))
         record = demo_record(data, scan, quarter, failed) | {"seconds": time.monotonic() - begin}
-        (folder / INDEX).write_text(json.dumps(record, indent=1))
+        write_bytes(folder / INDEX, json.dumps(record, indent=1).encode())
         write_demo_index(folder)
     return Path(out)
 
