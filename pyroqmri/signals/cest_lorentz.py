@@ -35,7 +35,7 @@ class CESTLorentz(SignalModel):
         Parameter("w_noe", r"\Gamma_{NOE}", "ppm", 0.5, 8.0, "full width of aliphatic protons at half their height"),
         Parameter("A_mt", "A_{MT}", "1", 0.0, 0.6, "amplitude of macromolecules"),
         Parameter("w_mt", r"\Gamma_{MT}", "ppm", 10.0, 100.0, "full width of macromolecules at half their height"),
-        Parameter("shift", r"\delta_{B0}", "ppm", -1.0, 1.0, "frequency of water, moved by the field"),
+        Parameter("shift", r"\delta_{B0}", "ppm", -3.0, 3.0, "frequency of water, moved by the field"),
     )
     default_protocol = Acquisition(offset=torch.cat([torch.tensor([300.0, 300.0]), torch.arange(-8, 8.25, 0.25)]))
 

@@ -18,7 +18,7 @@ class T2ADC(SignalModel):
     requires = ("bval", "te")
     source = "doi:10.1016/j.neuroimage.2017.09.030"
     parameters = (
-        Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
+        Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusivity"),
     )
     default_protocol = Acquisition(

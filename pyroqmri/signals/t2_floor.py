@@ -22,7 +22,7 @@ class T2Floor(SignalModel):
     source = "doi:10.1371/journal.pone.0145255"
     suffix = "T2map"
     parameters = (
-        Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
+        Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),
         Parameter("floor", "c", "1", 0.0, 0.3, "noise floor over S0"),
     )
     default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
