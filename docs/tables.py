@@ -65,9 +65,9 @@ def signals_page() -> str:
         "`pyroqmri/signals/` by `python -m docs.tables`, and a test compares the two.",
         "Inside the package b is in ms/um2, diffusivities are in um2/ms, times in ms and angles in rad. Each bounded\n"
         "parameter has an unconstrained coordinate $u$ with $\\theta = a + (b - a)\\,\\Phi(u)$, so that a standard\n"
-        "normal $u$ is exactly a uniform $\\theta$; where the bounds span decades (*log*) that holds of the logarithms,\n"
-        "and a recipe's `[range]` that spans less than two decades is uniform again. Directions have a uniform,\n"
-        "antipodally symmetric prior.",
+        "normal $u$ is exactly a uniform $\\theta$; where the bounds span decades (*log*) that holds of the\n"
+        "logarithms, and a recipe's `[range]` that spans less than two decades is uniform again. Directions have\n"
+        "a uniform, antipodally symmetric prior.",
     ]
     for name, signal in SIGNALS.items():
         title, latex, remarks = equation(signal)

@@ -31,6 +31,11 @@ class T1Inversion(SignalModel):
         Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),
         Parameter("inv_eff", r"\eta", "1", 0.4, 1.5, "inversion efficiency: 1 inverts, 0.5 saturates"),
     )
+    typical_tissue = {
+        "white matter": {"T1": (850.0, 50.0), "inv_eff": (0.96, 0.01)},
+        "grey matter": {"T1": (1350.0, 90.0), "inv_eff": (0.96, 0.01)},
+        "csf": {"T1": (4200.0, 250.0), "inv_eff": (0.96, 0.01)},
+    }
     default_protocol = Acquisition(
         ti=torch.tensor([50.0, 150, 300, 600, 1000, 1700, 2800, 4500]), tr=torch.full((8,), 6000.0)
     )

@@ -27,6 +27,11 @@ class T2Biexp(SignalModel):
         Parameter("T2_short", "T_{2,short}", "ms", 0.05, 200.0, "relaxation time of the faster pool", log=True),
         Parameter("T2_long", "T_{2,long}", "ms", 0.05, _LONGEST, "relaxation time of the other pool", log=True),
     )
+    typical_tissue = {
+        "white matter": {"f": (0.12, 0.03), "T2_short": (18.0, 3.0), "T2_long": (80.0, 6.0)},
+        "grey matter": {"f": (0.05, 0.02), "T2_short": (18.0, 3.0), "T2_long": (95.0, 8.0)},
+        "csf": {"f": (0.02, 0.01), "T2_short": (18.0, 3.0), "T2_long": (1800.0, 200.0)},
+    }
     default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod
