@@ -135,7 +135,7 @@ def starts_needed(each: NDArray, best: NDArray) -> int:
 def ivim() -> dict[str, Any]:
     """IVIM against scipy and dipy."""
     acq, found, n = pq.Acquisition(bval=IVIM_B), {}, 2000
-    bounds = np.array([[0, 3, 0.01], [0.7, 200, 4.0]])
+    bounds = np.array([[0, 4, 0.01], [1.0, 1000, 4.0]])
     starts = [(0.1, 20.0, 1.0), (0.3, 60.0, 0.5), (0.5, 6.0, 0.3), (0.05, 150.0, 1.5)]
     signal = scipy_fits.ivim(IVIM_B)
     for snr in (15, 30):

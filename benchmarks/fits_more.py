@@ -23,7 +23,7 @@ def rician() -> dict[str, Any]:
     found: dict[str, Any] = {}
     msdki_b = np.repeat([0.0, 1.0, 2.0, 3.0], [6, 30, 30, 30])
     cases = [
-        ("ivim", IVIM, IVIM_B, snr, [[0, 3, 0.01], [0.7, 200, 4.0]], scipy_fits.ivim(IVIM_B)) for snr in (15, 30)
+        ("ivim", IVIM, IVIM_B, snr, [[0, 4, 0.01], [1.0, 1000, 4.0]], scipy_fits.ivim(IVIM_B)) for snr in (15, 30)
     ] + [("msdki", MSDKI, msdki_b, snr, [[0, -1], [4, 3]], scipy_fits.msdki(msdki_b)) for snr in (10, 20)]
     starts = {
         "ivim": [(0.1, 20.0, 1.0), (0.3, 60.0, 0.5), (0.5, 6.0, 0.3), (0.05, 150.0, 1.5)],
@@ -91,10 +91,10 @@ def relaxation() -> dict[str, Any]:
         mask = np.asarray(nib.load(SHARED / folder / "mask_derived.nii.gz").dataobj) > 0
         y, t = torch.from_numpy(image[mask]), np.loadtxt(SHARED / folder / times).ravel()
         if name == "T1":
-            acq, bounds = pq.Acquisition(ti=t, tr=np.full_like(t, 15000.0)), [[10, 0.5, 0], [6000, 1, 4]]
+            acq, bounds = pq.Acquisition(ti=t, tr=np.full_like(t, 15000.0)), [[10, 0.4, 0], [6000, 1.5, 4]]
             reference, starts = scipy_fits.inversion(t, 15000.0), [(900, 0.95, 0.8), (2500, 0.9, 0.8), (300, 0.95, 0.5)]
         else:
-            acq, bounds = pq.Acquisition(te=t), [[1, 0], [2000, 4]]
+            acq, bounds = pq.Acquisition(te=t), [[0.05, 0], [5000, 4]]
             reference, starts = scipy_fits.decay(t), [(80, 0.8), (300, 0.5), (20, 1.0)]
         fit = pq.fit(y, acq, signal=signal, recipe="least_squares", s0="inferred")
         spent, post = seconds(lambda f=fit, v=y: f.posterior(v))

@@ -20,7 +20,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def bounds(p: Parameter | Direction) -> str:
     """A parameter's bounds, as they are read."""
-    return "any axis" if isinstance(p, Direction) else f"{p.lower:.3g} to {p.upper:.3g}"
+    return "any axis" if isinstance(p, Direction) else f"{p.lower:.4g} to {p.upper:.4g}" + ", log" * p.log
 
 
 def source_link(signal: type[SignalModel]) -> str:
@@ -65,7 +65,9 @@ def signals_page() -> str:
         "`pyroqmri/signals/` by `python -m docs.tables`, and a test compares the two.",
         "Inside the package b is in ms/um2, diffusivities are in um2/ms, times in ms and angles in rad. Each bounded\n"
         "parameter has an unconstrained coordinate $u$ with $\\theta = a + (b - a)\\,\\Phi(u)$, so that a standard\n"
-        "normal $u$ is exactly a uniform $\\theta$. Directions have a uniform, antipodally symmetric prior.",
+        "normal $u$ is exactly a uniform $\\theta$; where the bounds span decades (*log*) that holds of the\n"
+        "logarithms, and a recipe's `[range]` that spans less than two decades is uniform again. Directions have\n"
+        "a uniform, antipodally symmetric prior.",
     ]
     for name, signal in SIGNALS.items():
         title, latex, remarks = equation(signal)

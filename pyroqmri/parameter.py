@@ -1,14 +1,17 @@
 """The one place for a parameter's bounds, unit and symbol."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 _EPS = 1e-6  # keeps the inverse of a bound finite
+_DECADES = 100.0  # upper over lower bound from which a log scale is worth having
+_TINY = 1e-30  # stands for zero and less, which have no logarithm
 
 Box = tuple[Tensor, Tensor]  # lower and upper bounds, a voxel each
+Bounds = tuple[Tensor | float, Tensor | float]
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,24 @@ class Parameter:
 
     .. math:: \theta = a + (b - a)\,\Phi(u),
 
-    so that a standard normal ``u`` is exactly a uniform :math:`\theta`. Where the bounds depend on
-    other parameters, ``box`` has them for each voxel (:meth:`pyroqmri.signals.SignalModel.box`).
+    so that a standard normal ``u`` is exactly a uniform :math:`\theta`. Where the bounds span decades, ``log`` puts
+    the logarithms of :math:`\theta, a, b` into that equation, and a standard normal ``u`` is a uniform
+    :math:`\log\theta`. Where the bounds depend on other parameters, ``box`` has them for each voxel
+    (:meth:`pyroqmri.signals.SignalModel.box`).
+
+    Parameters
+    ----------
+    name, symbol, unit, doc
+        What options and files call it, its LaTeX, its unit and what it is.
+    lower, upper
+        Bounds in that unit.
+    log
+        Whether the bounds are those of its logarithm; they are above zero then.
+
+    Raises
+    ------
+    TypeError
+        When the bounds do not increase, are not finite, or have no logarithm where ``log`` asks for one.
     """
 
     name: str
@@ -29,6 +48,7 @@ class Parameter:
     lower: float
     upper: float
     doc: str
+    log: bool = False
 
     n_latents = 1
     is_direction = False
@@ -39,21 +59,50 @@ class Parameter:
                 f"parameter {self.name}: bounds must be finite and increase, got {self.lower}, {self.upper}"
             )
 
-    def constrain(self, u: Tensor, box: Box | None = None) -> Tensor:
+        if self.log and self.lower <= 0:
+            raise TypeError(f"parameter {self.name}: bounds of a logarithm must be above zero, got {self.lower}")
+
+    def within(self, lower: float, upper: float) -> "Parameter":
+        """The parameter in narrower bounds, on a log scale only where these still span two decades."""
+        return replace(self, lower=lower, upper=upper, log=self.log and lower > 0 and upper / lower >= _DECADES)
+
+    def constrain(self, u: Tensor, box: Bounds | None = None) -> Tensor:
         """Map unconstrained values of any shape into the bounds."""
-        lower, upper = (self.lower, self.upper) if box is None else box
-        return lower + (upper - lower) * torch.special.ndtr(u)
+        return self.at(torch.special.ndtr(u), box)
 
-    def slope(self, u: Tensor, box: Box | None = None) -> Tensor:
+    def slope(self, u: Tensor, box: Bounds | None = None) -> Tensor:
         """Derivative of :meth:`constrain`."""
-        lower, upper = (self.lower, self.upper) if box is None else box
-        return (upper - lower) * torch.exp(-u.square() / 2) / math.sqrt(2 * math.pi)
+        return self.stretch(torch.special.ndtr(u), box) * torch.exp(-u.square() / 2) / math.sqrt(2 * math.pi)
 
-    def unconstrain(self, value: Tensor, box: Box | None = None) -> Tensor:
+    def unconstrain(self, value: Tensor, box: Bounds | None = None) -> Tensor:
         """Map values inside the bounds back; values at a bound give a finite number."""
-        lower, upper = (self.lower, self.upper) if box is None else box
-        p = (value - lower) / (upper - lower)
-        return torch.special.ndtri(p.clamp(_EPS, 1 - _EPS))
+        return torch.special.ndtri(self.share(value, box).clamp(_EPS, 1 - _EPS))
+
+    def at(self, share: Tensor, box: Bounds | None = None) -> Tensor:
+        """Values a share of the way from the lower bound, 0, to the upper one, 1."""
+        lower, upper = self._bounds(box)
+        return lower * (upper / lower) ** share if self.log else lower + (upper - lower) * share
+
+    def stretch(self, share: Tensor, box: Bounds | None = None) -> Tensor:
+        """Derivative of :meth:`at`."""
+        lower, upper = self._bounds(box)
+        if not self.log:
+            return torch.ones_like(share) * (upper - lower)
+        return self.at(share, box) * _log(upper / lower)
+
+    def share(self, value: Tensor, box: Bounds | None = None) -> Tensor:
+        """The inverse of :meth:`at`; below 0 or above 1, or NaN, where values lie outside the bounds."""
+        lower, upper = self._bounds(box)
+        if not self.log:
+            return (value - lower) / (upper - lower)
+        return (value / lower).clamp_min(_TINY).log() / _log(upper / lower)
+
+    def _bounds(self, box: Bounds | None) -> Bounds:
+        return (self.lower, self.upper) if box is None else box
+
+
+def _log(x: Tensor | float) -> Tensor | float:
+    return x.log() if isinstance(x, Tensor) else math.log(x)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,42 @@ def test_every_number_stays_in_the_box_and_every_value_comes_back_finite():
     assert torch.isfinite(D.unconstrain(torch.tensor([-1.0, 0.1, 1.0, 3.5, 9.0]))).all()
 
 
+T2 = Parameter("T2", "T_2", "ms", 0.05, 5000.0, "relaxation time", log=True)
+
+
+def test_on_a_log_scale_a_standard_normal_is_a_uniform_logarithm():
+    # KS test of 20,000 draws, failure rate 1e-4 under other seeds
+    torch.manual_seed(0)
+    theta = T2.constrain(torch.randn(20_000))
+    assert stats.kstest(theta.numpy(), stats.loguniform(0.05, 5000.0).cdf).pvalue > 1e-4
+    assert torch.isfinite(T2.unconstrain(torch.tensor([-1.0, 0.0, 0.05, 80.0, 5000.0, 9e9]))).all()
+
+
+@pytest.mark.parametrize("parameter", [D, T2])
+@pytest.mark.parametrize("box", [None, (torch.tensor(0.2), torch.full((101,), 700.0))])
+def test_share_slope_and_unconstrain_go_with_constrain(parameter, box):
+    u = torch.linspace(-4, 4, 101).double().requires_grad_()
+    box = None if box is None else tuple(edge.double() for edge in box)
+    theta = parameter.constrain(u, box)
+    torch.testing.assert_close(parameter.unconstrain(theta, box), u, atol=1e-9, rtol=0)
+    torch.testing.assert_close(parameter.share(theta, box), torch.special.ndtr(u))
+    torch.testing.assert_close(parameter.slope(u, box), torch.autograd.grad(theta.sum(), u)[0])
+    outside = parameter.share(torch.tensor([-1.0, 0.01, 9e9]))
+    assert (outside[:2] < 0).all()
+    assert outside[2] > 1
+
+
+def test_narrower_bounds_are_on_a_log_scale_where_they_span_two_decades():
+    assert T2.within(1.0, 1000.0) == Parameter("T2", "T_2", "ms", 1.0, 1000.0, "relaxation time", log=True)
+    assert not T2.within(40.0, 120.0).log
+    assert not D.within(0.2, 3.0).log
+
+
+def test_a_log_scale_from_zero_is_refused():
+    with pytest.raises(TypeError, match="above zero"):
+        Parameter("T2", "T_2", "ms", 0.0, 5000.0, "relaxation time", log=True)
+
+
 @pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_a_box_that_is_none_is_refused(bounds):
     with pytest.raises(TypeError, match="bounds"):

@@ -232,8 +232,6 @@ def ml_labels(
     inside = found["converged"].clone()
     theta = {p.name: found["labels"][:, i] for i, p in enumerate(signal.tissue)}
     for p in signal.tissue:
-        box = signal.box(p, theta)
-        lower, upper = (p.lower, p.upper) if box is None else box
-        edge = margin * (upper - lower)
-        inside &= (theta[p.name] > lower + edge) & (theta[p.name] < upper - edge)
+        share = p.share(theta[p.name], signal.box(p, theta))
+        inside &= (share > margin) & (share < 1 - margin)
     return found["labels"], inside

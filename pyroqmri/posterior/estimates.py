@@ -120,10 +120,8 @@ def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
     """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
     found, mean = {}, in_model_units(estimates)
     for p in estimates.signal.tissue:
-        box = estimates.signal.box(p, mean)
-        lower, upper = (p.lower, p.upper) if box is None else box
-        width = margin * (upper - lower)
-        found[p.name] = (mean[p.name] < lower + width) | (mean[p.name] > upper - width)
+        share = p.share(mean[p.name], estimates.signal.box(p, mean))
+        found[p.name] = (share < margin) | (share > 1 - margin)
     return found
 
 

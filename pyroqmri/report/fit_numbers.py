@@ -150,7 +150,6 @@ def _bound_shares(folder: FolderOfMaps) -> dict[str, float]:
 
 
 def _at_bound(parameter: Parameter, values: NDArray) -> float:
-    width = BOUND_MARGIN * (parameter.upper - parameter.lower)
-    finite = values[np.isfinite(values)]
-    outside = (finite < parameter.lower + width) | (finite > parameter.upper - width)
-    return float(np.mean(outside)) if finite.size else 0.0
+    share = parameter.share(torch.from_numpy(values[np.isfinite(values)])).numpy()
+    outside = (share < BOUND_MARGIN) | (share > 1 - BOUND_MARGIN)
+    return float(np.mean(outside)) if share.size else 0.0

@@ -1,7 +1,6 @@
 """A signal at one acquisition, with some of its parameters fixed or tied."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +62,7 @@ class BoundSignal(nn.Module):
         # directions last: priors and decoders treat the leading latents as tissue
         free = [p for p in table if p.name not in self.fixed and p.name not in self.tied]
         self._check_ranges(free)
-        free = [replace(p, **self._bounds(p)) for p in free]
-        self.free = tuple(sorted(free, key=lambda p: p.is_direction))
+        self.free = tuple(sorted((self._in_range(p) for p in free), key=lambda p: p.is_direction))
         if not self.free:
             raise InputError(f"{signal.__name__}: every parameter is fixed, nothing is left to fit")
 
@@ -82,8 +80,8 @@ class BoundSignal(nn.Module):
             if target in self.tied or name in self.fixed:
                 raise InputError(f"{name} is tied to {target}: tie to a free or fixed parameter, once")
 
-    def _bounds(self, p: Parameter | Direction) -> dict[str, float]:
-        return dict(zip(("lower", "upper"), self.ranges[p.name], strict=True)) if p.name in self.ranges else {}
+    def _in_range(self, p: Parameter | Direction) -> Parameter | Direction:
+        return p.within(*self.ranges[p.name]) if isinstance(p, Parameter) and p.name in self.ranges else p
 
     def _check_ranges(self, free: Sequence[Parameter | Direction]) -> None:
         scalars = {p.name: p for p in free if isinstance(p, Parameter)}

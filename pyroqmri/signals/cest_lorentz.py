@@ -35,8 +35,22 @@ class CESTLorentz(SignalModel):
         Parameter("w_noe", r"\Gamma_{NOE}", "ppm", 0.5, 8.0, "full width of aliphatic protons at half their height"),
         Parameter("A_mt", "A_{MT}", "1", 0.0, 0.6, "amplitude of macromolecules"),
         Parameter("w_mt", r"\Gamma_{MT}", "ppm", 10.0, 100.0, "full width of macromolecules at half their height"),
-        Parameter("shift", r"\delta_{B0}", "ppm", -1.0, 1.0, "frequency of water, moved by the field"),
+        Parameter("shift", r"\delta_{B0}", "ppm", -3.0, 3.0, "frequency of water, moved by the field"),
     )
+    typical_tissue = {
+        "white matter": dict(
+            A_water=(0.75, 0.03), w_water=(1.6, 0.15), A_amide=(0.06, 0.01), w_amide=(1.5, 0.2), A_noe=(0.10, 0.015),
+            w_noe=(3.0, 0.3), A_mt=(0.14, 0.02), w_mt=(40.0, 4.0), shift=(0.0, 0.1),
+        ),
+        "grey matter": dict(
+            A_water=(0.80, 0.03), w_water=(1.4, 0.15), A_amide=(0.06, 0.01), w_amide=(1.5, 0.2), A_noe=(0.07, 0.012),
+            w_noe=(3.0, 0.3), A_mt=(0.09, 0.015), w_mt=(40.0, 4.0), shift=(0.0, 0.1),
+        ),
+        "csf": dict(
+            A_water=(0.93, 0.02), w_water=(0.9, 0.1), A_amide=(0.01, 0.003), w_amide=(1.5, 0.2), A_noe=(0.01, 0.003),
+            w_noe=(3.0, 0.3), A_mt=(0.01, 0.003), w_mt=(40.0, 4.0), shift=(0.0, 0.1),
+        ),
+    }  # fmt: skip
     default_protocol = Acquisition(offset=torch.cat([torch.tensor([300.0, 300.0]), torch.arange(-8, 8.25, 0.25)]))
 
     @staticmethod

@@ -12,6 +12,9 @@ class IVIM(SignalModel):
 
     .. math:: S(b)/S_0 = f e^{-b (D^* + D)} + (1 - f) e^{-b D}
 
+    Perfusing water decays with D* + D, as in the source. Where another tool has
+    f exp(-b D*) + (1 - f) exp(-b D), as in DIPY and in OSIPI's collection, its D* is `D_fast` + `D_slow` here.
+
     Source: Le Bihan et al. 1988, doi:10.1148/radiology.168.2.3393671.
     """
 
@@ -20,8 +23,8 @@ class IVIM(SignalModel):
     negligible_b = 0.0  # blood has decayed by 7 % at b = 1 s/mm2 where D* is 70
     reach = 1.0
     parameters = (
-        Parameter("f", "f", "1", 0.0, 0.7, "perfusion fraction"),
-        Parameter("D_fast", "D^*", "um2/ms", 3.0, 200.0, "pseudo-diffusivity"),
+        Parameter("f", "f", "1", 0.0, 1.0, "perfusion fraction"),
+        Parameter("D_fast", "D^*", "um2/ms", 4.0, 1000.0, "pseudo-diffusivity, which adds to D_slow", log=True),
         Parameter("D_slow", "D", "um2/ms", 0.01, 4.0, "tissue diffusivity"),
     )
     # the b-values of Epstein et al. 2022, arXiv:2205.05587, four times each

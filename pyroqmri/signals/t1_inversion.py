@@ -13,7 +13,10 @@ class T1Inversion(SignalModel):
 
     .. math:: S(TI)/S_0 = \left| 1 - 2 \eta e^{-TI/T_1} + (2 \eta - 1) e^{-TR/T_1} \right|
 
-    Without a repetition time among the settings TR is taken for endless and the last term is left out. A perfect
+    Without a repetition time among the settings TR is taken for endless and the last term is left out. The signal
+    is then that of Barral et al., a + b exp(-TI/T1) with a and b free: S0 is a, and `inv_eff` is -b / 2a. No pulse
+    inverts more than all of the magnetization, but fits of real scans reach values above 1, where the recovery is
+    not one exponential or the times are not exactly those of the sequence; a bound of 1 would bias T1. A perfect
     inversion is `fixed={"inv_eff": 1}`, or `--fix inv_eff=1`. Real-part data, which keep their sign, are for
     `t1_inversion_signed`.
 
@@ -26,8 +29,13 @@ class T1Inversion(SignalModel):
     suffix = "T1map"
     parameters = (
         Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),
-        Parameter("inv_eff", r"\eta", "1", 0.5, 1.0, "inversion efficiency: 1 inverts, 0.5 saturates"),
+        Parameter("inv_eff", r"\eta", "1", 0.4, 1.5, "inversion efficiency: 1 inverts, 0.5 saturates"),
     )
+    typical_tissue = {
+        "white matter": {"T1": (850.0, 50.0), "inv_eff": (0.96, 0.01)},
+        "grey matter": {"T1": (1350.0, 90.0), "inv_eff": (0.96, 0.01)},
+        "csf": {"T1": (4200.0, 250.0), "inv_eff": (0.96, 0.01)},
+    }
     default_protocol = Acquisition(
         ti=torch.tensor([50.0, 150, 300, 600, 1000, 1700, 2800, 4500]), tr=torch.full((8,), 6000.0)
     )

@@ -24,6 +24,11 @@ class T1VFA(SignalModel):
     suffix = "T1map"
     inputs = ("B1",)
     parameters = (Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),)
+    typical_tissue = {
+        "white matter": {"T1": (850.0, 50.0)},
+        "grey matter": {"T1": (1350.0, 90.0)},
+        "csf": {"T1": (4200.0, 250.0)},
+    }
     default_protocol = Acquisition(flip=torch.deg2rad(torch.tensor([2.0, 4, 8, 12, 16, 20])), tr=torch.full((6,), 15.0))
 
     @staticmethod

@@ -19,9 +19,14 @@ class T2ADC(SignalModel):
     source = "doi:10.1016/j.neuroimage.2017.09.030"
     reach = 2.0
     parameters = (
-        Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
+        Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusivity"),
     )
+    typical_tissue = {
+        "white matter": {"T2": (75.0, 5.0), "D": (0.75, 0.06)},
+        "grey matter": {"T2": (95.0, 8.0), "D": (0.85, 0.07)},
+        "csf": {"T2": (1800.0, 200.0), "D": (3.0, 0.1)},
+    }
     default_protocol = Acquisition(
         bval=torch.tensor([0.0, 0.5, 1, 2]).repeat(4), te=torch.tensor([60.0, 80, 100, 140]).repeat_interleave(4)
     )

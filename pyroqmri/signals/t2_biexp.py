@@ -6,6 +6,8 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
+_LONGEST = 5000.0  # ms
+
 
 class T2Biexp(SignalModel):
     r"""Decay over echo times of two pools that do not exchange, such as myelin water and the rest.
@@ -22,9 +24,14 @@ class T2Biexp(SignalModel):
     suffix = "T2map"
     parameters = (
         Parameter("f", "f", "1", 0.0, 1.0, "fraction of the pool that decays faster"),
-        Parameter("T2_short", "T_{2,short}", "ms", 1.0, 200.0, "relaxation time of the pool that decays faster"),
-        Parameter("T2_long", "T_{2,long}", "ms", 1.0, 2000.0, "relaxation time of the other pool"),
+        Parameter("T2_short", "T_{2,short}", "ms", 0.05, 200.0, "relaxation time of the faster pool", log=True),
+        Parameter("T2_long", "T_{2,long}", "ms", 0.05, _LONGEST, "relaxation time of the other pool", log=True),
     )
+    typical_tissue = {
+        "white matter": {"f": (0.12, 0.03), "T2_short": (18.0, 3.0), "T2_long": (80.0, 6.0)},
+        "grey matter": {"f": (0.05, 0.02), "T2_short": (18.0, 3.0), "T2_long": (95.0, 8.0)},
+        "csf": {"f": (0.02, 0.01), "T2_short": (18.0, 3.0), "T2_long": (1800.0, 200.0)},
+    }
     default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod
@@ -35,4 +42,4 @@ class T2Biexp(SignalModel):
     def box(cls, name, theta):
         if name != "T2_long":
             return None
-        return theta["T2_short"], torch.full_like(theta["T2_short"], 2000.0)
+        return theta["T2_short"], torch.full_like(theta["T2_short"], _LONGEST)

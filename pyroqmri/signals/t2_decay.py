@@ -21,7 +21,12 @@ class T2Decay(SignalModel):
     requires = ("te",)
     source = "doi:10.1063/1.1716296"
     suffix = "T2map"
-    parameters = (Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),)
+    parameters = (Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),)
+    typical_tissue = {
+        "white matter": {"T2": (75.0, 5.0)},
+        "grey matter": {"T2": (95.0, 8.0)},
+        "csf": {"T2": (1800.0, 200.0)},
+    }
     default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod

@@ -22,9 +22,14 @@ class T2Floor(SignalModel):
     source = "doi:10.1371/journal.pone.0145255"
     suffix = "T2map"
     parameters = (
-        Parameter("T2", "T_2", "ms", 1.0, 2000.0, "transverse relaxation time"),
+        Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),
         Parameter("floor", "c", "1", 0.0, 0.3, "noise floor over S0"),
     )
+    typical_tissue = {
+        "white matter": {"T2": (75.0, 5.0), "floor": (0.03, 0.005)},
+        "grey matter": {"T2": (95.0, 8.0), "floor": (0.03, 0.005)},
+        "csf": {"T2": (1800.0, 200.0), "floor": (0.03, 0.005)},
+    }
     default_protocol = Acquisition(te=torch.arange(10.0, 330, 10))
 
     @staticmethod

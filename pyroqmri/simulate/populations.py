@@ -21,8 +21,9 @@ def uniform(
 ) -> Theta:
     """Parameters of ``n`` voxels, uniform inside their bounds, or ``ranges``; directions uniform on the sphere.
 
-    Bounds that depend on other parameters are kept to by those without a range.
-    ``ranges`` may name S0 as well. Raises InputError when it names something else that the signal lacks.
+    Uniform in the logarithm where the bounds span decades. Bounds that depend on other parameters are kept to by
+    those without a range. ``ranges`` may name S0 as well. Raises InputError when it names something else that the
+    signal lacks.
     """
     ranges = dict(ranges or {})
     unknown = set(ranges) - {p.name for p in signal.parameters} - {"S0"}
@@ -47,6 +48,8 @@ def uniform_scalars(
 ) -> Theta:
     """Parameters, each ``(N,)``, uniform in their ranges, or in bounds that follow from the parameters before them.
 
+    On a log scale where the parameter has one (:meth:`pyroqmri.parameter.Parameter.within`).
+
     Parameters
     ----------
     table
@@ -61,8 +64,11 @@ def uniform_scalars(
     theta: Theta = {}
     for p, u in zip(table, draws, strict=True):
         bounds = box(p, theta)
-        low, high = ranges[p.name] if bounds is None else (edge.to(u) for edge in bounds)
-        theta[p.name] = (low + (high - low) * u).float()
+        if bounds is None:
+            value = (p.within(*ranges[p.name]) if p.log else p).at(u, ranges[p.name])
+        else:
+            value = p.at(u, (bounds[0].to(u), bounds[1].to(u)))
+        theta[p.name] = value.float()
     return theta
 
 

@@ -68,8 +68,7 @@ class UnitBox:
         t = point.tissue
         theta = {name: torch.full_like(t[..., 0, :], value) for name, value in self.signal.fixed.items()}
         for i, p in enumerate(self.tissue):
-            lower, upper = self._bounds(p, theta)
-            theta[p.name] = lower + (upper - lower) * t[..., i, :]
+            theta[p.name] = p.at(t[..., i, :], self.signal.box(p, theta))
         for name, target in self.signal.tied.items():
             theta[name] = theta[target]
         if self.signal.direction is not None:
@@ -79,11 +78,7 @@ class UnitBox:
 
     def raw(self, theta: dict[str, Tensor]) -> Tensor:
         """Tissue coordinates ``(P, N)`` of physical parameters, each ``(N,)``; beyond 0..1, or NaN, outside the box."""
-        rows = []
-        for p in self.tissue:
-            lower, upper = self._bounds(p, theta)
-            rows.append((theta[p.name] - lower) / (upper - lower))
-        return torch.stack(rows)
+        return torch.stack([p.share(theta[p.name], self.signal.box(p, theta)) for p in self.tissue])
 
     def point(self, theta: dict[str, Tensor]) -> Point:
         """Coordinates of physical parameters, moved into the box where they lie outside."""
@@ -91,14 +86,10 @@ class UnitBox:
         inside: dict[str, Tensor] = dict(theta)
         rows = []
         for p in self.tissue:  # one after the other: bounds may depend on parameters that were moved
-            lower, upper = self._bounds(p, inside)
-            rows.append(((theta[p.name] - lower) / (upper - lower)).nan_to_num(0.5).clamp(0, 1))
-            inside[p.name] = lower + (upper - lower) * rows[-1]
+            box = self.signal.box(p, inside)
+            rows.append(p.share(theta[p.name], box).nan_to_num(0.5).clamp(0, 1))
+            inside[p.name] = p.at(rows[-1], box)
         return Point(torch.stack(rows), axis)
-
-    def _bounds(self, p: Parameter, theta: dict[str, Tensor]) -> tuple[Tensor | float, Tensor | float]:
-        box = self.signal.box(p, theta)
-        return (p.lower, p.upper) if box is None else box
 
     def move(self, point: Point, step: Tensor) -> Point:
         """The point a step ``(L, N)`` further, held in the box."""
@@ -131,7 +122,7 @@ class UnitBox:
     def _by_formula(self, point: Point, inputs: Mapping[str, Tensor], turn: Tensor | None) -> tuple[Tensor, Tensor]:
         """Signals ``(..., N, M)`` and slopes; ``turn`` ``(..., 2, 3)`` is how the axis moves with its coordinates."""
         signal, by = self.signal.slopes(self.theta(point), inputs)
-        rows = [by[p.name] * (p.upper - p.lower) for p in self.tissue]
+        rows = [by[p.name] * p.stretch(point.tissue[..., i, :]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
         bvec = self.signal.acquisition.bvec
         if turn is not None and bvec is not None and self.signal.direction is not None:
             rows += [by[self.signal.direction.name] * t for t in (turn @ bvec.mT).unbind(-2)]

@@ -205,7 +205,6 @@ def test_a_folder_is_replaced_only_when_asked(run, tmp_path):
         (["--shape", "5", "5", "1"], "too small for a brain"),
         (["--shape", "0", "5", "1"], "shape must be three numbers from 1"),
         (["--shape", "3000", "3000", "300"], "give a smaller --shape"),
-        (["--signal", "t2_decay"], "no tissue values are known for T2Decay"),
         (["--signal", "ball_stick", "--phantom", "clusters"], "clusters is of D and K"),
         (["--signal", "t1_inversion_signed", "--phantom", "uniform", "--noise", "rician"], "--noise gaussian"),
         (["--signal", "ball_stick", "--bval", "dwi.bval"], "ball_stick needs bvec and the protocol has bval"),

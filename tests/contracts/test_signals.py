@@ -97,7 +97,7 @@ CASES = {
     "msdki": Case(shells(2, 3, 1.0, 2.0, 3.0), msdki, shells(3, 0)),
     "ball_stick": Case(shells(2, 20, 1.0, 3.0), ball_stick, shells(3, 0), falls="bval"),
     "dti": Case(shells(2, 12, 1.0, 2.0), dti, shells(3, 0), falls="bval"),
-    "t2_adc": Case(Acquisition(bval=[0.0, 0.0, 1, 1], te=[60.0, 100, 60, 100]), t2_adc, falls="bval"),
+    "t2_adc": Case(Acquisition(bval=[0.0, 0.0, 1, 1], te=[60.0, 0.05, 60, 0.05]), t2_adc, falls="bval"),
     "t1_inversion": Case(INVERSIONS, t1_inversion, RECOVERED),
     "t1_inversion_signed": Case(INVERSIONS, t1_inversion_signed, RECOVERED, rises="ti"),
     "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),

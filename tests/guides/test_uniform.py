@@ -100,8 +100,8 @@ def test_the_shape_of_the_weights_is_a_map(tmp_path):
     ("settings", "message"),
     [
         ({"range.T2": [0.1, 0.5]}, "range names 'T2'"),
-        ({"range.f": [0.5, 0.1]}, r"range\.f must be \[lower, upper\] in 0\.\.0\.7"),
-        ({"range.f": [0.1, 0.9]}, r"range\.f must be"),
+        ({"range.f": [0.5, 0.1]}, r"range\.f must be \[lower, upper\] in 0\.\.1"),
+        ({"range.f": [0.1, 1.1]}, r"range\.f must be"),
         ({"range.f": [0.1]}, r"range\.f must be"),
         ({"prior.kind": "hierarchical"}, "carry no information on a population"),
         ({"likelihood.learn": True}, "carry no information on a population"),

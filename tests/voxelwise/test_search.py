@@ -117,14 +117,14 @@ def test_ivim_reaches_scipys_best():
     # 60 voxels at SNR 30, where .1 % of many miss it: more than one miss has a probability of .2 %
     y, acq = ivim_data(60)
     found = fitted(y, acq, "ivim", sigma=1 / 30)
-    bounds, worse = ([0, 3, 0.01], [0.7, 200, 4]), 0
+    bounds, worse = ([0, 4, 0.01], [1, 1000, 4]), 0
     for i, v in enumerate(y.double().numpy()):
 
         def residual(t, v=v):
             return t[0] * np.exp(-IVIM_B * (t[1] + t[2])) + (1 - t[0]) * np.exp(-IVIM_B * t[2]) - v
 
         starts = [(0.1, 20, 1), (0.3, 60, 0.5), (0.5, 6, 0.3)]
-        best = min(2 * optimize.least_squares(residual, s, bounds=bounds, x_scale=(0.7, 197, 4)).cost for s in starts)
+        best = min(2 * optimize.least_squares(residual, s, bounds=bounds, x_scale=(1, 100, 4)).cost for s in starts)
         ours = ivim_cost([float(found.theta[k][i]) for k in ("f", "D_fast", "D_slow")], v)
         worse += ours > best * 1.001
     assert worse <= 1
@@ -177,7 +177,7 @@ def test_a_bound_is_reached_exactly_and_said():
     assert found.theta["D_slow"][:10].max() <= 4.0
     assert (found.status[:10] == AT_BOUND).all() | (found.status[:10] > FINE).all()
     # a sd that the data do not give ends at the width of the bounds
-    assert found.sd["D_fast"].max() <= 197.0 + 1e-3
+    assert found.sd["D_fast"].max() <= 996.0 + 1e-3
     assert torch.isfinite(found.sd["D_fast"]).all()
 
 
