@@ -1,12 +1,24 @@
 """Rician noise of magnitude images."""
 
 import math
+from typing import Any, NamedTuple
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Normal
 
-from pyroqmri.distributions import MeasuredNormal, Rician, i0e, rice_fisher, rice_moments
+from pyroqmri.distributions import MeasuredNormal, PartlyAveraged, Rician, i0e, rice_fisher, rice_moments
 from pyroqmri.likelihoods.base import Information, Likelihood
+
+
+class Moments(NamedTuple):
+    """Mean and variance of single measurements and the slopes of both in the signal, each ``(..., M)``."""
+
+    mean: Tensor
+    variance: Tensor
+    slope: Tensor
+    variance_slope: Tensor
 
 
 class RicianLikelihood(Likelihood):
@@ -18,33 +30,62 @@ class RicianLikelihood(Likelihood):
 
     magnitude = True
     smooth = True
+    coils = 1.0  # of which the root of the sum of squares was taken
 
     def forward(self, signal, sigma):
         sigma = sigma * self.factor
         if self.n_average is None:
-            return Rician(signal, sigma).to_event(1)
+            return self._single(signal, sigma).to_event(1)
         mean, variance = self._average(signal, sigma)
-        return MeasuredNormal(mean, variance.sqrt())
-
-    @property
-    def _n(self) -> Tensor | float:
-        return 1.0 if self.n_average is None else self.n_average
-
-    def _average(self, signal, sigma):
-        found = rice_moments(signal, sigma)
-        return found.mean, found.variance / self._n
+        if not self._has_single:
+            return MeasuredNormal(mean, variance.sqrt())
+        normal: Any = Normal(mean, variance.sqrt(), validate_args=False)
+        return PartlyAveraged(self._single(signal, sigma), normal, self._is_single)
 
     def moments(self, signal, sigma):
-        sigma = sigma * self.factor
-        return self._average(signal, sigma)
+        return self._average(signal, sigma * self.factor)
 
     def constant(self, y):
-        return y.log() if self.n_average is None else torch.zeros_like(y)
+        zero = torch.zeros_like(y)
+        if self.n_average is None:
+            return self._log_power(y)
+        return torch.where(self._is_single, self._log_power(y), zero) if self._has_single else zero
 
     def information(self, signal, y, sigma):
         sigma = sigma * self.factor
-        if self.n_average is not None:
-            return self._average_information(signal, y, sigma)
+        if self.n_average is None:
+            return self._single_information(signal, y, sigma)
+        found = self._average_information(signal, y, sigma)
+        if not self._has_single:
+            return found
+        single, alone = self._is_single, self._single_information(signal, y.clamp_min(1e-12), sigma)
+        return Information(*(torch.where(single, one, mean) for one, mean in zip(alone, found, strict=True)))
+
+    @property
+    def _is_single(self) -> Tensor:
+        assert self.n_average is not None
+        return self.n_average == 1
+
+    @property
+    def _has_single(self) -> bool:
+        return bool(self._is_single.any())
+
+    def _single(self, signal: Tensor, sigma: Tensor) -> TorchDistribution:
+        """Distribution of single measurements, batch ``(..., M)``."""
+        return Rician(signal, sigma)
+
+    def _log_power(self, y: Tensor) -> Tensor:
+        """The term of a single measurement's log-density that is a logarithm of itself."""
+        return y.log()
+
+    def _single_moments(self, signal: Tensor, sigma: Tensor) -> Moments:
+        mean, variance, slope = rice_moments(signal, sigma)
+        # 2 nu - 2 mean slope cancels at high SNR, where the variance has a simple slope of its own
+        a = signal / sigma
+        variance_slope = torch.where(a > 6, sigma / a.clamp_min(6) ** 3, 2 * signal - 2 * mean * slope)
+        return Moments(mean, variance, slope, variance_slope)
+
+    def _single_information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> Information:
         x, a = y / sigma, signal / sigma
         z = x * a
         i0 = i0e(z)
@@ -52,12 +93,14 @@ class RicianLikelihood(Likelihood):
         score = x * (torch.special.i1e(z) / i0) - a
         return Information(log_prob, score / sigma, rice_fisher(signal, sigma))
 
-    def _average_information(self, signal, y, sigma):
-        mean, variance, slope = rice_moments(signal, sigma)
-        variance, a = variance / self._n, signal / sigma
-        # 2 nu - 2 mean slope cancels at high SNR, where the variance has a simple slope of its own
-        variance_slope = (2 * signal - 2 * mean * slope) / self._n
-        variance_slope = torch.where(a > 6, sigma / a.clamp_min(6) ** 3 / self._n, variance_slope)
+    def _average(self, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        found = self._single_moments(signal, sigma)
+        return found.mean, found.variance if self.n_average is None else found.variance / self.n_average
+
+    def _average_information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> Information:
+        assert self.n_average is not None
+        mean, variance, slope, variance_slope = self._single_moments(signal, sigma)
+        variance, variance_slope = variance / self.n_average, variance_slope / self.n_average
         residual = y - mean
         log_prob = -residual.square() / (2 * variance) - variance.log() / 2 - math.log(2 * math.pi) / 2
         score = residual * slope / variance + (residual.square() / variance - 1) * variance_slope / (2 * variance)

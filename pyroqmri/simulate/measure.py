@@ -10,7 +10,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 
-NOISES = ("rician", "gaussian", "none")
+NOISES = ("rician", "gaussian", "ncchi", "none")
 
 
 def simulate(
@@ -21,6 +21,8 @@ def simulate(
     snr: float | None = None,
     sigma: float | Tensor | None = None,
     noise: str = "rician",
+    coils: float = 1.0,
+    averages: int | Tensor = 1,
     seed: int = 0,
     inputs: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
@@ -32,8 +34,8 @@ def simulate(
         The physics. S0 is 1 unless ``theta`` names ``S0``.
     snr, sigma
         Noise level: exactly one of 1/sigma, for an S0 of 1, and sigma itself, a number or ``(N,)``.
-    noise
-        ``"rician"`` or ``"gaussian"``, as in :func:`add_noise`, or ``"none"`` (which needs no level).
+    noise, coils, averages
+        As in :func:`add_noise`, or ``"none"`` (which needs no level).
     seed
         Same seed, same noise.
 
@@ -51,19 +53,48 @@ def simulate(
     if noise == "none":
         return clean
     level = noise_level(snr, sigma).to(clean)
-    return add_noise(clean, level, noise, torch.Generator().manual_seed(seed))
+    return add_noise(clean, level, noise, torch.Generator().manual_seed(seed), coils, averages)
 
 
-def add_noise(clean: Tensor, sigma: Tensor | float, noise: str, generator: torch.Generator) -> Tensor:
+def add_noise(
+    clean: Tensor,
+    sigma: Tensor | float,
+    noise: str,
+    generator: torch.Generator,
+    coils: float = 1.0,
+    averages: int | Tensor = 1,
+) -> Tensor:
     r"""Noise-free measurements ``(N, M)`` with noise of level ``sigma``, a number or ``(N,)``, in the same units.
 
-    ``"gaussian"`` noise is added. ``"rician"`` measurements are magnitudes of a complex signal with independent normal
-    noise in both channels, :math:`y = |S + \sigma (\epsilon_1 + i \epsilon_2)|` (Gudbjartsson and Patz 1995,
-    doi:10.1002/mrm.1910340618). Both draw the same numbers from ``generator``.
+    Parameters
+    ----------
+    noise
+        ``"gaussian"`` noise is added. ``"rician"`` measurements are magnitudes of a complex signal with independent
+        normal noise in both channels, :math:`y = |S + \sigma (\epsilon_1 + i \epsilon_2)|` (Gudbjartsson and Patz
+        1995, doi:10.1002/mrm.1910340618); both draw the same numbers from ``generator``. ``"ncchi"`` measurements are
+        roots of the sum of squares of ``coils`` such channels (Constantinides et al. 1997,
+        doi:10.1002/mrm.1910380524), of which the signal may lie in any.
+    coils
+        Number of channels of ``"ncchi"`` noise, not necessarily whole.
+    averages
+        How many measurements each entry is the mean of: a whole number, or one per measurement ``(M,)``.
     """
     level = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) and sigma.ndim else sigma
-    real, imaginary = torch.randn(2, *clean.shape, generator=generator, dtype=clean.dtype) * level
-    return clean + real if noise == "gaussian" else torch.hypot(clean + real, imaginary)
+    counts = torch.as_tensor(averages).expand(clean.shape[-1])
+    total = torch.zeros_like(clean)
+    for i in range(int(counts.max())):
+        real, imaginary = torch.randn(2, *clean.shape, generator=generator, dtype=clean.dtype) * level
+        across = imaginary if noise != "ncchi" else level * _length(clean, 2 * coils - 1, imaginary / level, generator)
+        one = clean + real if noise == "gaussian" else torch.hypot(clean + real, across)
+        total += torch.where(counts > i, one, 0)
+    return total / counts
+
+
+def _length(like: Tensor, n: float, first: Tensor, generator: torch.Generator) -> Tensor:
+    """Lengths of vectors of ``n`` standard normal numbers, one of them ``first``; n need not be whole."""
+    half = torch.full_like(like, (n - 1) / 2)
+    rest = 2 * torch._standard_gamma(half, generator=generator) if n > 1 else torch.zeros_like(like)
+    return torch.sqrt(first.square() + rest)
 
 
 def noise_level(snr: float | None, sigma: float | Tensor | None) -> Tensor:

@@ -14,10 +14,15 @@ from pyroqmri.distributions import (
     ExpRelaxed,
     GaussianMixture,
     MeasuredNormal,
+    NCChi,
+    PartlyAveraged,
     Repeats,
     Rician,
     SharedScale,
+    log_g,
     log_i0e,
+    ncchi_fisher,
+    ncchi_moments,
     normal_points,
     rice_fisher,
     rice_moments,
@@ -72,8 +77,16 @@ def shared(loc: Tensor) -> SharedScale:
     )
 
 
+def partly(loc: Tensor) -> PartlyAveraged:
+    scale = SCALE.to(loc)
+    normal = Normal(loc, scale / 2, validate_args=False)
+    return PartlyAveraged(Rician(loc, scale), normal, torch.tensor([True, False, False]))
+
+
 MADE: dict[str, Callable[[Tensor], Any]] = {
     "rician": lambda loc: Rician(loc, SCALE.to(loc)).to_event(1),
+    "ncchi": lambda loc: NCChi(loc, SCALE.to(loc), 4.0).to_event(1),
+    "partly_averaged": partly,
     "measured_normal": lambda loc: MeasuredNormal(loc, SCALE.to(loc)),
     "one_normal": lambda loc: a_mixture(loc, 1),
     "mixture": a_mixture,
@@ -82,7 +95,9 @@ MADE: dict[str, Callable[[Tensor], Any]] = {
     "shared_scale": shared,
 }
 EVERY = pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-VALIDATED = pytest.mark.parametrize("name", ["rician", "measured_normal", "mixture", "exp_relaxed"])
+VALIDATED = pytest.mark.parametrize(
+    "name", ["rician", "ncchi", "partly_averaged", "measured_normal", "mixture", "exp_relaxed"]
+)
 
 
 def drawn(made: Callable[[Tensor], Any], *shape: int, seed: int = 0) -> Tensor:
@@ -267,7 +282,9 @@ def quiet(made: Callable[[Tensor], Any], loc: Tensor) -> Any:
 
 
 # the log-density of the other two is the caller's function
-@pytest.mark.parametrize("name", ["rician", "measured_normal", "one_normal", "mixture", "exp_relaxed"])
+@pytest.mark.parametrize(
+    "name", ["rician", "ncchi", "partly_averaged", "measured_normal", "one_normal", "mixture", "exp_relaxed"]
+)
 def test_torch_func_goes_through(name):
     made = MADE[name]
     loc, y = LOC.double(), drawn(made).double()
@@ -289,8 +306,18 @@ def test_torch_func_goes_through(name):
     torch.testing.assert_close(both[0], exact)
 
 
-@pytest.mark.parametrize("function", [log_i0e, lambda z: rice_fisher(z, 0.5 * z + 1), lambda z: rice_moments(z, z + 1)])
-def test_rice_functions_go_through_torch_func(function):
+@pytest.mark.parametrize(
+    "function",
+    [
+        log_i0e,
+        lambda z: rice_fisher(z, 0.5 * z + 1),
+        lambda z: rice_moments(z, z + 1),
+        lambda z: log_g(z, 3.0),
+        lambda z: ncchi_fisher(z, 0.5 * z + 1, 3.0),
+        lambda z: ncchi_moments(z, z + 1, 3.0),
+    ],
+)
+def test_functions_of_magnitudes_go_through_torch_func(function):
     z = torch.tensor([0.1, 0.9, 3.7, 12.0, 70.0], dtype=torch.float64)
 
     def total(x: Tensor) -> Tensor:

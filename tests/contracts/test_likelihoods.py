@@ -1,12 +1,15 @@
-"""What every likelihood keeps to, for single measurements and for means of several."""
+"""What every likelihood keeps to, for single measurements, means of several, and both in one voxel."""
+
+from functools import partial
 
 import pytest
 import torch
 
 from pyroqmri.likelihoods import LIKELIHOODS, Likelihood
 
-COUNTS = (None, (1.0, 4.0, 30.0))
-CASES = [pytest.param(kind, n, id=f"{name}-{n}") for name, kind in LIKELIHOODS.items() for n in COUNTS]
+COUNTS = (None, (2.0, 4.0, 30.0), (1.0, 4.0, 30.0))
+KINDS = LIKELIHOODS | {f"ncchi{coils:g}": partial(LIKELIHOODS["ncchi"], coils=coils) for coils in (2.5, 8.0)}
+CASES = [pytest.param(kind, n, id=f"{name}-{n}") for name, kind in KINDS.items() for n in COUNTS]
 EVERY = pytest.mark.parametrize(("kind", "counts"), CASES)
 SIGNAL = torch.tensor([[0.9, 0.5, 0.2], [1.4, 0.3, 0.05]], dtype=torch.float64)
 SIGMA = torch.tensor([[0.1], [0.15]], dtype=torch.float64)
@@ -34,8 +37,8 @@ def test_shapes(kind, counts):
 @EVERY
 def test_each_density_integrates_to_one(kind, counts):
     likelihood = made(kind, counts)
-    lower = 1e-12 if kind.__name__.startswith("Rician") and counts is None else -1.5
-    y = torch.linspace(lower, 4, 40_001, dtype=torch.float64)
+    single = likelihood.magnitude and (counts is None or 1.0 in counts)
+    y = torch.linspace(1e-12 if single else -1.5, 4, 40_001, dtype=torch.float64)
     density = likelihood.information(SIGNAL, y[:, None, None].expand(-1, 2, 3), SIGMA).log_prob.exp()
     torch.testing.assert_close(torch.trapezoid(density, y, dim=0), torch.ones_like(SIGNAL), atol=1e-6, rtol=0)
 
