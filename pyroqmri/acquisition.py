@@ -1,6 +1,7 @@
 """The settings a scan was made with."""
 
 import math
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,10 @@ class Acquisition:
         """Read FSL-style gradient files; s/mm2 or ms/um2 and the orientation are recognised."""
         from pyroqmri.io import read_gradients
 
-        return read_gradients(bval, bvec).acquisition
+        found = read_gradients(bval, bvec)
+        for warning in found.warnings:
+            warnings.warn(warning, stacklevel=2)
+        return found.acquisition
 
 
 def _numbers(name: str, value: Any) -> Tensor:

@@ -234,6 +234,8 @@ def test_shells_in_the_lengths_of_directions(tmp_path):
     (warning,) = found.warnings
     assert "(10 x b 700, 12 x b 1400, 18 x b 2800)" in warning
     assert "as MRtrix does" in warning
+    with pytest.warns(UserWarning, match="as MRtrix does"):
+        Acquisition.from_files(tmp_path / "dwi.bval", tmp_path / "dwi.bvec")
 
 
 def test_lengths_that_repeat_the_b_values_or_say_nothing_leave_them(tmp_path):
