@@ -121,8 +121,9 @@ class Acquisition:
         if "bvec" in names and self.undirected.any():
             found = ",".join(str(i) for i in self.undirected.nonzero().flatten().tolist())
             raise InputError(
-                f"no direction (0 0 0) for volumes {found} (counted from 0), where b > 0, such as a trace-weighted "
-                f"average, and this signal needs one; leave them out with --drop-volumes {found}, or correct the bvec"
+                f"no direction (0 0 0) in bvec for volume{'s' if ',' in found else ''} {found} (counted from 0), where "
+                "b > 0, such as a trace-weighted average, and this signal needs one; leave such volumes out with "
+                f"--drop-volumes {found}, or correct bvec"
             )
 
     def __getitem__(self, index: Any) -> "Acquisition":

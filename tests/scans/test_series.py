@@ -79,7 +79,7 @@ def test_echoes_of_several_angles_keep_their_angles(tmp_path):
         images += echoes(tmp_path, (0.0023, 0.0046), f"sub-01_echo-{{}}_flip-{flip}_mt-off_MPM", FlipAngle=angle)
     joined = join_of(tmp_path, images)
     scan = read_scan(joined.path, need=("te",), need_b0=False)
-    np.testing.assert_allclose(np.degrees(scan.acquisition.flip), [6, 6, 21, 21], rtol=1e-5)
+    np.testing.assert_allclose(np.degrees(scan.acquisition.flip.numpy()), [6, 6, 21, 21], rtol=1e-5)
 
 
 PHASES = [
