@@ -1,6 +1,7 @@
 """The settings a scan was made with."""
 
 import math
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,9 @@ class Acquisition:
         if "bvec" in names and self.undirected.any():
             found = ",".join(str(i) for i in self.undirected.nonzero().flatten().tolist())
             raise InputError(
-                f"no direction (0 0 0) for volumes {found} (counted from 0), where b > 0, such as a trace-weighted "
-                f"average, and this signal needs one; leave them out with --drop-volumes {found}, or correct the bvec"
+                f"no direction (0 0 0) in bvec for volume{'s' if ',' in found else ''} {found} (counted from 0), where "
+                "b > 0, such as a trace-weighted average, and this signal needs one; leave such volumes out with "
+                f"--drop-volumes {found}, or correct bvec"
             )
 
     def __getitem__(self, index: Any) -> "Acquisition":
@@ -163,7 +165,10 @@ class Acquisition:
         """Read FSL-style gradient files; s/mm2 or ms/um2 and the orientation are recognised."""
         from pyroqmri.io import read_gradients
 
-        return read_gradients(bval, bvec).acquisition
+        found = read_gradients(bval, bvec)
+        for warning in found.warnings:
+            warnings.warn(warning, stacklevel=2)
+        return found.acquisition
 
 
 def _numbers(name: str, value: Any) -> Tensor:

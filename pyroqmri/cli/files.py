@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 # an option for each field of ProtocolFiles
 SETTINGS = {
-    "bval": "b-values; s/mm2 and ms/um2 are recognised.",
+    "bval": "b-values; s/mm2, ms/um2 and s/m2 are recognised.",
     "bvec": "Gradient directions, 3 x M or M x 3.",
     "te": "Echo times, one per volume.",
     "ti": "Inversion times, one per volume.",
     "tr": "Repetition times, one per volume.",
     "flip": "Flip angles, one per volume.",
-    "offset": "Saturation offsets in ppm, one per volume.",
+    "offset": "Saturation offsets in ppm, or in Hz where a sidecar has the field; one per volume.",
 }
 _NAMED = "pyroqmri.cli.files"
 

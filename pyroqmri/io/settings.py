@@ -119,8 +119,9 @@ def _find(name: str, image: Path, given: str | Path | None, found: Found, n: int
         if given is None and key is not None:
             _compare(stated, found, key)
     elif key is not None:
-        unit = {"flip": "deg", "offset": None}.get(name, "s")
-        kind = "name" if found.sidecar.ours(key) else "sidecar"
+        ours = found.sidecar.ours(key)
+        unit = {"flip": "deg", "offset": "ppm" if ours else None}.get(name, "s")
+        kind = "name" if ours else "sidecar"
         stated = Stated(name, found.sidecar.numbers(key), unit, found.sidecar.source(key), kind)
     else:
         return None

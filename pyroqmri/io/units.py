@@ -138,9 +138,9 @@ def relative_b1(values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]
     middle = float(np.median(measured))
     if 0.3 <= middle <= 2.0:
         return values, []
-    if 30 <= middle <= 200:
+    if 65 <= middle <= 150:
         return values / 100, [f"B1 in {source} read as per cent of the nominal flip angle (median {middle:.3g})"]
-    guesses = "ten times the flip angle in degrees (Siemens) or Hz" if middle > 200 else "T, degrees or a difference"
+    guesses = "ten times the flip angle in degrees (Siemens) or Hz" if middle > 150 else "T, degrees or a difference"
     raise InputError(
         f"B1 map {source} has a median of {middle:.3g}: neither relative (about 1) nor per cent (about 100), perhaps "
         f"{guesses}; divide it by its nominal value"

@@ -212,7 +212,7 @@ def test_a_folder_is_replaced_only_when_asked(run, tmp_path):
         (["--bvec", "te.txt"], "of no use without b-values"),
         (["--bval", "missing.bval"], "missing.bval cannot be read"),
         (["--bval", "dwi.bval", "--te", "te.txt"], "te has 2 entries"),
-        (["--signal", "t1_inversion", "--phantom", "uniform", "--ti", "ti.txt"], "would be read back as"),
+        (["--signal", "t1_inversion", "--phantom", "uniform", "--ti", "ti.txt"], "nor ms (50 to 90000 ms) is possible"),
         (["--range", "D=[1, 2]"], "leave out --range"),
         (["--phantom", "uniform", "--range", "D=1"], "range of D is 1; give it as [lower, upper]"),
         (["--phantom", "uniform", "--range", "T2=[1, 2]"], "'T2'"),
@@ -222,7 +222,7 @@ def test_a_folder_is_replaced_only_when_asked(run, tmp_path):
 def test_a_wrong_call_is_told_in_a_line_and_leaves_nothing(run, tmp_path, arguments, words):
     (tmp_path / "dwi.bval").write_text("0 0 1000 2000")
     (tmp_path / "te.txt").write_text("50 100")
-    (tmp_path / "ti.txt").write_text("50 500 30000")
+    (tmp_path / "ti.txt").write_text("50 500 90000")
     before = contents(tmp_path)
     good = ["--signal", "msdki", "--phantom", "brain", "--out", "deep/sim", "--shape", "16", "16", "1"]
     code, said, error = run("simulate", *good, "--snr", "20", *arguments)

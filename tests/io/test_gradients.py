@@ -139,7 +139,7 @@ def test_wrong_tables_are_refused(read, bval, bvec, words):
 def test_a_missing_direction_is_refused_where_one_is_needed(read):
     acquisition = read(BVAL, AXES * np.array([1, 1, 0, 1, 0])[:, None]).acquisition
     acquisition.require("bval")
-    with pytest.raises(InputError, match=r"no direction \(0 0 0\) for volumes 2,4 .* --drop-volumes 2,4"):
+    with pytest.raises(InputError, match=r"no direction \(0 0 0\) in bvec for volumes 2,4 .* --drop-volumes 2,4"):
         acquisition.require("bval", "bvec")
     acquisition[[0, 1, 3]].require("bval", "bvec")
 

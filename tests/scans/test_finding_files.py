@@ -234,6 +234,8 @@ def test_shells_in_the_lengths_of_directions(tmp_path):
     (warning,) = found.warnings
     assert "(10 x b 700, 12 x b 1400, 18 x b 2800)" in warning
     assert "as MRtrix does" in warning
+    with pytest.warns(UserWarning, match="as MRtrix does"):
+        Acquisition.from_files(tmp_path / "dwi.bval", tmp_path / "dwi.bvec")
 
 
 def test_lengths_that_repeat_the_b_values_or_say_nothing_leave_them(tmp_path):
@@ -256,7 +258,7 @@ def test_lengths_that_may_mean_two_things_are_refused(tmp_path):
 def test_a_trace_weighted_volume(tmp_path):
     image = put_image(tmp_path / "dwi.nii.gz", 8)
     put_tables(tmp_path, g=np.r_[AXES, [[0, 0, 0]]], b=[*B, 1000])
-    with pytest.raises(InputError, match=r"no direction \(0 0 0\) for volumes 7 .* --drop-volumes 7"):
+    with pytest.raises(InputError, match=r"no direction \(0 0 0\) in bvec for volume 7 .* --drop-volumes 7"):
         scan_of(image)
     assert len(scan_of(image, drop="7").acquisition) == 7
     (warning,) = scan_of(image, "msdki").warnings

@@ -164,7 +164,7 @@ def test_b1_in_per_cent_or_another_scale():
         values, notes = relative_b1(factor * holes, "b1.nii.gz")
         np.testing.assert_allclose(values, holes)
         assert len(notes) == said
-    for wrong in (8, 700, 0.01, 3e-6):
+    for wrong in (8, 55, 700, 0.01, 3e-6):  # 55: degrees of a nominal 60
         with pytest.raises(InputError, match=r"B1 map b1.nii.gz has a median of .* neither relative .* nor per cent"):
             relative_b1(wrong * np.array([0.8, 0.9, 1.1]), "b1.nii.gz")
 
