@@ -26,7 +26,7 @@ from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000
 _COMPARED_VOXELS = 300
-_REACH = 8.0  # of a latent: how far a search goes towards a bound
+_REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
 _RESIDUAL_NOTE = "no repeats to estimate noise from: residuals of least squares were pooled"
 _LOW_AIR = "air of an image that was masked, filtered or resampled, or a signal that does not follow these data"
 _HIGH_AIR = "tissue, ghosts or the noise of several coils outside the mask"

@@ -16,6 +16,7 @@ from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repea
 Method = Literal["auto", "shells", "b0", "background"]
 MAX_VOXELS = 20_000
 DISAGREE = 1.5  # two estimates that differ by more are not both right
+_ALIKE = 1.15  # two estimates that differ by less may differ by chance
 _COMPARED = 50  # voxels; fewer tell too little to compare estimates
 
 
@@ -97,9 +98,8 @@ def estimate_sigma(
     b0 = _from_b0(y, same) if len(same) > 1 and method in ("auto", "b0") else None
     if shells is not None:
         found = shells
-        if method == "auto" and b0 is not None and not shells.trusted:
-            # signal taken for noise only ever adds: the lower of the two is nearer
-            found = min(shells, b0, key=lambda estimate: estimate.sigma)
+        if method == "auto" and b0 is not None and not shells.trusted and shells.sigma > _ALIKE * b0.sigma:
+            found = b0  # signal taken for noise only ever adds
     elif method == "shells":
         raise InputError("no shell has enough directions or repeats to measure the noise on; give sigma as a number")
     elif b0 is not None:
