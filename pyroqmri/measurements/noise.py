@@ -145,14 +145,15 @@ def _disagreements(found: NoiseEstimate, others: list[NoiseEstimate], n_voxels: 
         # signal in an estimate that is not trusted makes it too large, which is known
         expected = not other.trusted and other.sigma > found.sigma
         if not expected and disagree(found.sigma, other.sigma):
-            said.append(disagreement(found.sigma, found.method, other.sigma, other.method, _CAUSES[other.method]))
+            said.append(disagreement(found.sigma, found.method, other.sigma, other.method))
     return said
 
 
-_CAUSES = {
-    "b0": "b0 volumes that pulsate, move or differ in scale scatter more than noise",
-    "background": "air that was filtered or comes from several coils, or repeats that differ in more than noise",
-    "shells": "shells whose directions are taken for repeats scatter more than noise",
+_TOO_HIGH = {
+    "b0": "b0 volumes that pulsate, move or differ in scale",
+    "background": "tissue, ghosts or the noise of several coils outside the mask",
+    "shells": "volumes of one shell or setting that differ in scale, b-value or position",
+    "residual": "a signal that does not follow all of these data, or volumes that moved",
 }
 
 
@@ -161,11 +162,13 @@ def disagree(one: float, other: float) -> bool:
     return max(one, other) > DISAGREE * min(one, other)
 
 
-def disagreement(used: float, method: str, other: float, other_method: str, cause: str) -> str:
+def disagreement(used: float, method: str, other: float, other_method: str) -> str:
     """The sentence that warns of two noise levels that are not both right."""
+    high, low = (method, other_method) if used > other else (other_method, method)
+    filtered = "air of an image that was masked, filtered or resampled, or " if low == "background" else ""
     return (
         f"noise level: {WORDS[method]} give sigma {used:.4g}, which was used, and {WORDS[other_method]} {other:.4g} "
-        f"({cause}); give --sigma where you know it"
+        f"(causes: {filtered}{_TOO_HIGH[high]}); give --sigma where you know it"
     )
 
 

@@ -53,7 +53,7 @@ def groups_of(acq: Acquisition) -> list[Group]:
 def _together(pairs: list[Group]) -> Group:
     """Few repeats of several settings as one group."""
     volumes = np.concatenate([group.volumes for group in pairs])
-    basis = block_diag(*(group.basis for group in pairs))
+    basis = np.asarray(block_diag(*(group.basis for group in pairs)))
     words = f"{len(pairs)} settings: {len(volumes)} volumes"
     return Group(volumes, basis, len(pairs), all(group.trusted for group in pairs), words)
 
