@@ -77,9 +77,9 @@ def outlier_volumes(scan: Scan, signal: str) -> np.ndarray:
     """Whether each volume is unlike the others ``(M,)``, by the residuals of a least-squares fit to some voxels.
 
     A volume is an outlier when its residuals, in absolute value and at their median or 90th percentile over voxels,
-    exceed those of the other volumes of its b-value by LARGE times and by UNUSUAL robust standard deviations (of all
-    volumes, where those of its b-value are few). Those found are left out and the rest is fitted again. At most a
-    fifth of the volumes can be outliers.
+    exceed those of the other volumes of its shell (of the nearest b-values, where it is alone) by LARGE times and by
+    UNUSUAL robust standard deviations (of all volumes, where those of its shell are few). Those found are left out
+    and the rest is fitted again. At most a fifth of the volumes can be outliers.
     """
     n = len(scan.acquisition)
     which = np.zeros(n, bool)
@@ -120,14 +120,14 @@ def _unlike(residuals: np.ndarray, scan: Scan, use: np.ndarray) -> np.ndarray:
     which = np.zeros(len(use), bool)
     groups = _groups(scan, len(use))
     for size in np.log(np.quantile(np.abs(residuals), _SHARES, axis=0) + 1e-9):
+        # what volumes of one b-value, or its neighbours, have in common is noise and the signal's misfit there
+        apart = np.zeros(len(use))
         for mine, near in groups:
-            peers = mine & use if (mine & use).sum() >= _PEERS else use
-            middle = np.median(size[peers])
-            spread = 1.4826 * np.median(np.abs(size[peers] - middle))
-            far = size - middle > max(np.log(LARGE), UNUSUAL * spread)
-            # what few volumes of one b-value, or its neighbours, have in common is the signal's misfit there
-            apart = size - np.median(size[near]) > np.log(LARGE)
-            which |= mine & far & apart
+            apart[mine] = size[mine] - np.median(size[near])
+        for mine, _ in groups:
+            peers = mine & use if (mine & use).sum() >= _PEERS else use & (apart != 0)
+            spread = 1.4826 * np.median(np.abs(apart[peers])) if peers.any() else 0.0
+            which |= mine & (apart > max(np.log(LARGE), UNUSUAL * spread))
     return which
 
 

@@ -27,10 +27,8 @@ from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000
 _COMPARED_VOXELS = 300
-_REACH = 8.0  # of a latent: how far a search goes towards a bound
-_RESIDUAL_NOTE = "no repeats to estimate noise from: residuals of least squares were pooled"
-_LOW_AIR = "air of an image that was masked, filtered or resampled, or a signal that does not follow these data"
-_HIGH_AIR = "tissue, ghosts or the noise of several coils outside the mask"
+_REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
+_RESIDUAL_NOTE = "residuals of least squares, pooled over voxels"
 
 
 def noise_level(
@@ -86,21 +84,12 @@ def _compared(found: NoiseLevel | None, residual: "Residual") -> NoiseLevel:
     other = None if residual.preparation.average else residual.sigma(_COMPARED_VOXELS)
     if other is None or not disagree(found.sigma, other):
         return found
-    air, too_low = found.method == "background", other < found.sigma
-    if air or (found.method == "b0" and too_low):
-        cause = (
-            (_HIGH_AIR if too_low else _LOW_AIR)
-            if air
-            else "b0 volumes that pulsate, move or differ in scale scatter more than noise"
-        )
-        said = disagreement(other, "residual", found.sigma, found.method, cause)
+    if found.method == "background" or (found.method == "b0" and other < found.sigma):
+        more = residual.sigma(_RESIDUAL_VOXELS)
+        other = other if more is None else more
+        said = disagreement(other, "residual", found.sigma, found.method)
         return NoiseLevel(other, "residual", f"{_RESIDUAL_NOTE}; not {found.note}", (*found.warnings, said))
-    cause = (
-        "what was taken for repeats differs in more than noise"
-        if too_low
-        else f"{residual.signal.signal.__name__} does not follow all of these data, or volumes moved"
-    )
-    said = disagreement(found.sigma, found.method, other, "residual", cause)
+    said = disagreement(found.sigma, found.method, other, "residual")
     return replace(found, warnings=(*found.warnings, said))
 
 
@@ -138,6 +127,7 @@ class Residual:
     def sigma(self, n_voxels: int) -> float | None:
         """The noise level, pooled over at most ``n_voxels`` voxels; None without a degree of freedom or a voxel."""
         some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
+        some = some[_bright(self.y[some])]
         y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
         preparation, signal = self._seen(y)
         n_free = len(signal.acquisition) - signal.n_latents
@@ -160,6 +150,12 @@ class Residual:
         signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
         found = _pooled(left.numpy(), fitted.numpy(), slopes.numpy(), signed)
         return found * float(batch.reference[0])
+
+
+def _bright(y: Tensor) -> Tensor:
+    """Mask ``(N,)`` of the voxels that have a signal; in air noise has no level of its own."""
+    mean = torch.where(torch.isfinite(y).all(-1), y.abs().mean(-1), 0)
+    return mean > 0.3 * mean.quantile(0.9)
 
 
 def _pooled(left: np.ndarray, fitted: np.ndarray, slopes: np.ndarray, signed: bool) -> float:

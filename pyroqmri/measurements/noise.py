@@ -16,6 +16,7 @@ from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repea
 Method = Literal["auto", "shells", "b0", "background"]
 MAX_VOXELS = 20_000
 DISAGREE = 1.5  # two estimates that differ by more are not both right
+_ALIKE = 1.15  # two estimates that differ by less may differ by chance
 _COMPARED = 50  # voxels; fewer tell too little to compare estimates
 
 
@@ -97,9 +98,8 @@ def estimate_sigma(
     b0 = _from_b0(y, same) if len(same) > 1 and method in ("auto", "b0") else None
     if shells is not None:
         found = shells
-        if method == "auto" and b0 is not None and not shells.trusted:
-            # signal taken for noise only ever adds: the lower of the two is nearer
-            found = min(shells, b0, key=lambda estimate: estimate.sigma)
+        if method == "auto" and b0 is not None and not shells.trusted and shells.sigma > _ALIKE * b0.sigma:
+            found = b0  # signal taken for noise only ever adds
     elif method == "shells":
         raise InputError("no shell has enough directions or repeats to measure the noise on; give sigma as a number")
     elif b0 is not None:
@@ -145,14 +145,15 @@ def _disagreements(found: NoiseEstimate, others: list[NoiseEstimate], n_voxels: 
         # signal in an estimate that is not trusted makes it too large, which is known
         expected = not other.trusted and other.sigma > found.sigma
         if not expected and disagree(found.sigma, other.sigma):
-            said.append(disagreement(found.sigma, found.method, other.sigma, other.method, _CAUSES[other.method]))
+            said.append(disagreement(found.sigma, found.method, other.sigma, other.method))
     return said
 
 
-_CAUSES = {
-    "b0": "b0 volumes that pulsate, move or differ in scale scatter more than noise",
-    "background": "air that was filtered or comes from several coils, or repeats that differ in more than noise",
-    "shells": "shells whose directions are taken for repeats scatter more than noise",
+_TOO_HIGH = {
+    "b0": "b0 volumes that pulsate, move or differ in scale",
+    "background": "tissue, ghosts or the noise of several coils outside the mask",
+    "shells": "volumes of one shell or setting that differ in scale, b-value or position",
+    "residual": "a signal that does not follow all of these data, or volumes that moved",
 }
 
 
@@ -161,11 +162,13 @@ def disagree(one: float, other: float) -> bool:
     return max(one, other) > DISAGREE * min(one, other)
 
 
-def disagreement(used: float, method: str, other: float, other_method: str, cause: str) -> str:
+def disagreement(used: float, method: str, other: float, other_method: str) -> str:
     """The sentence that warns of two noise levels that are not both right."""
+    high, low = (method, other_method) if used > other else (other_method, method)
+    filtered = "air of an image that was masked, filtered or resampled, or " if low == "background" else ""
     return (
         f"noise level: {WORDS[method]} give sigma {used:.4g}, which was used, and {WORDS[other_method]} {other:.4g} "
-        f"({cause}); give --sigma where you know it"
+        f"(causes: {filtered}{_TOO_HIGH[high]}); give --sigma where you know it"
     )
 
 

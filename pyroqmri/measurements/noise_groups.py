@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
+from scipy.linalg import block_diag
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.measurements.shells import alike
@@ -45,9 +46,16 @@ def groups_of(acq: Acquisition) -> list[Group]:
         if group is not None and group.dof:
             found.append(group)
     enough = [group for group in found if group.dof >= MIN_DOF]
-    # pairs of repeats do together
     pairs = [group for group in found if group.basis.shape[1] == 1]
-    return enough if enough or sum(group.dof for group in pairs) < MIN_DOF else pairs
+    return enough if enough or sum(group.dof for group in pairs) < MIN_DOF else [_together(pairs)]
+
+
+def _together(pairs: list[Group]) -> Group:
+    """Few repeats of several settings as one group."""
+    volumes = np.concatenate([group.volumes for group in pairs])
+    basis = np.asarray(block_diag(*(group.basis for group in pairs)))
+    words = f"{len(pairs)} settings: {len(volumes)} volumes"
+    return Group(volumes, basis, len(pairs), all(group.trusted for group in pairs), words)
 
 
 def repeats_without_encoding(acq: Acquisition) -> np.ndarray:

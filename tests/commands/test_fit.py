@@ -42,7 +42,7 @@ def scan(tmp_path):
 
 @pytest.fixture
 def read(scan):
-    return scan.files.read("ball_stick", "measured")
+    return scan.files.read("ball_stick")
 
 
 def volume(folder, pattern):
@@ -168,7 +168,7 @@ def test_blocks_add_up_to_the_posterior(read, monkeypatch, recipe):
 def test_a_scan_without_a_usable_voxel_is_refused(scan):
     scan.write_image(np.full_like(scan.values, np.nan))
     with pytest.raises(InputError, match="no voxel with finite values"):
-        scan.files.read("msdki", "measured")
+        scan.files.read("msdki")
 
 
 # fit and apply

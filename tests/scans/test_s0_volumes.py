@@ -1,226 +1,183 @@
-"""Volumes of one setting against one another: what sets some of them apart is named, and nothing else is."""
+"""Which volumes make S0: one answer, the count that is used, whatever the protocol's lowest b-value."""
 
-from pathlib import Path
+import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
-from pyroqmri.acquisition import Acquisition
-from pyroqmri.commands.s0_volumes import volume_warnings
-from pyroqmri.io import ImageRef, Scan
-from tests.helpers import sphere
+import pyroqmri as pq
+from pyroqmri.commands import ScanFiles, fit_image
+from pyroqmri.errors import InputError
+from pyroqmri.fitting.denoiser import fit_denoiser
+from pyroqmri.measurements.directions import direction_warnings
+from pyroqmri.measurements.preparation import Preparation, prepare_for
+from pyroqmri.measurements.s0 import s0_volumes
+from pyroqmri.signals import SIGNALS
 
-SHAPE = (20, 20, 8)
-NOISE = 0.04  # over S0
-
-
-class Head:
-    """Smooth anatomy of white matter, grey matter and csf, with the physics of a spin-echo diffusion scan."""
-
-    def __init__(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        field = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2)
-        field /= field.std()
-        csf, white = field > 1.2, field < -0.3
-        self.t2 = np.where(csf, 1500.0, np.where(white, 70.0, 90.0))
-        self.density = 1000 * np.where(csf, 1.0, np.where(white, 0.7, 0.85))
-        self.f = np.where(csf, 0.0, np.where(white, 0.6, 0.15))
-        self.d = np.where(csf, 3.0, np.where(white, 0.8, 0.9))
-        self.fa = np.where(white, 0.7, 0.15)
-        axis = rng.standard_normal((*SHAPE, 3))
-        self.axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
-
-    def measured(self, b, g, te: float = 80.0, seed: int = 1, noise: float = NOISE) -> np.ndarray:
-        """Magnitude volumes ``(X, Y, Z, M)`` at b (ms/um2) and directions; sigma is ``noise`` of the median S0."""
-        s0 = self.density * np.exp(-te / self.t2)
-        cosine = np.einsum("xyzi,mi->xyzm", self.axis, g)
-        f, d = self.f[..., None], self.d[..., None]
-        clean = s0[..., None] * (f * np.exp(-1.9 * b * cosine**2) + (1 - f) * np.exp(-b * d))
-        real, imaginary = np.random.default_rng(seed).normal(size=(2, *clean.shape), scale=noise * np.median(s0))
-        return np.hypot(clean + real, imaginary)
+N = 200
 
 
-def table(*runs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """b (ms/um2) and directions of runs of some b0s and then some volumes at b = 1."""
-    b = np.concatenate([np.r_[np.zeros(n0), np.ones(n)] for n0, n in runs])
-    g = np.concatenate([np.r_[np.zeros((n0, 3)), sphere(n)] for n0, n in runs])
-    return b, g
+def magnitude(s: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.hypot(s + sigma * rng.normal(size=s.shape), sigma * rng.normal(size=s.shape)).astype(np.float32)
 
 
-def scan(y: np.ndarray, **settings: np.ndarray) -> Scan:
-    ref = ImageRef(Path("a_dwi.nii.gz"), y.shape[:3], np.eye(4), (1.0, 1.0, 1.0), "a")
-    acq = Acquisition(**{name: torch.as_tensor(value) for name, value in settings.items()})
-    return Scan(y.reshape(-1, y.shape[-1]).astype(np.float32), np.ones(y.shape[:3], bool), acq, ref, [], None)
+def kurtosis_scan(b: np.ndarray, D: float = 1.2, K: float = 0.8, sigma: float = 8.0) -> np.ndarray:
+    b = np.asarray(b, float) / 1000
+    return magnitude(np.tile(1000 * np.exp(-b * D + (b * D) ** 2 * K / 6), (N, 1)), sigma)
 
 
-def with_volume(head: Head, extra: np.ndarray, n_b0: int = 1) -> list[str]:
-    """What is said where another volume is labelled b = 0 at the end of a scan."""
-    b, g = table((n_b0, 20))
-    y = np.concatenate([head.measured(b, g), extra[..., None]], -1)
-    return volume_warnings(scan(y, bval=np.r_[b, 0.0], bvec=np.r_[g, np.zeros((1, 3))]))
+def perfusion_scan(b: np.ndarray, f: float = 0.25, fast: float = 70.0, slow: float = 1.1, sigma: float = 6.0):
+    b = np.asarray(b, float) / 1000
+    return magnitude(np.tile(1000 * (f * np.exp(-b * (fast + slow)) + (1 - f) * np.exp(-b * slow)), (N, 1)), sigma)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("n_b0", [1, 4])
-def test_derived_maps_among_the_b0s_are_named(seed, n_b0):
-    head = Head(seed)
-    m, noise = n_b0 + 20, np.random.default_rng(5).standard_normal(SHAPE)
-    b, g = table((n_b0, 20))
-    members = {
-        "ADC": (1000 * np.where(head.t2 > 1000, 3.0, 0.8) + 50 * noise, "derived map"),
-        "FA": (head.fa + 0.03 * noise, "derived map"),
-        "FA x 1000": (1000 * head.fa + 30 * noise, "derived map"),
-        "noise": (np.hypot(*np.random.default_rng(2).normal(size=(2, *SHAPE), scale=10.0)), "derived map"),
-        "trace": (head.measured(b, g)[..., n_b0:].mean(-1), "trace image"),
-        "mask": (np.ones(SHAPE), "a mask"),
-        "empty": (np.zeros(SHAPE), "no measurement"),
-    }
-    for name, (extra, words) in members.items():
-        (said,) = with_volume(head, extra, n_b0)
-        assert said.startswith(f"volume {m} is "), name
-        assert words in said, name
-        assert said.endswith(f"--drop-volumes {m}"), name
+def settings_of(b) -> pq.Acquisition:
+    return pq.Acquisition(bval=np.asarray(b, float) / 1000)
 
 
-def test_a_derived_map_before_the_b0_is_the_one_that_is_named():
-    head = Head(0)
-    b, g = table((1, 20))
-    y = np.concatenate([(1000 * head.fa + 0.1)[..., None], head.measured(b, g)], -1)
-    (said,) = volume_warnings(scan(y, bval=np.r_[0.0, b], bvec=np.r_[np.zeros((1, 3)), g]))
-    assert said.startswith("volume 0 is unlike")
+LISTS = {
+    "50 first": [50] * 2 + [400] * 6 + [800] * 6 + [1500] * 6,
+    "10 first": [10] * 4 + [500] * 8 + [1000] * 8 + [2000] * 8,
+    "60 and 65 first": [60, 65] * 3 + [1000] * 10 + [2000] * 10,
+    "20 among many": [20] * 3 + [100] * 3 + [300] * 4 + [700] * 6 + [1000] * 6 + [1400] * 6,
+}
 
 
-@pytest.mark.parametrize(("scale", "n_b0"), [(0.5, 2), (0.5, 1), (3.0, 2), (0.8, 1), (2.2, 3)])
-def test_two_scalings_are_told_from_outliers(scale, n_b0):
-    head = Head(2)
-    b, g = table((n_b0, 15))
-    y = np.concatenate([head.measured(b, g), scale * head.measured(b, g, seed=2)], -1)
-    (said,) = volume_warnings(scan(y, bval=np.r_[b, b], bvec=np.r_[g, g]))
-    m = n_b0 + 15
-    runs = f"volumes {m}-{2 * m - 1}", f"volumes 0-{m - 1}"
-    assert "two scalings" in said
-    assert "scale them to one S0 level" in said
-    assert "--drop" not in said
-    # of two runs alike in length either may be the reference
-    assert said.startswith(f"{runs[0]} are {scale:.2f} times as bright as {runs[1]}:") or said.startswith(
-        f"{runs[1]} are {1 / scale:.2f} times as bright as {runs[0]}:"
+@pytest.mark.parametrize("name", LISTS)
+def test_a_lowest_b_that_is_not_negligible_is_no_s0(name):
+    b = LISTS[name]
+    fit = pq.fit(kurtosis_scan(b), settings_of(b), signal="msdki", recipe="least_squares")
+    assert fit.preparation.s0 == "inferred"
+    assert f"the lowest b-value is {min(b)} s/mm2" in fit.preparation.note(fit.acquisition)
+    mean = fit.posterior(kurtosis_scan(b)).mean
+    # the mean of 200 voxels whose sd is below 0.06 and 0.2
+    assert float(mean["D"].mean()) == pytest.approx(1.2, abs=0.02)
+    assert float(mean["K"].mean()) == pytest.approx(0.8, abs=0.06)
+    assert not fit.warnings
+
+
+@pytest.mark.parametrize(
+    ("signal", "b", "n"),
+    [
+        ("msdki", [5] * 6 + [1000] * 10 + [2000] * 10, 6),  # the b0s of the Human Connectome Project
+        ("msdki", [0, 5, 0, 5] + [1000] * 10 + [2000] * 10, 4),
+        ("msdki", [0] * 3 + [10] * 3 + [1000] * 10 + [2000] * 10, 3),
+        ("ivim", [0, 1, 2, 5, 10, 20, 50, 100, 200, 400, 800] * 4, 4),
+        ("ivim", [0] + [5, 10, 20, 40, 80, 150, 300, 600] * 3, 1),
+        ("ivim", [1, 5, 10, 20, 40, 80, 150, 300, 600] * 3, 0),
+        ("ivim", [5, 10, 20, 30, 50, 75, 150, 250, 600, 700, 800], 0),
+    ],
+)
+def test_the_count_that_is_stated_is_the_count_that_is_used(signal, b, n):
+    acq = settings_of(b)
+    preparation = prepare_for(
+        SIGNALS[signal], acq, torch.ones(5, len(b)), s0="measured", average="auto", magnitude=True
     )
+    note, seen = preparation.note(acq), preparation.seen(acq)
+    assert (seen.n_s0 or 0) == n
+    assert len(seen.acquisition) == len(b) - n
+    assert preparation.s0 == ("measured" if n else "inferred")
+    if n:
+        assert note.startswith(f"S0 is measured on {n} volume")
+    else:
+        assert note.startswith("S0 is inferred: the lowest b-value is")
 
 
-def test_the_middle_one_of_three_runs_is_named():
-    head = Head(0)
-    b, g = table((1, 12))
-    y = np.concatenate([head.measured(b, g), 0.5 * head.measured(b, g, seed=2), head.measured(b, g, seed=3)], -1)
-    (said,) = volume_warnings(scan(y, bval=np.r_[b, b, b], bvec=np.r_[g, g, g]))
-    assert said.startswith("volumes 13-25 are 0.50 times as bright as volumes 0-12, 26-38")
+@pytest.mark.parametrize(
+    "b",
+    [
+        [0, 1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 400, 600, 800] * 4,
+        [0, 2, 4, 8, 15, 30, 60, 120, 250, 500, 800] * 6,
+        [5, 10, 20, 30, 50, 75, 150, 250, 600, 700, 800] * 4,
+    ],
+)
+def test_perfusion_keeps_its_low_b_values(b):
+    fit = pq.fit(perfusion_scan(b), settings_of(b), signal="ivim", recipe="least_squares")
+    mean = fit.posterior(perfusion_scan(b)).mean
+    # five standard errors of the mean of 200 voxels, whose sds are at most .02 and 8
+    assert float(mean["f"].median()) == pytest.approx(0.25, abs=0.007)
+    assert float(mean["D_fast"].median()) == pytest.approx(70, abs=3)
+    assert fit.sigma == pytest.approx(6, rel=0.1)
+    assert not fit.warnings
 
 
-@pytest.mark.parametrize("te", [60.0, 110.0])
-def test_another_echo_time_is_among_the_causes(te):
-    head = Head(3)
-    b, g = table((2, 15))
-    y = np.concatenate([head.measured(b, g), head.measured(b, g, te, seed=2)], -1)
-    (said,) = volume_warnings(scan(y, bval=np.r_[b, b], bvec=np.r_[g, g]))
-    assert "another echo or repetition time" in said
-    assert "fit the runs apart" in said
-    assert "--drop" not in said
+def test_saturation_that_is_never_far_leaves_s0_to_be_inferred():
+    near = np.r_[-15.6, np.arange(-6, 6.01, 0.25)]
+    assert not s0_volumes(pq.Acquisition(offset=near), 0.0).any()
+    acq = pq.Acquisition(offset=near)
+    found = prepare_for(
+        SIGNALS["cest_lorentz"], acq, torch.ones(2, len(near)), s0="measured", average="auto", magnitude=True
+    )
+    assert found.s0 == "inferred"
+    assert "15.6 ppm" in found.note(acq)
 
 
-def warped(values: np.ndarray, axis: int, size: float) -> np.ndarray:
-    """Volumes displaced along one axis in a part of the head, as a susceptibility gradient does it."""
-    place = np.indices(SHAPE).astype(float)
-    place[axis] += size * np.exp(-((place[0] - 8) ** 2 + (place[1] - 9) ** 2) / 60)
-    moved = [ndimage.map_coordinates(v, place, order=1, mode="nearest") for v in np.moveaxis(values, -1, 0)]
-    return np.stack(moved, -1)
+@pytest.mark.parametrize("signal", ["t1_inversion", "t2_adc"])
+def test_relaxation_leaves_nothing_to_measure_s0_on(signal):
+    acq = SIGNALS[signal].default_protocol
+    found = prepare_for(SIGNALS[signal], acq, torch.ones(2, len(acq)), s0="measured", average="auto", magnitude=True)
+    assert found.s0 == "inferred"
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("n_b0", [1, 3])
-def test_opposite_phase_encodings_are_seen_in_the_b0s(axis, n_b0):
-    head = Head(0)
-    b, g = table((n_b0, 15))
-    settings = {"bval": np.r_[b, b], "bvec": np.r_[g, g]}
-    first, second = head.measured(b, g), head.measured(b, g, seed=2)
-    pairs = {
-        "warped": (warped(first, axis, 2.0), warped(second, axis, -2.0)),
-        "one voxel": (first, np.roll(second, 1, axis)),
-        "two voxels": (first, np.roll(second, -2, axis)),
-    }
-    for name, pair in pairs.items():
-        (said,) = volume_warnings(scan(np.concatenate(pair, -1), **settings))
-        assert said.startswith(f"two groups of S0 volumes are shifted along axis {axis} "), name
-        assert "opposite phase encodings" in said, name
-        assert "topup" in said, name
-        assert "--drop" not in said, name
+def test_a_fit_is_read_back_as_it_was(tmp_path):
+    b = [0, 1, 2, 5, 10, 30, 80, 150, 300, 600] * 3
+    y, acq = perfusion_scan(b), settings_of(b)
+    fit = pq.fit(y, acq, signal="ivim", recipe="least_squares")
+    fit.save(tmp_path)
+    again = pq.load_fit(tmp_path)
+    assert again.preparation == fit.preparation
+    assert torch.equal(again.posterior(y).mean["f"], fit.posterior(y).mean["f"])
 
 
-def test_one_displaced_b0_may_be_left_out():
-    (said,) = with_volume(head := Head(1), np.roll(head.measured(*table((1, 0)), seed=9)[..., 0], 2, 1))
-    assert said.startswith("volume 21 is shifted along axis 1 by about 2.0 voxels against volume 0")
-    assert said.endswith("--drop-volumes 21")
+def test_a_fit_of_before_keeps_the_volumes_that_it_was_trained_on():
+    b = settings_of([0, 1, 2, 5, 10, 30] * 2)
+    record = {"s0": "measured", "scale": 1.0, "average": False, "magnitude": True, "shortest_te": 0.0}
+    old = Preparation.of(record, b)
+    assert old.s0_volumes(b).tolist() == [True] * 4 + [False] * 2 + [True] * 4 + [False] * 2
+    new = Preparation.of(old.record(), b)
+    assert new == old
+    # and b = 50 where that was the lowest
+    assert Preparation.of(record, settings_of([50, 50, 400])).s0_volumes(settings_of([50, 50, 400])).sum() == 2
 
 
-def test_a_run_without_b0s_is_compared_at_its_own_settings():
-    head = Head(0)
-    b, g = table((1, 20))
-    y = np.concatenate([head.measured(b, g), 0.5 * head.measured(b, g, seed=2)[..., 1:]], -1)
-    (said,) = volume_warnings(scan(y, bval=np.r_[b, b[1:]], bvec=np.r_[g, g[1:]]))
-    assert said.startswith("volumes 21-40 are 0.5")
-    assert "at the same settings" in said
+def test_measured_on_nothing_is_refused():
+    fit = pq.fit(kurtosis_scan([0, 0, 500, 1000, 1500]), settings_of([0, 0, 500, 1000, 1500]), signal="msdki",
+                 recipe="least_squares", sigma=8.0)  # fmt: skip
+    with pytest.raises(InputError, match="S0 is measured, and no measurement is at b up to 6"):
+        fit.on(fit.acquisition, keep=torch.tensor([False, False, True, True, True]))
 
 
-@pytest.mark.parametrize("scale", [0.6, 1.0, 1.5])
-def test_repeated_echoes_and_reference_images_are_compared_too(scale):
-    rng = np.random.default_rng(0)
-    s0, t2 = rng.uniform(800, 1200, SHAPE), rng.uniform(60, 100, SHAPE)
-    te = np.arange(10.0, 90.0, 10.0)
-    echoes = s0[..., None] * np.exp(-te / t2[..., None])
-    y = np.concatenate([echoes, scale * echoes], -1) + rng.normal(scale=10, size=(*SHAPE, 16))
-    said = volume_warnings(scan(y, te=np.r_[te, te]))
-    assert [s.startswith(f"volumes 8-15 are {scale:.2f} times") for s in said] == [True] * (scale != 1)
-    offset = np.r_[300.0, np.linspace(-5, 5, 11)]
-    spectrum = s0[..., None] * np.where(np.abs(offset) > 20, 1, 0.4 + 0.1 * np.abs(offset))
-    y = np.concatenate([spectrum, scale * spectrum], -1) + rng.normal(scale=10, size=(*SHAPE, 24))
-    assert len(volume_warnings(scan(y, offset=np.r_[offset, offset]))) == (scale != 1)
+def test_a_denoiser_asks_for_the_value():
+    b = [50] * 4 + [500] * 6 + [1000] * 6
+    with pytest.raises(InputError, match=r"the lowest b-value is 50 s/mm2.*give its value with s0"):
+        fit_denoiser(kurtosis_scan(b), settings_of(b), signal="msdki")
 
 
-def test_drift_and_a_first_volume_out_of_the_steady_state():
-    head = Head(0)
-    b, g = table((1, 8), (1, 8), (1, 8), (1, 0))
-    y = head.measured(b, g)
-    (said,) = volume_warnings(scan(y * np.linspace(1, 0.75, len(b)), bval=b, bvec=g))
-    assert "signal drift" in said
-    first = y.copy()
-    first[..., 0] *= 1.4
-    (said,) = volume_warnings(scan(first, bval=b, bvec=g))
-    assert said.startswith("volume 0 is 1.40 times as bright")
-    assert "steady state" in said
+@pytest.mark.parametrize(("b", "said"), [(30, True), (45, True), (5, False)])
+def test_low_b_without_a_direction_is_named(b, said):
+    g = np.r_[np.zeros((3, 3)), np.eye(3), np.eye(3)[::-1]]
+    acq = pq.Acquisition(bval=np.r_[[b] * 3, [1000] * 6] / 1000, bvec=g)
+    preparation = prepare_for(SIGNALS["dti"], acq, torch.ones(2, 9), s0="measured", average="auto", magnitude=True)
+    found = direction_warnings(SIGNALS["dti"], acq, preparation)
+    assert bool(found) == said
+    assert not said or "no direction (0 0 0)" in found[0]
 
 
-@pytest.mark.parametrize("noise", [0.01, 0.04, 0.3])
-def test_nothing_is_said_of_clean_scans(noise):
-    # none in 300 scans of these kinds when this was written
-    for seed in range(2):
-        head = Head(10 + seed)
-        for runs in (((1, 20),), ((6, 30),), ((1, 10), (1, 10), (1, 10), (1, 0)), ((2, 15), (2, 15))):
-            b, g = table(*runs)
-            y = head.measured(b, g, seed=seed, noise=noise)
-            settings = {"bval": b, "bvec": g}
-            rng = np.random.default_rng(seed)
-            pulsation = 1 + 0.8 * noise * rng.standard_normal(y.shape) * (b == 0)  # b0s scatter 1.3 times as much
-            moved = y.copy()
-            for m in range(len(b) // 2, len(b)):
-                moved[..., m] = ndimage.shift(y[..., m], (0.3, 0.15, 0), order=1, mode="nearest")
-            for values in (y, y * pulsation, y * np.linspace(1, 0.95, len(b)), moved):
-                assert volume_warnings(scan(values, **settings)) == []
-
-
-def test_nothing_is_said_of_a_phantom_without_contrast():
-    b, g = table((3, 20))
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        clean = 1000 * np.exp(-b) * np.ones((*SHAPE, 1))
-        y = np.hypot(clean + rng.normal(scale=50, size=clean.shape), rng.normal(scale=50, size=clean.shape))
-        assert volume_warnings(scan(y, bval=b, bvec=g)) == []
+def test_the_page_states_what_was_used_and_the_mask_is_of_the_lowest_b(tmp_path):
+    b = np.r_[[50.0] * 3, np.repeat([400.0, 800.0, 1500.0], 6), 50.0]
+    grid = np.indices((14, 14, 3)).astype(float)
+    disc = (grid[0] - 6.5) ** 2 + (grid[1] - 6.5) ** 2 < 30
+    signal = np.exp(-b * 1.2e-3 + (b * 1.2e-3) ** 2 * 0.8 / 6)
+    nib.save(nib.Nifti1Image(magnitude(1000 * disc[..., None] * signal, 8), np.eye(4)), tmp_path / "dwi.nii.gz")
+    np.savetxt(tmp_path / "dwi.bval", b[None], fmt="%g")
+    out = fit_image(
+        ScanFiles(tmp_path / "dwi.nii.gz", drop="21"), signal="msdki", recipe="least_squares", out=tmp_path / "out"
+    )
+    record = json.loads((out / "fit" / "fit.json").read_text())
+    assert record["s0"] == "inferred"
+    assert any("S0 is inferred: the lowest b-value is 50 s/mm2" in note for note in record["notes"])
+    assert any("from the mean of 4 volumes with the lowest b" in note for note in record["notes"])
+    assert not any("b0 volume" in note for note in record["notes"])
