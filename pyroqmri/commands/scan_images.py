@@ -112,7 +112,7 @@ def base_groups(scan: Scan) -> list[list[int]]:
 
 def settings_of(scan: Scan, but: Sequence[str] = ()) -> list[tuple[float, ...]]:
     """All settings of each volume but some, rounded; of a direction and its opposite the same."""
-    columns = [np.zeros((len(scan.acquisition), 0))]
+    columns: list[np.ndarray] = [np.zeros((len(scan.acquisition), 0))]
     for name, value in scan.acquisition.settings().items():
         if name in but:
             continue
