@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pyroqmri import __version__
 from pyroqmri.errors import InputError
-from pyroqmri.io.map_names import file_unit, map_suffix
+from pyroqmri.io.map_names import ASYMPTOTIC, POINT, STATISTICS, file_unit, map_suffix
 from pyroqmri.measurements.status import FINE, NOT_CONVERGED, STATUS
 from pyroqmri.signals import SIGNALS
 from pyroqmri.voxelwise.estimates import PointEstimates
@@ -32,19 +32,6 @@ if TYPE_CHECKING:
     from pyroqmri.posterior.estimates import Estimates
 
 _PACKAGES = ("torch", "pyro-ppl", "numpy", "nibabel", "dipy", "arviz")
-STATISTICS = {
-    "mean": "posterior mean",
-    "sd": "posterior standard deviation",
-    "q05": "5 % quantile of the posterior",
-    "q95": "95 % quantile of the posterior",
-}
-_ASYMPTOTIC = {
-    "mean": "estimate",
-    "sd": "asymptotic standard error",
-    "q05": "estimate - 1.64 asymptotic standard errors",
-    "q95": "estimate + 1.64 asymptotic standard errors",
-}
-_POINT = {"mean": "estimate of a network, which has no standard deviation"}
 _PPC = "posterior predictive p-value: near 0 where the signal does not describe the measurements"
 _RESIDUAL_P = "p-value of the residual sum of squares: near 0 where the signal does not describe the measurements"
 _RESIDUAL = "root-mean-square residual in units of the noise: 1 where noise is all there is"
@@ -193,8 +180,8 @@ def write_maps(
 
 def _words(posterior: "Estimates") -> dict[str, str]:
     if not posterior.has_sd:
-        return _POINT
-    return _ASYMPTOTIC if isinstance(posterior, PointEstimates) else STATISTICS
+        return POINT
+    return ASYMPTOTIC if isinstance(posterior, PointEstimates) else STATISTICS
 
 
 def _write_parameters(writer: _Writer, posterior: "Estimates", suffix: str) -> None:
@@ -246,7 +233,7 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
     """Maps that are no parameters: their suffix is dwimap whatever the parameters' is (contract)."""
     ppc, classes = posterior.ppc, posterior.responsibilities
     if ppc is not None:
-        doc = _RESIDUAL_P if _words(posterior) is _ASYMPTOTIC else _PPC
+        doc = _RESIDUAL_P if _words(posterior) is ASYMPTOTIC else _PPC
         writer.add(ppc, ("desc-ppc", "dwimap"), {"Units": "1", "Description": doc})
         writer.add(posterior.residual, ("desc-residual", "dwimap"), {"Units": "1", "Description": _RESIDUAL})
     if khat:

@@ -2,12 +2,18 @@
 
 import numpy as np
 
-from pyroqmri.acquisition import NEGLIGIBLE_B
 from pyroqmri.commands.left_out import option
-from pyroqmri.commands.scan_images import Images, bright_images, image_noise, matched, settings_of
+from pyroqmri.commands.scan_images import (
+    Images,
+    base_groups,
+    bright_images,
+    image_noise,
+    matched,
+    settings_of,
+    without_encoding,
+)
 from pyroqmri.io import Scan
-from pyroqmri.measurements.likeness import LEVEL, Likeness, displacement, likeness
-from pyroqmri.measurements.s0 import s0_volumes
+from pyroqmri.measurements.likeness import LEVEL, UNLIKE, Likeness, displacement, likeness
 
 MOST = 60  # images of one setting, evenly spread
 DERIVED = 0.5  # correlation with the others below which an image is another quantity
@@ -15,6 +21,7 @@ SUSPECT = 2.5  # times the noise: differences that may be a displacement
 SMALL_MOVE = 1.25  # voxels, of the tenth that is displaced most; below it nothing is said
 TISSUE = 0.3, 3.5  # um2/ms, decays from S0
 CLEARLY = 0.3  # of voxels
+LOST_BELOW, LOST_SHARE = 0.4, 0.03  # of the others' signal; of voxels, while most are as they should be
 FAR_LEVEL = 20.0  # times brighter or darker: other units
 TOP_NOTES = 3
 
@@ -27,9 +34,10 @@ def volume_warnings(scan: Scan) -> list[str]:
             return []
         empty = _empty(images)
         said = [_say_empty(images, m, what) for m, what in list(empty.items())[:TOP_NOTES]]
-        base = s0_volumes(scan.acquisition, NEGLIGIBLE_B).numpy()
-        s0 = [m for m in np.flatnonzero(base).tolist() if m not in empty]
-        found = _against(images, s0[:: max(1, len(s0) // MOST)]) if len(s0) > 1 else []
+        found = []
+        for group in base_groups(scan):
+            s0 = [m for m in group if m not in empty]
+            found += _against(images, s0[:: max(1, len(s0) // MOST)]) if len(s0) > 1 else []
         return [*said, *(found if found else _repeats(images, empty))][: 2 * TOP_NOTES]
 
 
@@ -132,6 +140,9 @@ def _cause(images: Images, main: list[int], group: list[int], volumes: list[int]
     which = "S0 volumes" if images.scan.acquisition.bval is None else "b0 volumes"
     who, others = images.are(group), f"the other {which} ({images.names(main)})"
     leave = f"leave {'it' if len(group) == 1 else 'them'} out with {option(images.scan.numbers[group])}"
+    lost = float((b < LOST_BELOW * max(found.scale, 1e-9) * a).mean())
+    if found.same_level and lost > LOST_SHARE and not found.scatter > UNLIKE[0] * noise:
+        return f"{who} without signal in {lost:.0%} of the voxels where {others} have it: dropout? {leave}"
     if len(run) == len(group) and _like_encoded(images, b, found):
         by = f"{found.scale:.2f} times as bright as {others}, as encoded volumes are"
         return f"{who} {by}: a trace image, or a wrong b-value? {leave}"
@@ -142,9 +153,8 @@ def _cause(images: Images, main: list[int], group: list[int], volumes: list[int]
         return _scaled(images, run, found, unlike)
     if found.same_level:
         by = f"{found.rms:.0%} from voxel to voxel where noise makes {noise:.0%}"
-        return (
-            f"{who} unlike {others} by {by}: movement, or another echo or repetition time? align them first, or {leave}"
-        )
+        cause = "movement, another echo or repetition time, or another reconstruction"
+        return f"{who} unlike {others} by {by}: {cause}? align the volumes first, or {leave}"
     spread = f" ({found.low:.2f} to {found.high:.2f})" if unlike else ""
     first = "not yet in the steady state, or " if group == [0] and found.scale > 1 else ""
     cause = (
@@ -192,7 +202,7 @@ def _run(images: Images, group: list[int], volumes: list[int]) -> tuple[list[int
     first = 0 if place[0] == 0 else group[0]
     last = n if place[-1] == len(volumes) - 1 else volumes[place[-1] + 1]
     run = list(range(first, last))
-    encoded = np.flatnonzero(~s0_volumes(images.scan.acquisition, NEGLIGIBLE_B).numpy())
+    encoded = np.flatnonzero(~without_encoding(images.scan.acquisition))
     mine, theirs = ([m for m in encoded.tolist() if (m in set(run)) == inside] for inside in (True, False))
     steps = [float(np.median(images.mean(b)) / np.median(images.mean(a))) for a, b in matched(images, theirs, mine)]
     return run, float(np.median(steps)) if steps else None
@@ -200,7 +210,7 @@ def _run(images: Images, group: list[int], volumes: list[int]) -> tuple[list[int
 
 def _like_encoded(images: Images, b: np.ndarray, found: Likeness) -> bool:
     """Whether an image is as dark as those of some b-value, and more like them than like the main group."""
-    bval, encoded = images.scan.acquisition.bval, ~s0_volumes(images.scan.acquisition, NEGLIGIBLE_B).numpy()
+    bval, encoded = images.scan.acquisition.bval, ~without_encoding(images.scan.acquisition)
     if bval is None or not encoded.any() or found.scale > 1 / LEVEL:
         return False
     shell = bval.numpy().round(1)
@@ -213,7 +223,7 @@ def _repeats(images: Images, empty: dict[int, str]) -> list[str]:
     """Repeats of any setting: a run that was measured twice, at another level the second time or displaced."""
     first: dict[tuple[float, ...], int] = {}
     pairs: list[tuple[int, int]] = []
-    for m, key in enumerate(settings_of(images.scan, directions=True)):
+    for m, key in enumerate(settings_of(images.scan)):
         if m in empty:
             continue
         if key in first:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from pyroqmri.acquisition import FAR_OFFSET, Acquisition
 from pyroqmri.commands.left_out import number_ranges
 from pyroqmri.errors import InputError
 from pyroqmri.io import Scan
@@ -13,6 +14,7 @@ from pyroqmri.measurements.likeness import likeness
 from pyroqmri.measurements.noise import estimate_sigma
 
 VOXELS = 4000  # that images are compared in
+LOW_B, SAME_B = 0.05, 0.008  # ms/um2
 UNKNOWN_NOISE = 0.1  # over S0, where nothing tells it
 
 
@@ -81,19 +83,41 @@ def image_noise(images: Images, volumes: list[int]) -> float:
 
 def matched(images: Images, first: list[int], second: list[int]) -> list[tuple[list[int], list[int]]]:
     """Volumes of two lists at the same settings but for directions."""
-    keys = settings_of(images.scan, directions=False)
+    keys = settings_of(images.scan, ("bvec",))
     shared = {keys[m] for m in first} & {keys[m] for m in second}
     return [([m for m in first if keys[m] == k], [m for m in second if keys[m] == k]) for k in sorted(shared)]
 
 
-def settings_of(scan: Scan, directions: bool) -> list[tuple[float, ...]]:
-    """All settings of each volume, rounded; of a direction and its opposite the same."""
-    columns = []
+def without_encoding(acquisition: Acquisition) -> np.ndarray:
+    """Whether each measurement is at the lowest b-value, if that is 50 s/mm2 or less, or saturated far off ``(M,)``.
+
+    These are compared with one another; which of them a signal takes for S0 is another question.
+    """
+    if acquisition.bval is not None:
+        bval = acquisition.bval.numpy()
+        return (bval <= LOW_B) & (bval <= bval.min() + SAME_B)
+    if acquisition.offset is not None:
+        return np.abs(acquisition.offset.numpy()) > FAR_OFFSET
+    return np.zeros(len(acquisition), bool)
+
+
+def base_groups(scan: Scan) -> list[list[int]]:
+    """Volumes without encoding, in groups of equal settings."""
+    keys = settings_of(scan, ("bval", "bvec", "offset"))
+    found: dict[tuple[float, ...], list[int]] = {}
+    for m in np.flatnonzero(without_encoding(scan.acquisition)).tolist():
+        found.setdefault(keys[m], []).append(m)
+    return list(found.values())
+
+
+def settings_of(scan: Scan, but: Sequence[str] = ()) -> list[tuple[float, ...]]:
+    """All settings of each volume but some, rounded; of a direction and its opposite the same."""
+    columns: list[np.ndarray] = [np.zeros((len(scan.acquisition), 0))]
     for name, value in scan.acquisition.settings().items():
+        if name in but:
+            continue
         table = value.double().numpy().reshape(len(value), -1)
         if name == "bvec":
-            if not directions:
-                continue
             sign = np.sign(np.where(np.abs(table) > 5e-3, table, 0.0))
             first = sign[np.arange(len(sign)), np.argmax(sign != 0, 1)]
             table = table * np.where(first < 0, -1.0, 1.0)[:, None]

@@ -1,4 +1,4 @@
-"""What BIDS calls a quantitative map, and the units that it has in a file."""
+"""What BIDS calls a quantitative map, the units that it has in a file, and what its statistics are in words."""
 
 # the parameters that qMRI-BIDS has a suffix for; a suffix says which quantity a map is, so no other parameter bears it
 SUFFIXES = {
@@ -17,6 +17,19 @@ SUFFIXES = {
 }
 NEUTRAL = "map"
 FILE_UNITS = {"ms": ("s", 1e-3)}  # BIDS has times in seconds
+STATISTICS = {
+    "mean": "posterior mean",
+    "sd": "posterior standard deviation",
+    "q05": "5 % quantile of the posterior",
+    "q95": "95 % quantile of the posterior",
+}
+ASYMPTOTIC = {
+    "mean": "estimate",
+    "sd": "asymptotic standard error",
+    "q05": "estimate - 1.64 asymptotic standard errors",
+    "q95": "estimate + 1.64 asymptotic standard errors",
+}
+POINT = {"mean": "estimate of a network, which has no standard deviation"}
 
 
 def map_suffix(parameter: str, suffix: str) -> str:

@@ -117,9 +117,9 @@ def test_no_voxel_is_scored_by_a_population_that_it_trained(two_tissues, monkeyp
     y, acq = two_tissues
     seen, honest = [], Candidate.train
 
-    def train(self, y, acq, sigma):
+    def train(self, y, acq, sigma, inputs):
         seen.append((y, sigma))
-        return honest(self, y, acq, sigma)
+        return honest(self, y, acq, sigma, inputs)
 
     monkeypatch.setattr(Candidate, "train", train)
     noise = 0.04 + 0.1 * y[:, 0]  # a level per voxel, known by the voxel

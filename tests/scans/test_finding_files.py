@@ -34,7 +34,7 @@ def put_tables(folder, bval="dwi.bval", bvec="dwi.bvec", g=AXES, b=B):
 def scan_of(image, signal="dti", s0="inferred", **kwargs):
     mask = image.with_name("all_voxels.nii.gz")
     nib.save(nib.Nifti1Image(np.ones(SHAPE, np.uint8), nib.load(image).affine), mask)
-    return ScanFiles(image, mask=mask, **kwargs).read(signal, s0)
+    return ScanFiles(image, mask=mask, **kwargs).read(signal)
 
 
 # BIDS inheritance

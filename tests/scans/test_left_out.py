@@ -54,7 +54,7 @@ REFUSED_AT_ONCE = "warnings" not in {field.name for field in fields(Gradients)}
     REFUSED_AT_ONCE, reason="a direction 0 0 0 is refused while the gradients are read"))])  # fmt: skip
 def test_what_is_left_out_is_not_judged(scan, kind):
     """A volume that is no measurement: it is refused or named while it is there, and nothing of it stays afterwards."""
-    clean = scan.files.read("ball_stick", "measured")
+    clean = scan.files.read("ball_stick")
     shape = scan.values.shape[:3]
     rng = np.random.default_rng(3)
     extra = {
@@ -65,12 +65,12 @@ def test_what_is_left_out_is_not_judged(scan, kind):
     }[kind]
     files = appended(scan, *extra)
     try:
-        said = files.read("ball_stick", "measured").warnings
+        said = files.read("ball_stick").warnings
     except InputError as error:
         said = [str(error)]
     if kind != "no direction":
         assert any("volume 27 " in sentence and "--drop-volumes 27" in sentence for sentence in said)
-    kept = replace(files, drop="27").read("ball_stick", "measured")
+    kept = replace(files, drop="27").read("ball_stick")
     assert kept.warnings == []
     assert (kept.y == clean.y).all()
     torch.testing.assert_close(kept.acquisition.bval, clean.acquisition.bval)
@@ -84,34 +84,34 @@ def test_the_mask_is_made_without_what_is_left_out(scan):
     corner = np.zeros(scan.values.shape[:3])
     corner[:2, :2] = 1e5
     files = replace(appended(scan, corner, 0.0, (0.0, 0.0, 0.0)), mask=None)
-    assert (replace(files, drop="27").read("dti", "measured").mask == scan_mask(scan, files)).all()
+    assert (replace(files, drop="27").read("dti").mask == scan_mask(scan, files)).all()
 
 
 def scan_mask(scan: SmallScan, files: ScanFiles) -> np.ndarray:
     """The mask that the scan itself gets."""
     scan.write_image(scan.values[..., :-1])
     scan.write_gradients(scan.b[:-1], scan.g[:-1])
-    return replace(files, drop=None).read("dti", "measured").mask
+    return replace(files, drop=None).read("dti").mask
 
 
 def test_names_of_volumes_are_those_of_the_file(scan):
     values = scan.values.copy()
     values[..., 20] *= 0.4
     scan.write_image(values)
-    (said,) = replace(scan.files, bmax=2000.0).read("ball_stick", "measured").warnings
+    (said,) = replace(scan.files, bmax=2000.0).read("ball_stick").warnings
     assert said.startswith("volume 20 ")
-    read = replace(scan.files, drop="4,6").read("ball_stick", "measured")
+    read = replace(scan.files, drop="4,6").read("ball_stick")
     assert read.numbers.tolist() == [i for i in range(27) if i not in (4, 6)]
 
 
 @pytest.mark.parametrize("bmax", [1000.0, 1500.0])
 def test_a_limit_on_b(scan, bmax):
     scan.write_gradients(np.where(scan.b > 0, scan.b + np.resize([-5, 5], len(scan.b)), 0), scan.g)
-    read = replace(scan.files, bmax=bmax).read("dti", "measured")
+    read = replace(scan.files, bmax=bmax).read("dti")
     assert read.y.shape[1] == len(read.acquisition) == 15
     assert float(read.acquisition.bval.max()) < 1.01
     assert f"left out: 12 volumes above b {bmax:g} s/mm2 (--bmax)" in read.notes
-    assert replace(scan.files, bmax=5000.0).read("dti", "measured").whole is None
+    assert replace(scan.files, bmax=5000.0).read("dti").whole is None
 
 
 def test_limits_that_cannot_be_meant(scan, tmp_path):
@@ -123,7 +123,7 @@ def test_limits_that_cannot_be_meant(scan, tmp_path):
     nib.save(nib.Nifti1Image(scan.values[..., :3].astype(np.float32), np.eye(4)), tmp_path / "t_MESE.nii.gz")
     (tmp_path / "t_MESE.json").write_text(json.dumps({"EchoTime": [0.01, 0.02, 0.03]}))
     with pytest.raises(InputError, match="--bmax limits b-values"):
-        ScanFiles(tmp_path / "t_MESE.nii.gz", bmax=1000.0).read("t2_decay", "measured")
+        ScanFiles(tmp_path / "t_MESE.nii.gz", bmax=1000.0).read("t2_decay")
 
 
 def protocol(*shells: float, n: int = 12) -> Acquisition:
@@ -185,7 +185,7 @@ def test_a_fit_with_a_limit_goes_to_the_whole_protocol(scan, tmp_path):
 
 
 def test_volumes_of_the_training_and_of_the_scan_are_both_left_out(scan):
-    trained = replace(scan.files, drop="4").read("ball_stick", "measured")
+    trained = replace(scan.files, drop="4").read("ball_stick")
     found = fit(trained.y, trained.acquisition, signal="ball_stick", recipe="maximum_likelihood", sigma=10.0)
     earlier = left_out_record(trained, None)
     scan.write_image(sticks(scan.b, scan.g, seed=5))
@@ -210,12 +210,12 @@ def test_counts_of_the_record_are_those_of_the_status_map(scan, tmp_path):
 def test_a_sidecar_that_names_two_phase_encodings_or_echo_times(scan):
     sidecar = scan.folder / "sub-01_dwi.json"
     sidecar.write_text(json.dumps({"PhaseEncodingDirection": ["j"] * 15 + ["j-"] * 12, "EchoTime": 0.08}))
-    read = scan.files.read("dti", "measured")
+    read = scan.files.read("dti")
     assert read.warnings == beyond_reach(read.acquisition, "dti")
     assert any("PhaseEncodingDirection j in volumes 0-14, j- in volumes 15-26; their S0 volumes agree" in n
                for n in read.notes)  # fmt: skip
     sidecar.write_text(json.dumps({"EchoTime": [0.08] * 15 + [0.1] * 12}))
-    said = scan.files.read("ball_stick", "measured").warnings
+    said = scan.files.read("ball_stick").warnings
     assert len(said) == 1
     assert said[0].startswith(
         "the sidecar has EchoTime 0.08 in volumes 0-14, 0.1 in volumes 15-26, which ball_stick does"

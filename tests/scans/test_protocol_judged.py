@@ -206,4 +206,4 @@ def test_the_name_of_an_image_joins_the_warnings_of_its_scan(tmp_path: Path):
     nib.save(nib.Nifti1Image(y.numpy(), np.eye(4)), image)
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), mask)
     (tmp_path / "sub-01_MP2RAGE.json").write_text('{"InversionTime": [0.8, 2.7]}')
-    assert any("MP2RAGE" in text for text in ScanFiles(image, mask=mask).read("t1_inversion", "measured").warnings)
+    assert any("MP2RAGE" in text for text in ScanFiles(image, mask=mask).read("t1_inversion").warnings)

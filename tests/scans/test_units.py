@@ -195,5 +195,5 @@ def test_a_map_of_b1_in_per_cent_reaches_the_signal_as_a_ratio(tmp_path):
 def test_ordinary_scans_are_read_without_a_warning(tmp_path, signal, name, sidecar):
     image = image_of(tmp_path, name, 12)
     (tmp_path / name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
-    scan = ScanFiles(image, mask=tmp_path / "all.nii.gz").read(signal, "measured")
+    scan = ScanFiles(image, mask=tmp_path / "all.nii.gz").read(signal)
     assert scan.warnings == []

@@ -199,6 +199,28 @@ def test_drift_and_a_first_volume_out_of_the_steady_state():
     assert "steady state" in said
 
 
+@pytest.mark.parametrize("slices", [(2,), (1, 3, 5)])
+def test_a_b0_with_lost_slices_is_no_derived_map(slices):
+    head = Head(1)
+    b, g = table((4, 20))
+    y = head.measured(b, g)
+    y[:, :, list(slices), 2] *= 0.02
+    (said,) = volume_warnings(scan(y, bval=b, bvec=g))
+    assert said.startswith("volume 2 is without signal in ")
+    assert said.endswith("dropout? leave it out with --drop-volumes 2")
+
+
+def test_b0s_at_echo_times_of_their_own_are_not_compared_across_them():
+    head, te = Head(2), np.repeat([60.0, 90.0, 120.0], 8)
+    b, g = table((2, 6), (2, 6), (2, 6))
+    y = np.concatenate([head.measured(b[te == t], g[te == t], t, seed=int(t)) for t in (60.0, 90.0, 120.0)], -1)
+    assert volume_warnings(scan(y, bval=b, te=te)) == []
+    y[..., 9] *= 0.6
+    (said,) = volume_warnings(scan(y, bval=b, te=te))
+    assert "9" in said
+    assert "0.6" in said or "1.6" in said
+
+
 @pytest.mark.parametrize("noise", [0.01, 0.04, 0.3])
 def test_nothing_is_said_of_clean_scans(noise):
     # none in 300 scans of these kinds when this was written
