@@ -43,10 +43,11 @@ def noise_level(
     if level.dim() > 1 or (level.dim() == 1 and len(level) != len(y)):
         raise InputError(f"sigma must be one number or one per voxel ({len(y)},), got shape {tuple(level.shape)}")
     known = (level > 0) & level.isfinite()
-    if not known.any():
-        where = "" if level.dim() == 0 else f" in any of the {len(level)} voxels"
-        raise InputError(f"sigma must be finite and above zero, and is not{where}, got {float(level.flatten()[0]):g}")
+    if level.dim() == 1 and len(level) and not known.any():
+        raise InputError(f"sigma must be finite and above zero, and is not in any of the {len(level)} voxels")
     if level.dim() == 0:
+        if not known:
+            raise InputError(f"sigma must be finite and above zero everywhere, got {float(level):g}")
         return NoiseLevel(float(level), "given", "the noise level was given")
     # voxels without a noise level are not fitted
     return NoiseLevel(torch.where(known, level, torch.nan), "given", "a noise map was given; the number is its median")
