@@ -70,7 +70,7 @@ def measure(name: str, n: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         image = write_scan(Path(temporary), name, n)
         timed("nibabel alone", lambda: np.asarray(nib.load(image).dataobj)[..., 0].sum())  # type: ignore[attr-defined]
-        scan = timed("read", lambda: ScanFiles(image, mask=image.with_name("mask.nii")).read(name, "measured"))
+        scan = timed("read", lambda: ScanFiles(image, mask=image.with_name("mask.nii")).read(name))
         level = timed("noise", lambda: given_noise(scan, "estimate"))
         timed("outlier volumes", lambda: outlier_note(scan, name))
         data = timed("voxels", lambda: training_voxels(scan, level, 0))

@@ -163,7 +163,7 @@ def difference(own: Placed, ref: Placed) -> str:
     sizes, others = voxel_sizes(turned), voxel_sizes(ref.affine)
     parts = []
     if shape != tuple(ref.shape):
-        parts.append(f"{_times(shape)} voxels where the image has {_times(ref.shape)}")
+        parts.append(f"it has shape {tuple(own.shape)} where the image has {tuple(ref.shape)}")
     if not np.allclose(sizes, others, rtol=1e-2):
         parts.append(f"voxels of {_times(sizes)} mm where the image has {_times(others)} mm")
     angle = _angle(turned[:3, :3] / sizes, ref.affine[:3, :3] / others)

@@ -131,7 +131,7 @@ def _inside(values: NDArray, path: Path) -> Read:
     levels = np.unique(above)
     whole = np.abs(levels - levels.round()).max() <= _WHOLE * max(1.0, top)
     if whole and not _is_graded(clean, top):
-        notes.append(f"mask {path.name} holds labels ({_named(levels.round())}): every voxel above 0 counts")
+        notes.append(f"mask {path.name} has labels ({_named(levels.round())}): every voxel above 0 counts")
         return Read(clean > 0.5, notes, warned)
     return _thresholded(clean, top, path, notes, warned)
 
@@ -154,7 +154,7 @@ def _thresholded(clean: NDArray, top: float, path: Path, notes: list[str], warne
     full = next((full for low, full in _FULL if top <= full * (1 + 1e-3) and top > low), None)
     if full is None and top > 1:
         raise InputError(
-            f"mask {path} holds values up to {top:.4g} that are neither 0 and 1, labels nor probabilities; "
+            f"mask {path} has values up to {top:.4g} that are neither 0 and 1, labels nor probabilities; "
             "threshold it to 0 and 1 first"
         )
     full = 1.0 if full is None else full
@@ -162,11 +162,11 @@ def _thresholded(clean: NDArray, top: float, path: Path, notes: list[str], warne
     n, n_any = int(inside.sum()), int((clean > 0).sum())
     if n == 0:
         raise InputError(
-            f"mask {path} holds values up to {top:.3g} and none reaches {_THRESHOLD * full:g}; threshold it to 0 and 1 "
+            f"mask {path} has values up to {top:.3g} and none reaches {_THRESHOLD * full:g}; threshold it to 0 and 1 "
             "first"
         )
     text = (
-        f"mask {path.name} holds probabilities: voxels of at least {_THRESHOLD * full:g} count, "
+        f"mask {path.name} is a probability map: voxels of at least {_THRESHOLD * full:g} count, "
         f"{n} of the {n_any} above 0"
     )
     more, fewer = (int((clean >= share * full).sum()) for share in (_LOW, _HIGH))

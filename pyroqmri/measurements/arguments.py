@@ -142,9 +142,10 @@ def as_level(sigma: Any, n: int) -> Tensor:
     if level.dim() > 1:
         raise InputError(f"sigma must be one number or one per voxel ({n},), got shape {tuple(level.shape)}")
     known = (level > 0) & level.isfinite()
-    if not known.any():
-        where = "" if level.dim() == 0 else f" in any of the {len(level)} voxels"
-        raise InputError(f"sigma must be finite and above zero, and is not{where}, got {float(level.flatten()[0]):g}")
+    if level.dim() == 0 and not known:
+        raise InputError(f"sigma must be finite and above zero everywhere, got {float(level):g}")
+    if level.dim() == 1 and len(level) and not known.any():
+        raise InputError(f"sigma must be finite and above zero, and is not in any of the {len(level)} voxels")
     return torch.where(known, level, torch.nan)
 
 

@@ -244,5 +244,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON file ({error}); restore it or remove it") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds a JSON {type(found).__name__} where an object belongs; restore it or remove it")
+        raise InputError(f"{path} is a JSON {type(found).__name__} in place of an object; restore it or remove it")
     return found

@@ -198,7 +198,7 @@ def test_the_files_of_denoise(written):
 def test_the_report_is_one_file_and_can_be_rebuilt(written):
     _, out = written
     page = (out / "report.html").read_text()
-    assert "http" not in page.replace("https://doi.org", "")
+    assert "http" not in page.replace("https://doi.org", "").replace("http-equiv", "")
     assert page.count("data:image/png;base64") == 6
     assert "Latents" in page
     assert rebuild_report(out).read_text() == page

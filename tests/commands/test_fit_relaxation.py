@@ -106,7 +106,7 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path, angles):
     scan, b1 = angles
     call = {"signal": "t1_vfa", "recipe": "least_squares", "out": tmp_path / "out"}
     small = scan.write_map("small.nii.gz", np.ones((4, 4, 4)))
-    with pytest.raises(InputError, match=r"input B1 .*small.nii.gz has shape \(4, 4, 4\)"):
+    with pytest.raises(InputError, match=r"input B1 .*small.nii.gz does not lie on the grid .* has shape \(4, 4, 4\)"):
         fit_image(replace(scan.files, inputs={"B1": small}), **call)
     with pytest.raises(InputError, match="T1VFA has no input 'b1'; its inputs are: B1"):
         fit_image(replace(scan.files, inputs={"b1": b1}), **call)

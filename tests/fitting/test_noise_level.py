@@ -89,12 +89,18 @@ def test_too_few_measurements_to_tell_are_said():
         (float("inf"), "finite and above zero everywhere, got inf"),
         (torch.ones(3), r"one per voxel \(200,\), got shape \(3,\)"),
         (torch.ones(200, 16), r"got shape \(200, 16\)"),
-        (torch.arange(200.0), "above zero everywhere, got 0"),
+        (-torch.arange(200.0), "is not in any of the 200 voxels"),
     ],
 )
 def test_what_cannot_be_is_said(sigma, said):
     with pytest.raises(InputError, match=said):
         found(sigma)
+
+
+def test_a_voxel_without_a_noise_level_does_not_count():
+    noise = found(torch.tensor([0.0, torch.nan, *[4.0] * 198]))
+    assert noise.sigma == 4.0
+    assert noise.level[:2].isnan().all()
 
 
 def test_a_noise_level_is_passed_on():

@@ -157,7 +157,7 @@ def test_mismatched_inputs_are_refused(folder, rng):
     refused(folder, "is 3-D (9 x 8 x 5)")
     save(folder, rng.random((*SHAPE, M)))
     nib.save(nib.Nifti1Image(np.ones((9, 8, 4), np.uint8), AFFINE), folder / "mask.nii.gz")
-    refused(folder, "9 x 8 x 4 voxels where the image has 9 x 8 x 5")
+    refused(folder, "has shape (9, 8, 4) where the image has (9, 8, 5)")
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE), folder / "mask.nii.gz")
     refused(folder, "is empty")
 

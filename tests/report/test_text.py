@@ -18,7 +18,9 @@ from pyroqmri.report import canvas as figures
 from pyroqmri.report import sections, write_index, write_report
 from pyroqmri.report.atlas import Atlas
 from pyroqmri.report.canvas import status_colour
+from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.report.folder_of_maps import read_folder
+from pyroqmri.report.page import template
 from pyroqmri.report.verdict import judge_folder
 from pyroqmri.signals import SIGNALS
 from tests.report.test_report import AFFINE, SHAPE, FakePosterior, make, record, text_of
@@ -300,3 +302,39 @@ def test_a_record_that_is_none_is_named(tmp_path, content):
     (folder / "fit" / "fit.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=r"fit\.json"):
         write_report(folder)
+
+
+def test_the_page_of_a_comparison_shows_text_and_warnings(tmp_path):
+    text = " ".join(EVIL)
+    rec = {
+        "rankings": {}, "groups": [], "names": [], "unreliable": [], "verdict": [text, text], "notes": [text],
+        "errors": {"folds_error": [{"name": text, "rms": 1.0, "se": 0.1, "n": 9}]}, "image": text, "model": text,
+        "candidates": {text: {"recipe": text}}, "noise": text, "warnings": [text], "seconds": 1.0,
+    }  # fmt: skip
+    (tmp_path / COMPARISON).write_text(json.dumps(rec))
+    page = write_comparison(tmp_path)
+    live = Live(page.read_text())
+    assert live.scripts == live.handlers == live.links == []
+    assert "script-src 'none'" in live.policy
+    assert verdict_part(page)[0] == "warning"
+    assert "Held-out volumes were left out" in page.read_text()
+    assert "one half of the voxels" not in page.read_text()  # nothing was ranked
+    (tmp_path / COMPARISON).write_text(json.dumps(rec | {"warnings": []}))
+    assert verdict_part(write_comparison(tmp_path))[0] == "fine"
+
+
+def test_the_page_of_a_denoised_image_shows_text_and_warnings():
+    text = " ".join(EVIL)
+    dot = sections.Picture(figures.png(figures.new_figure(0.1, 0.1), dpi=20), sections.Markup("{}").format(text), text)
+    pictures = dict.fromkeys(("images", "histogram", "traversal", "training"), dot)
+    context = {
+        **pictures, "image": text, "signal": text, "recipe_name": text, "findings": [], "checks": [(text, text, text)],
+        "latents": [(text,), (text,)], "latent_words": text, "notes": [text], "recipe": text, "seed": 1,
+        "weights": text,
+        "version": text, "tensors": [dot], "warnings": [text],
+    }  # fmt: skip
+    page = template("denoising.html.jinja").render(context)
+    live = Live(page)
+    assert live.scripts == live.handlers == []
+    assert all(link.startswith("data:image/png;base64,") for link in live.links)
+    assert '<section class="verdict warning">' in page

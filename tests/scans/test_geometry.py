@@ -99,9 +99,9 @@ def test_a_turned_image_turns_its_mask(tmp_path):
         (moved(ZOOMS, 0, 0, 0.45), SHAPE, "(0, 0, 0.45) mm"),  # .15 voxel
         (rotation(5) @ ZOOMS, SHAPE, "rotated by 5 degrees"),
         (rotation(-2, 0) @ ZOOMS, SHAPE, "rotated by 2 degrees"),
-        (np.diag([4.0, 4, 6, 1]), (6, 5, 3), "6 x 5 x 3 voxels where the image has 12 x 10 x 6"),
+        (np.diag([4.0, 4, 6, 1]), (6, 5, 3), "it has shape (6, 5, 3) where the image has (12, 10, 6)"),
         (np.diag([2.0, 2, 2, 1]), SHAPE, "voxels of 2 x 2 x 2 mm where the image has 2 x 2 x 3 mm"),
-        (ZOOMS, (12, 10, 5), "12 x 10 x 5 voxels where the image has 12 x 10 x 6"),
+        (ZOOMS, (12, 10, 5), "it has shape (12, 10, 5) where the image has (12, 10, 6)"),
         (np.eye(4), SHAPE, "an identity affine"),
         (moved(np.diag([-2.0, 2, 3, 1]), 25), SHAPE, "(3, 0, 0) mm"),  # flipped and shifted as well
     ],

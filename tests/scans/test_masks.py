@@ -81,11 +81,11 @@ def test_labels_all_count_and_are_named(folder):
     labels[:, 7:] *= 5
     scan = read(folder, labels)
     np.testing.assert_array_equal(scan.mask, ball())
-    assert "mask given.nii.gz holds labels (1, 2, 5, 10): every voxel above 0 counts" in scan.notes
+    assert "mask given.nii.gz has labels (1, 2, 5, 10): every voxel above 0 counts" in scan.notes
     x, y, z = np.indices(SHAPE)
     many = (ball(6.5) * (1000 + 100 * (x // 4) + 10 * (y // 4) + z // 5)).astype(np.int16)  # an atlas of small regions
     scan = read(folder, many)
-    assert any(f"holds labels ({len(np.unique(many)) - 1} of them from 1" in note for note in scan.notes)
+    assert any(f"has labels ({len(np.unique(many)) - 1} of them from 1" in note for note in scan.notes)
     assert len(np.unique(many)) > 20
     assert scan.warnings == []
 
