@@ -146,13 +146,10 @@ def _unused(sidecar: Mapping[str, Any], signal: str) -> Iterator[str]:
     used = {*SIGNALS[signal].requires, *SIGNALS[signal].optional}
     for name, key in BIDS_KEYS.items():
         values = sidecar.get(key)
-        numbers = isinstance(values, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
-        if (
-            name in used
-            or not numbers
-            or len(values) < 2
-            or not varies(name, torch.tensor(values, dtype=torch.float64))
-        ):
+        if name in used or not isinstance(values, list) or len(values) < 2:
+            continue
+        numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+        if not numbers or not varies(name, torch.tensor(values, dtype=torch.float64)):
             continue
         shown = listed([f"{value:g}" for value in sorted(set(values))[:6]])
         yield (
