@@ -97,6 +97,7 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
         misfit=share_misfit(summary.goodness_of_fit.ppc.numpy()),
         bad_khat=share_bad_khat(None if summary.khat is None else summary.khat.numpy()),
         not_converged=share_not_converged(status),
+        uninformed=fit.uninformed,
     )
 
 

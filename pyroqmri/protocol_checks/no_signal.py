@@ -45,7 +45,12 @@ def without_signal(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels) 
         kept, doubt = kept + n_s0 * (there - mean), doubt + n_s0 * its
     limit = ((kept - _KEPT * doubt.sqrt()) / spread.sqrt()).clamp(*_LIMITS)
     score = total / spread.sqrt()
-    return ((score.abs() if signed else score) < limit).all(-1)
+    if not signed:
+        return (score < limit).all(-1)
+    # a signal whose sign is another than the tissue's, as that of magnitudes, has its square all the same
+    square = (voxels.y.float() / level).square() * (1.0 if likelihood.n_average is None else likelihood.n_average)
+    m = square.shape[-1]
+    return (score.abs() < limit).all(-1) & (square.sum(-1) < m + _LIMITS[1] * math.sqrt(2 * m))
 
 
 def _profiles(signal: BoundSignal, of_s0: bool) -> Tensor:

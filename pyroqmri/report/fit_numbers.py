@@ -49,6 +49,8 @@ class FitNumbers:
         Share with a p-value below, and a Pareto k above, what can be trusted; None where these were not found.
     not_converged
         Share of all voxels in the mask.
+    uninformed
+        Parameters that the protocol does not determine.
     """
 
     signal: str
@@ -60,6 +62,7 @@ class FitNumbers:
     misfit: float | None
     bad_khat: float | None
     not_converged: float
+    uninformed: tuple[str, ...] = ()
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
@@ -103,6 +106,7 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         misfit=share_misfit(_values(folder, "ppc")),
         bad_khat=share_bad_khat(_values(folder, "khat")),
         not_converged=share_not_converged(folder.status),
+        uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
     )
 
 

@@ -94,6 +94,8 @@ def judge(fit: FitNumbers) -> Verdict:
     alarms = {check.kind for check in checks if check.state == "alarm"}
     if "misfit" in alarms:
         return Verdict(f"The {noun} signal does not describe these data.", "alarm", tuple(checks))
+    if fit.uninformed:
+        return Verdict(f"This scan does not determine {', '.join(fit.uninformed)}.", "alarm", tuple(checks), powerless)
     if "bound" in alarms:
         return Verdict("These data do not determine every parameter.", "alarm", tuple(checks), powerless)
     if "noise" in alarms:

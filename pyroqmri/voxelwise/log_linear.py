@@ -10,7 +10,7 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.cholesky import solve
 
-_SMALLEST = 1e-4  # of S0: the logarithm of less says nothing
+SMALLEST = 1e-4  # of S0: the logarithm of less says nothing
 _FEW, _MANY = 4096, 32768  # voxels whose measurements stay in a core's cache; voxels whose equations do in all cores'
 _LN2 = math.log(2)
 
@@ -72,7 +72,7 @@ class _Regression:
 
     def _equations(self, y: Tensor, first: Tensor, entries: Tensor, right: Tensor) -> None:
         """Fill in unweighted coefficients ``(C, N)``, and matrix and right-hand side of those of their correction."""
-        log_y = _log_(y.clamp_min(_SMALLEST))
+        log_y = _log_(y.clamp_min(SMALLEST))
         torch.mm(self.inverse, log_y.mT, out=first)
         predicted = first.mT @ self.design
         residual = log_y.sub_(predicted, alpha=_LN2 / 2)

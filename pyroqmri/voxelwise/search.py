@@ -17,7 +17,7 @@ from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.dipy_fit import dipy_fit
 from pyroqmri.voxelwise.estimates import PointEstimates
 from pyroqmri.voxelwise.levenberg_marquardt import Problem, best_of
-from pyroqmri.voxelwise.log_linear import has_closed_form, weighted_fit
+from pyroqmri.voxelwise.log_linear import SMALLEST, has_closed_form, weighted_fit
 from pyroqmri.voxelwise.multistart import nearest
 from pyroqmri.voxelwise.unit_box import Point, UnitBox
 
@@ -35,7 +35,7 @@ class Search:
     method
         ``closed_form`` is weighted linear least squares of the logarithm, ``levenberg_marquardt``
         the search inside the bounds; ``auto`` takes the first where the signal has one and the
-        noise is Gaussian, and searches the voxels that it puts outside their bounds.
+        noise is Gaussian, and searches the voxels that it puts outside their bounds or that have negative values.
     engine
         ``torch``, or ``dipy`` for dipy's own fit of this signal.
     steps
@@ -100,7 +100,8 @@ class _Block:
         theta = weighted_fit(self.single, voxels, self.counts)
         if self.settings.method == "closed_form":
             return self._inside(theta)
-        outside = ~self._fits(theta)
+        # data that keep their sign have values without a logarithm
+        outside = ~self._fits(theta) | (voxels.y < SMALLEST).any(-1)
         converged = torch.ones_like(outside)
         index = torch.nonzero(outside).squeeze(-1)
         if len(index):
