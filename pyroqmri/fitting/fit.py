@@ -137,12 +137,13 @@ class Fit:
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
         batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
         if self.network is not None:
-            return NetworkEstimates(self.recipe.name, *in_default_dtype(self.network, self.likelihood), batch)
+            network, likelihood = in_default_dtype(self.network, self.likelihood)
+            return NetworkEstimates(self.recipe.name, network, likelihood, batch)
         if self.model is None or self.guide is None:
             return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
         settings = reweighting(self.recipe, n_draws, reweight)
-        pair = in_default_dtype(self.model, self.guide)
-        posterior = Posterior(*pair, batch, settings.draws, progress, self.recalibration, settings)
+        model, guide = in_default_dtype(self.model, self.guide)
+        posterior = Posterior(model, guide, batch, settings.draws, progress, self.recalibration, settings)
         posterior.recipe = self.recipe.name
         posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step[len(self.trace.step) - len(self.elbo) :]
         names = class_names(self.recipe)

@@ -123,9 +123,8 @@ def fit(
     plan = plan_recipe(recipe, settings, parts, sigma, given)
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
-    preparation = prepare_for(
-        physics, acquisition, y, s0=s0, magnitude=magnitude, **({"average": "auto"} | plan.table("data"))
-    )
+    data: dict[str, Any] = {"average": "auto"} | plan.table("data")
+    preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     known = complete_inputs(physics, as_inputs(inputs), len(y))
     held = as_numbers(fixed, "fixed"), as_dict(tied, "tied")
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
