@@ -37,7 +37,7 @@ def kept(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str
     path = cache_folder() / kind / f"{key}.safetensors"
     try:
         return _read(path, key)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, SafetensorError) as error:
         warnings.warn(f"{path} is not what was kept there ({error}); it is made anew", stacklevel=2)
