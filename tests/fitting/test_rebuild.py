@@ -89,7 +89,7 @@ def test_a_whole_shell_left_out_is_named():
     settings = {"training.steps": 2, "guide.simulations": 500}
     fit = pq.fit(y, acq, signal="msdki", recipe="uniform", sigma=SIGMA, settings=settings)
     with pytest.raises(
-        InputError, match="network of all 2 b-values, of whose volumes it sees the means, .*there are 1"
+        InputError, match=r"network of all 2 b-values, of whose volumes it sees the means, .*there are 1"
     ):
         fit.on(acq, acq.bval < 1.5)
     for keep, said in (
