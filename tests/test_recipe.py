@@ -1,6 +1,8 @@
 """Recipes: names and numbers, and clear words about the wrong ones."""
 
 import inspect
+import os
+import random
 import tomllib
 
 import pytest
@@ -168,3 +170,96 @@ def test_a_recipe_is_names_and_numbers_only():
         for table in recipe.tables.values():
             assert all(isinstance(v, str | int | float | bool) for v in table.values()), recipe.name
     assert list(inspect.signature(Recipe).parameters) == ["name", "doc", "estimator", "tables", "objects"]
+
+
+SEARCH = 'estimator = "point"\n[likelihood]\nkind = "gaussian"\n[search]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("estimator = []", r"estimator must be plain text, got \[\]"),
+        ("estimator = 3", "estimator must be plain text, got 3"),
+        ('name = "a\\u0000b"\nestimator = "point"', "name must be plain text"),
+        ("prior = 3", "unknown entry 'prior' outside a table"),
+        ("[[prior]]\nkind = 1", "unknown entry 'prior' outside a table"),
+        ('estimator = "point"\n[likelihood]\nkind = []', r"unknown kind of likelihood \[\]"),
+        ('estimator = "point"\n[likelihood.kind]\na = 1', "unknown kind of likelihood"),
+        (
+            'estimator = "point"\n[likelihood]\nkind = "gaussian"\n[search]\nsteps = ' + "9" * 400,
+            "must be a whole number",
+        ),
+        (
+            'estimator = "point"\n[likelihood]\nkind = "gaussian"\n[search]\nsteps = -3',
+            "search.steps must be 0 or more",
+        ),
+        ('estimator = "point"\n[likelihood]\nkind = "gaussian"\n[search.steps]\na = 1', "must be a whole number"),
+        ("x = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("x = " + "9" * 5000, "cannot be read"),
+        ("x = 0x" + "f" * 5000, "unknown entry 'x' outside a table"),
+    ],
+)
+def test_a_recipe_file_that_is_none_is_refused(text, said, tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_recipe(path)
+
+
+def test_only_a_regular_file_is_a_recipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "device.toml").symlink_to("/dev/zero")
+    (tmp_path / "folder.toml").mkdir()
+    for kind in ("pipe", "device", "folder"):
+        with pytest.raises(InputError, match=f"is a {kind}; give a regular file"):
+            load_recipe(tmp_path / f"{kind}.toml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"training.lr": float("nan")}, "training.lr must be a finite number, got nan"),
+        ({"training.lr": float("inf")}, "training.lr must be a finite number"),
+        ({"training.lr": 10**400}, "training.lr must be a finite number"),
+        ({"training.kl_weight": -1.0}, "training.kl_weight must be 0 or more"),
+        ({"guide.width": 10**9}, "guide.width must be at most 8192"),
+        ({"guide.width": 2**80}, "guide.width must be a whole number"),
+        ({"posterior.draws": 10**9}, "posterior.draws must be at most 1000000"),
+        ({"range.D": 3}, r"range.D must be \[lower, upper\], two finite numbers, got 3"),
+        ({"range.D": ["a", "b"]}, "two finite numbers"),
+        ({"given.water": {"D": [3.0, float("nan")]}}, r"given.water.D must be \[mean, sd\]"),
+        ({"given.water": 3}, "given.water must be"),
+    ],
+)
+def test_values_that_no_setting_can_have_are_refused(settings, said):
+    with pytest.raises(InputError, match=said):
+        load_recipe("hierarchical", settings)
+
+
+def test_weights_of_a_network_are_above_zero():
+    for value in (0, -1.0, "x", float("inf"), True):
+        with pytest.raises(InputError, match=r"weights\.D must be a number above zero"):
+            load_recipe("supervised_gt", {"weights.D": value})
+
+
+def test_a_recipe_whose_tables_are_none_is_refused():
+    for tables in ({"prior": 3}, {"prior": {3: "x"}}):
+        with pytest.raises(InputError, match="must be a table of names"):
+            load_recipe(Recipe("own", "", "voxel_model", tables))
+
+
+def test_mutated_recipes_are_refused_or_recipes(tmp_path):
+    """Four hundred changes of the shipped files: an InputError, or a recipe that reads back as itself."""
+    rng = random.Random(7)
+    files = sorted(recipe_folder().glob("*.toml"))
+    words = ["[]", "{}", "-1", "1e999", "nan", '"x"', "true", "9" * 60, "\0", "[a.b]", "kind", "=", "\n"]
+    for _ in range(400):
+        text = rng.choice(files).read_text()
+        i = rng.randrange(len(text))
+        j = i + rng.randrange(12)
+        (tmp_path / "own.toml").write_text(text[:i] + rng.choice([*words, ""]) + text[j:])
+        try:
+            found = load_recipe(tmp_path / "own.toml")
+        except InputError:
+            continue
+        assert Recipe.of(tomllib.loads(found.to_toml()), "here") == found

@@ -12,7 +12,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError, brief
 from pyroqmri.signals import SIGNALS, SignalModel
 
-USUAL = 1e-32, 1e32  # of a scan's measurements; float32 has 1e-38 to 3e38
+USUAL = 1e-33, 1e33  # of a scan's measurements; float32 has 1e-38 to 3e38
 BEYOND = 1e6  # times the usual: no scanner has such a range
 MOST_SEED = 2**63 - 1
 

@@ -37,9 +37,9 @@ def kept(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str
     path = cache_folder() / kind / f"{key}.safetensors"
     try:
         return _read(path, key)
-    except FileNotFoundError:
+    except (OSError, SafetensorError):  # none yet, or cut short
         pass
-    except (OSError, ValueError, SafetensorError) as error:
+    except ValueError as error:
         warnings.warn(f"{path} is not what was kept there ({error}); it is made anew", stacklevel=2)
     found = {name: value.detach().cpu().contiguous() for name, value in make().items()}
     with contextlib.suppress(OSError):

@@ -232,6 +232,8 @@ def test_an_estimator_without_the_part_refuses_it():
     [
         ({"prior": {"hierarchical": Hierarchical.__base__}}, "is there already"),
         ({"prior": {"a:b": Hierarchical}}, "takes plain names"),
+        ({"prior": {3: Hierarchical}}, "takes plain names"),
+        ({"prior": 3}, "register takes classes by name"),
         ({"likelihood": {"mine": Hierarchical}}, "must be a subclass of pyroqmri's Likelihood"),
         ({"signal": {"mine": Hierarchical}}, "must be a subclass of SignalModel"),
     ],

@@ -7,7 +7,7 @@ import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.rebuild import build_parts, weights_of
-from pyroqmri.signals import BallStick, BoundSignal
+from pyroqmri.signals import MSDKI, BallStick, BoundSignal
 from tests.helpers import msdki_data, rician, shells, tissue
 
 QUICK = {"training.steps": 5, "training.batch_size": 64}
@@ -81,3 +81,20 @@ def test_a_network_keeps_to_its_measurements():
         fit.on(acq, keep=torch.arange(44) != 12)
     with pytest.raises(InputError, match="a network of its own gradient directions"):
         fit.on(Acquisition(bval=acq.bval, bvec=acq.bvec[:, [1, 2, 0]]))
+
+
+def test_a_whole_shell_left_out_is_named():
+    acq = shells(4, 12, 1.0, 2.0)
+    y = rician(BoundSignal(MSDKI, acq)(tissue(40)), SIGMA)
+    settings = {"training.steps": 2, "guide.simulations": 500}
+    fit = pq.fit(y, acq, signal="msdki", recipe="uniform", sigma=SIGMA, settings=settings)
+    with pytest.raises(
+        InputError, match=r"network of all 2 b-values, of whose volumes it sees the means, .*there are 1"
+    ):
+        fit.on(acq, acq.bval < 1.5)
+    for keep, said in (
+        (acq.bval > 10, "every volume"),
+        (acq.bval > 0.1, "no volume is left that S0 could be measured"),
+    ):
+        with pytest.raises(InputError, match=said):
+            fit.on(acq, keep)

@@ -1,8 +1,13 @@
 """Labels, the truths they are made for, and the cache that keeps them."""
 
+import os
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import pyroqmri as pq
 from pyroqmri.decoders import IdentityDecoder
@@ -90,6 +95,53 @@ def test_labels_are_found_again_by_content(cache, monkeypatch):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(AssertionError, match="searched again"):
         ml_labels(s.signal, s.batch.voxels, "rician", 60, 0.01)
+
+
+def changed(path, how):
+    """Another content in a file of the cache, as well-formed as the first."""
+    with safe_open(path, "pt") as file:
+        meta, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(how(tensors), path, meta)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda t: t | {"labels": t["labels"] * 2},
+        lambda t: {"others": torch.zeros(3)},
+        lambda t: t | {"more": torch.zeros(3)},
+        lambda t: t | {"labels": t["labels"][:5].clone()},
+        lambda t: t | {"converged": ~t["converged"]},
+    ],
+)
+def test_labels_that_are_not_what_was_kept_are_found_anew(cache, how):
+    s = scanner()
+    before = ml_labels(s.signal, s.batch.voxels, "rician", 60, 0.01)
+    (path,) = (cache / "labels").glob("*.safetensors")
+    changed(path, how)
+    with pytest.warns(UserWarning, match="is not what was kept there .*it is made anew"):
+        again = ml_labels(s.signal, s.batch.voxels, "rician", 60, 0.01)
+    assert torch.equal(again[0], before[0])
+    assert torch.equal(again[1], before[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it was put right
+        ml_labels(s.signal, s.batch.voxels, "rician", 60, 0.01)
+
+
+def test_what_was_kept_under_another_key_is_not_taken(cache):
+    kept("labels", "one", lambda: {"x": torch.ones(2)})
+    (cache / "labels" / "one.safetensors").rename(cache / "labels" / "two.safetensors")
+    with pytest.warns(UserWarning, match="made anew"):
+        assert kept("labels", "two", lambda: {"x": torch.zeros(2)})["x"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_cache_that_is_no_file_does_not_wait(cache, kind):
+    path = cache / "labels" / "key.safetensors"
+    path.parent.mkdir(parents=True)
+    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
+    with pytest.warns(UserWarning, match="no regular file"):
+        assert kept("labels", "key", lambda: {"x": torch.ones(2)})["x"].tolist() == [1, 1]
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
