@@ -68,11 +68,6 @@ def mask_of_another_shape(scan):
     return ["brain.nii.gz", "(8, 8, 5)"]
 
 
-def no_b0(scan):
-    scan.write_gradients(np.where(scan.b == 0, 1000.0, scan.b), np.where(scan.g == 0, 1.0, scan.g))
-    return ["b0"]
-
-
 def zero_bvecs(scan):
     g = scan.g.copy()
     g[5] = 0
@@ -106,7 +101,6 @@ def recipe_with_an_unknown_key(scan):
         wrong_checksum,
         three_dimensional,
         mask_of_another_shape,
-        no_b0,
         zero_bvecs,
         text_in_bval,
         folder_below_a_file,

@@ -121,8 +121,8 @@ def real(name: str) -> datasets.Dataset:
 @pytest.mark.parametrize(
     ("name", "protocol", "n_voxels"),
     [
-        ("b1k_b2k", "13 b0 volumes; 30 x b 1000, 60 x b 2000 s/mm2", 8865),
-        ("multishell_b6k", "6 b0 volumes; 3 x b 750", 8963),
+        ("b1k_b2k", "13 x b 0, 30 x b 1000, 60 x b 2000 s/mm2", 8865),
+        ("multishell_b6k", "6 x b 0, 3 x b 750", 8963),
     ],
 )
 def test_the_real_scans_read_as_they_are_described(name, protocol, n_voxels):

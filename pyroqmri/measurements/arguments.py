@@ -222,8 +222,9 @@ def as_numbers(given: Mapping[str, Any] | None, what: str) -> dict[str, float]:
     """
     table = as_dict(given, what)
     try:
-        return {name: float(as_tensor(value, f"{what}[{name!r}]")) for name, value in table.items()}
-    except RuntimeError as error:
+        return {name: float(np.asarray(value.detach() if isinstance(value, Tensor) else value, np.float64).item())
+                for name, value in table.items()}  # fmt: skip
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} must have one number for each name, got {brief(given)}") from error
 
 

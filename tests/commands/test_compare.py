@@ -53,7 +53,7 @@ def test_rankings_maps_and_a_page_are_written(done):
     assert {r["name"] for r in record["errors"]["shell_error"]} == {"one", "two", "ls"}
     page = (folder / "report.html").read_text()
     assert "Where each wins" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page.replace("http://www.w3.org", "")
     prob = nib.load(next(folder.glob("*desc-winnerprob*.nii.gz"))).get_fdata()
     inside = prob.sum(-1) > 0
     np.testing.assert_allclose(prob.sum(-1)[inside], 1, rtol=1e-5)

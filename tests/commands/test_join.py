@@ -125,7 +125,7 @@ def test_long_echo_times_are_read_back_as_they_were(tmp_path):
         image.with_name(image.name.replace(".nii.gz", ".json")).write_text(json.dumps({"EchoTime": te}))
     out, acquisition = join_images(images, out=tmp_path / "out.nii.gz")
     assert acquisition.te.tolist() == [1600, 1700, 1800, 1900]
-    found = read_scan(out, need=("te",), need_b0=False).acquisition
+    found = read_scan(out, need=("te",)).acquisition
     np.testing.assert_allclose(found.te, acquisition.te, rtol=1e-6)
 
 

@@ -1,17 +1,12 @@
 """`pyroqmri join`: intruders are named, units are those of the whole series, and no kill leaves a mixed state."""
 
 import json
-import os
-import shutil
-import signal
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from pyroqmri.commands.join import join_series, settings_table
-from pyroqmri.commands.publish import publish
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_scan
 
@@ -50,7 +45,7 @@ def test_units_are_those_of_the_whole_series(tmp_path, sidecars, name, expected)
     images = [put_image(tmp_path, f"x{k}", sidecar) for k, sidecar in enumerate(sidecars)]
     joined = join_of(tmp_path, images)
     np.testing.assert_allclose(getattr(joined.acquisition, name), expected, rtol=1e-5)
-    found = read_scan(joined.path, need=(name,), need_b0=False).acquisition
+    found = read_scan(joined.path, need=(name,)).acquisition
     np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-5)
 
 
@@ -78,7 +73,7 @@ def test_echoes_of_several_angles_keep_their_angles(tmp_path):
     for flip, angle in ((1, 6), (2, 21)):
         images += echoes(tmp_path, (0.0023, 0.0046), f"sub-01_echo-{{}}_flip-{flip}_mt-off_MPM", FlipAngle=angle)
     joined = join_of(tmp_path, images)
-    scan = read_scan(joined.path, need=("te",), need_b0=False)
+    scan = read_scan(joined.path, need=("te",))
     np.testing.assert_allclose(np.degrees(scan.acquisition.flip.numpy()), [6, 6, 21, 21], rtol=1e-5)
 
 
@@ -157,58 +152,3 @@ def test_a_shells_order_is_put_right_and_another_is_kept(tmp_path):
 
 
 # published as one
-
-
-def published_until(folder, names, monkeypatch, n):
-    """Publish in a process of its own that is killed before its n-th change of the file system."""
-    child = os.fork()
-    if child == 0:
-        left = iter(range(n, 0, -1))
-
-        def watched(change):
-            def call(*args, **kwargs):
-                if next(left) == 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return change(*args, **kwargs)
-
-            return call
-
-        for owner, name in ((os, "replace"), (Path, "unlink"), (Path, "mkdir"), (shutil, "rmtree")):
-            monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
-        with publish(folder / names[0], names) as made:
-            for name in names[:3]:
-                (made / name).write_text("new")
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.parametrize("n", range(1, 9))
-def test_no_kill_leaves_an_image_with_the_protocol_of_another(tmp_path, monkeypatch, n):
-    names = ["x.nii.gz", "x.json", "x.bval", "x.bvec"]
-    for name in names:
-        (tmp_path / name).write_text("old")
-    assert published_until(tmp_path, names, monkeypatch, n) == -signal.SIGKILL
-    there = {name: (tmp_path / name).read_text() for name in names if (tmp_path / name).is_file()}
-    if "x.nii.gz" in there:
-        assert set(there.values()) == {there["x.nii.gz"]}
-    with publish(tmp_path / "x.nii.gz", names) as made:
-        for name in names[:2]:
-            (made / name).write_text("again")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.nii.gz": "again", "x.json": "again"}
-
-
-def test_two_runs_at_once_and_what_is_not_ours(tmp_path):
-    (tmp_path / ".join-mine").mkdir()
-    (tmp_path / ".join-mine" / "thesis.tex").write_text("")
-    (tmp_path / ".join-old").mkdir()
-    (tmp_path / ".join-old" / "y.nii.gz").write_text("")
-    with publish(tmp_path / "x.nii.gz", ["x.nii.gz"]) as made:
-        (made / "x.nii.gz").write_text("first")
-        with (
-            pytest.raises(InputError, match="another join is writing"),
-            publish(tmp_path / "x.nii.gz", ["x.nii.gz"]) as second,
-        ):
-            (second / "x.nii.gz").write_text("second")
-    assert (tmp_path / "x.nii.gz").read_text() == "first"
-    assert sorted(os.listdir(tmp_path)) == [".join-mine", "x.nii.gz"]

@@ -173,9 +173,7 @@ def test_a_map_of_b1_in_per_cent_reaches_the_signal_as_a_ratio(tmp_path):
     image = image_of(tmp_path, "sub-1_VFA.nii.gz", 3)
     (tmp_path / "sub-1_VFA.json").write_text(json.dumps({"FlipAngle": [3, 10, 20], "RepetitionTimeExcitation": 0.015}))
     nib.save(nib.Nifti1Image(np.full(SHAPE, 88.0, np.float32), np.eye(4)), tmp_path / "b1.nii.gz")
-    scan = ScanFiles(image, mask=tmp_path / "all.nii.gz", inputs={"B1": tmp_path / "b1.nii.gz"}).read(
-        "t1_vfa", "measured"
-    )
+    scan = ScanFiles(image, mask=tmp_path / "all.nii.gz", inputs={"B1": tmp_path / "b1.nii.gz"}).read("t1_vfa")
     np.testing.assert_allclose(scan.inputs["B1"], 0.88, rtol=1e-6)
     assert any("B1 in b1.nii.gz read as per cent" in note for note in scan.notes)
 
@@ -184,7 +182,7 @@ def test_a_map_of_b1_in_per_cent_reaches_the_signal_as_a_ratio(tmp_path):
     ("signal", "name", "sidecar"),
     [
         ("t2_decay", "sub-1_MESE.nii.gz", {"EchoTime": [0.01 * k for k in range(1, 13)], "RepetitionTime": 2.5}),
-        ("t2_decay", "sub-1_MEGRE.nii.gz", {"EchoTime": [0.002 * k for k in range(1, 13)], "RepetitionTime": 0.04}),
+        ("t2_decay", "sub-1_echoes.nii.gz", {"EchoTime": [0.002 * k for k in range(1, 13)], "RepetitionTime": 0.04}),
         ("t1_vfa", "sub-1_VFA.nii.gz", {"FlipAngle": [2, 5, 10, 20] * 3, "RepetitionTime": 0.012, "EchoTime": 0.003}),
         ("t1_inversion", "sub-1_IRT1.nii.gz",
          {"InversionTime": [0.05 * 1.5**k for k in range(12)], "RepetitionTimePreparation": 6, "FlipAngle": 90}),
