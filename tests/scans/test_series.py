@@ -149,6 +149,3 @@ def test_a_shells_order_is_put_right_and_another_is_kept(tmp_path):
     assert "2 before 10" in joined.notes[0]
     joined = join_of(tmp_path, images[::-1], overwrite=True)
     np.testing.assert_allclose(joined.acquisition.te, 10 * np.arange(12, 0, -1), rtol=1e-6)
-
-
-# published as one

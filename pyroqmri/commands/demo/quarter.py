@@ -12,6 +12,7 @@ from pyroqmri.commands.inputs import given_noise
 from pyroqmri.commands.summary import Summary, summarise
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
+from pyroqmri.measurements.shells import shell_indices
 from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.signals.tensor import elements_of, fractional_anisotropy, log_linear_tensor
 
@@ -94,7 +95,7 @@ def tissues(scan: Scan) -> dict[str, np.ndarray]:
     acq = scan.acquisition
     assert acq.bval is not None
     low = acq.bval <= TENSOR_B
-    b0 = scan.y[:, acq.b0.numpy()].mean(1, keepdims=True)
+    b0 = scan.y[:, shell_indices(acq.bval)[0]].mean(1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.nan_to_num(scan.y[:, low.numpy()] / b0, nan=1.0, posinf=1.0, neginf=0.0)
     tensor = log_linear_tensor(acq[low], torch.from_numpy(relative))

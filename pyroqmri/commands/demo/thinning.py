@@ -9,7 +9,7 @@ _FEW = 6  # volumes of one b-value; fewer are no shell to spread directions over
 
 
 def thin(acquisition: Acquisition, share: float) -> np.ndarray:
-    """Volumes to keep, in order: ``share`` of the b0s and of each shell, its directions far apart.
+    """Volumes to keep, in order: ``share`` of the lowest b-value and of each shell, its directions far apart.
 
     Directions are chosen one by one, each the one whose smallest angle to those
     chosen before is the largest. b-values with few volumes are taken together,
@@ -17,9 +17,8 @@ def thin(acquisition: Acquisition, share: float) -> np.ndarray:
     """
     assert acquisition.bval is not None
     bval = acquisition.bval.numpy()
-    b0 = acquisition.b0.numpy()
-    shells = [shell for shell in shell_indices(bval) if not b0[shell].any()]
-    chosen = [_evenly(np.flatnonzero(b0), share)]
+    lowest, *shells = shell_indices(bval)
+    chosen = [_evenly(lowest, share)]
     if acquisition.bvec is None:
         chosen += [_evenly(shell, share) for shell in shells]
     else:
@@ -35,8 +34,6 @@ def _count(volumes: np.ndarray, share: float) -> int:
 
 
 def _evenly(volumes: np.ndarray, share: float) -> np.ndarray:
-    if not len(volumes):
-        return volumes
     return volumes[np.linspace(0, len(volumes) - 1, _count(volumes, share)).round().astype(int)]
 
 
