@@ -10,7 +10,7 @@ from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.parts import Part, check_part, is_same_kind, kind_of, refuse_unnamed_code
 from pyroqmri.fitting.rebuild import build_parts
-from pyroqmri.fitting.record import FitRecord, acquisition_of, checked_record
+from pyroqmri.fitting.record import FitRecord, acquisition_of, check_bounds, checked_record
 from pyroqmri.fitting.schema import check_recipe
 from pyroqmri.io.fit_folder import WEIGHTS, SavedFit, read_fit_folder, refuse_weights
 from pyroqmri.measurements.noise import NoiseLevel
@@ -79,11 +79,15 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
     acq, sigma, tensors = acquisition_of(record), record.sigma, dict(saved.tensors)
     factor = 1.0 if sigma.learned_factor is None else sigma.learned_factor
     level = tensors.pop("noise.level", sigma.value / factor)
-    if isinstance(level, torch.Tensor) and not (level.dim() == 1 and bool(((level > 0) & level.isfinite()).all())):
+    # NaN is a voxel without a noise level, which was not fitted
+    known = level[~level.isnan()] if isinstance(level, torch.Tensor) else torch.ones(1)
+    if isinstance(level, torch.Tensor) and not (level.dim() == 1 and bool(((known > 0) & known.isfinite()).all())):
         raise InputError(
             f"{saved.folder / WEIGHTS} has a noise level that is not above zero in each voxel; train again"
         )
     ours = [w for w in record.warnings if w not in record.alarms]  # alarms are of one image
+    if tensors:
+        check_bounds(saved.folder, record.signal, record.bounds)
     preparation = Preparation.of(saved.record["preparation"], acq)
     with refuse_weights(saved.folder):
         parts = build_parts(recipe, record.signal, acq, preparation, record.fixed, record.tied, tensors)

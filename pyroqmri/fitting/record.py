@@ -5,6 +5,7 @@ import math
 import types
 import typing
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,12 @@ from pyroqmri.denoising.training import DenoiserTrace
 from pyroqmri.errors import InputError, brief
 from pyroqmri.io.fit_folder import RECORD, SavedFit
 from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.parameter import Parameter
 from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Trace
 
+# signals whose bounds have changed since records without bounds were written
+_WIDENED = {"ivim", "t1_inversion", "t1_inversion_signed", "t2_adc", "t2_biexp", "t2_decay", "t2_floor", "cest_lorentz"}
 _WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
 
 
@@ -81,7 +85,34 @@ class FitRecord(CommonRecord):
     inputs: list[str] = field(default_factory=list)
     covariates: list[str] = field(default_factory=list)
     uninformed: list[str] = field(default_factory=list)
+    bounds: dict[str, list[float]] | None = None
     recalibration: RecalibrationRecord | None = None
+
+
+def bounds_of(signal: str) -> dict[str, list[float]]:
+    """Lower and upper bound of each scalar parameter, and 1 where its coordinate is a logarithm."""
+    scalars = (p for p in SIGNALS[signal].parameters if isinstance(p, Parameter))
+    return {p.name: [p.lower, p.upper, float(p.log)] for p in scalars}
+
+
+def check_bounds(folder: Path, signal: str, trained: dict[str, list[float]] | None) -> None:
+    """Refuse weights whose coordinates mean other values here: those of a fit with other bounds.
+
+    Raises
+    ------
+    InputError
+        When the signal's bounds have changed since the fit was made; names the parameters.
+    """
+    now = bounds_of(signal)
+    if trained is None:  # records had none before the bounds of these signals were widened
+        changed = list(now) if signal in _WIDENED else []
+    else:
+        changed = [name for name in now if trained.get(name) != now[name]]
+    if changed:
+        raise InputError(
+            f"{folder} was trained with other bounds of {', '.join(changed)} than {signal} has now, so that its "
+            "weights mean other values; train again"
+        )
 
 
 Record = typing.TypeVar("Record", bound=CommonRecord)

@@ -10,6 +10,7 @@ import torch
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.rebuild import weights_of
+from pyroqmri.fitting.record import bounds_of
 from pyroqmri.io.fit_folder import fit_files
 from pyroqmri.maps import package_versions
 from pyroqmri.whole_files import write_bytes
@@ -32,6 +33,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "inputs": list(fit.inputs),
         "covariates": list(fit.covariates),
         "uninformed": list(fit.uninformed),
+        "bounds": bounds_of(fit.signal_name),
         "fixed": fit.fixed,
         "tied": fit.tied,
         "seed": fit.seed,

@@ -100,6 +100,10 @@ def test_an_older_fit_is_read_with_a_warning(folder, saved):
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
+        (
+            {"bounds": {"D": [0.0, 3.0, 0.0], "K": [-1.0, 3.0, 0.0]}},
+            "other bounds of D than msdki has now",
+        ),
         ({"sigma": {"value": 0, "method": "given", "note": ""}}, "'sigma.value' must be above zero and finite, got 0"),
         ({"sigma": {"value": -1.0, "method": "given", "note": ""}}, "'sigma.value' must be above zero"),
         ({"sigma": {"value": "15", "method": "given", "note": ""}}, "'sigma.value' must be a finite number, got '15'"),

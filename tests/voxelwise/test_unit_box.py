@@ -63,7 +63,7 @@ def test_slopes_are_autograds(case, dtype, error):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-3), (torch.float32, 1e-1)])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-3), (torch.float32, 0.15)])
 def test_bends_are_autograds(case, dtype, error):
     box, points = boxed(case, dtype)
     weights = torch.linspace(0.5, 1.5, len(box.signal.acquisition), dtype=dtype).expand(len(points), -1)
