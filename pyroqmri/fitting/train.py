@@ -129,6 +129,7 @@ def fit(
     plan, warnings = settle_likelihood(plan, signal, y, acquisition, chosen)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
+    data["coils"] = getattr(part_of(plan, "likelihood"), "coils_of", lambda _: 1.0)(plan.table("likelihood"))
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     known = complete_inputs(physics, as_inputs(inputs), len(y))
     held = as_numbers(fixed, "fixed"), as_dict(tied, "tied")

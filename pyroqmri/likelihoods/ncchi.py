@@ -1,5 +1,8 @@
 """Noise of magnitude images that are sums of squares over coils."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from pyroqmri.distributions import NCChi, log_g_and_slope, log_norm, ncchi_fisher, ncchi_moments
@@ -24,9 +27,15 @@ class NCChiLikelihood(RicianLikelihood):
         self, n_average: Tensor | None = None, n_s0: int | None = None, learn: bool = False, coils: float = 1.0
     ) -> None:
         super().__init__(n_average, n_s0, learn)
+        self.coils = self.coils_of({"coils": coils})
+
+    @staticmethod
+    def coils_of(settings: Mapping[str, Any]) -> float:
+        """The number of coils that a recipe's table of the likelihood has; one where it has none."""
+        coils = settings.get("coils", 1.0)
         if isinstance(coils, bool) or not isinstance(coils, int | float) or not 1 <= coils <= 256:
             raise InputError(f"likelihood.coils must be a number from 1 to 256, got {coils!r}")
-        self.coils = float(coils)
+        return float(coils)
 
     def _single(self, signal, sigma):
         return super()._single(signal, sigma) if self.coils == 1 else NCChi(signal, sigma, self.coils)

@@ -76,6 +76,8 @@ class Preparation:
         Measurements at shorter echo times (ms) are left out.
     negligible_b
         Measurements up to this b-value (ms/um2) are S0 itself: the signal's own limit.
+    coils
+        Channels whose sum of squares a magnitude is the root of; one is Rician.
     """
 
     s0: str | float
@@ -84,6 +86,7 @@ class Preparation:
     magnitude: bool
     shortest_te: float = 0.0
     negligible_b: float = NEGLIGIBLE_B
+    coils: float = 1.0
 
     def record(self) -> dict[str, Any]:
         """As plain values, for a file."""
@@ -191,8 +194,8 @@ class Preparation:
         # squares of a scan in very large or small units leave the range of float32; a power of two loses nothing
         unit = torch.ldexp(torch.ones_like(sigma), b0.amax(-1).frexp().exponent)
         b0, sigma = b0 / unit.unsqueeze(-1), sigma / unit
-        # the second moment of a Rice distribution is nu^2 + 2 sigma^2
-        return unit * (b0.square().mean(-1) - 2 * sigma.square()).clamp_min(0).sqrt()
+        # the second moment of L coils is nu^2 + 2 L sigma^2
+        return unit * (b0.square().mean(-1) - 2 * self.coils * sigma.square()).clamp_min(0).sqrt()
 
 
 def is_factor(signal: type[SignalModel], name: str) -> bool:
@@ -238,6 +241,7 @@ def prepare_for(
     average: str,
     magnitude: bool,
     first_echo: int = 1,
+    coils: float = 1.0,
 ) -> Preparation:
     """Decide how measurements of a signal are treated.
 
@@ -275,7 +279,7 @@ def prepare_for(
         scale = float(s0)
     shortest = _shortest_te(acq, first_echo)
     known = s0 if isinstance(s0, str) else float(s0)
-    return Preparation(known, scale, shells, magnitude, shortest, float(signal.negligible_b))
+    return Preparation(known, scale, shells, magnitude, shortest, float(signal.negligible_b), coils)
 
 
 def _shortest_te(acq: Acquisition, first_echo: int) -> float:

@@ -53,10 +53,9 @@ def typical(signal: BoundSignal) -> tuple[Tensor, Tensor | None]:
     columns = []
     for p in signal.tissue:
         box = signal.box(p, theta)
-        lower, upper = (p.lower, p.upper) if box is None else box
         value = torch.tensor([_value(tissue, p, k) for k, tissue in enumerate(tissues)], dtype=torch.float64)
-        share = ((value - lower) / (upper - lower)).clamp(_EDGE, 1 - _EDGE)
-        theta[p.name] = lower + (upper - lower) * share
+        share = p.share(value, box).clamp(_EDGE, 1 - _EDGE)
+        theta[p.name] = p.at(share, box)
         columns.append(torch.special.ndtri(share))
     z = torch.stack(columns, -1)
     if signal.direction is None:

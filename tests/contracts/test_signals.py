@@ -88,7 +88,7 @@ def cest_lorentz(offset, shift, **pools):
 
 
 INVERSIONS = Acquisition(ti=[50.0, 100, 200, 500, 2000, 4000], tr=[5000.0] * 6)
-RECOVERED = Acquisition(ti=[1e6, 1e6], tr=[1e7, 1e7])
+RECOVERED = Acquisition(ti=[1e5, 1e5], tr=[1e6, 1e6])
 ECHOES = Acquisition(te=[10.0, 25, 50, 90, 150, 250])
 FLIPS = Acquisition(flip=[0.05, 0.1, 0.2, 0.35, 0.5], tr=[15.0] * 5)
 OFFSETS = Acquisition(offset=torch.cat([torch.tensor([300.0]), torch.linspace(-6, 6, 25)]))

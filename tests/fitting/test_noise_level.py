@@ -87,7 +87,7 @@ def test_too_few_measurements_to_tell_are_said():
         (-2.0, "above zero everywhere, got -2"),
         (float("nan"), "finite and above zero everywhere, got nan"),
         (float("inf"), "finite and above zero everywhere, got inf"),
-        (torch.ones(3), r"one per voxel \(200,\), got shape \(3,\)"),
+        (torch.ones(3), "3 entries for 200 voxels; give one number or one per voxel"),
         (torch.ones(200, 16), r"got shape \(200, 16\)"),
         (-torch.arange(200.0), "is not in any of the 200 voxels"),
     ],

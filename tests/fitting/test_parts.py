@@ -300,7 +300,7 @@ def test_a_denoiser_imports_nothing(tmp_path, monkeypatch):
     recipe = (
         (tmp_path / "fit" / "recipe.toml").read_text().replace('kind = "hierarchical"', 'kind = "runs_at_import:X"')
     )
-    reseal(tmp_path / "fit", recipe=recipe.encode(), estimator="denoiser")
+    reseal(tmp_path / "fit", toml=recipe.encode(), estimator="denoiser")
     with pytest.raises(pq.InputError, match="is one of a voxel_model"):
         pq.load_denoiser(tmp_path / "fit")
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import special, stats
 
+import pyroqmri as pq
 from pyroqmri.distributions import log_g, log_g_and_slope, ncchi_fisher, ncchi_moments, rice_fisher, rice_moments
 from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import NCChiLikelihood, RicianLikelihood
@@ -114,3 +115,17 @@ def test_averages_may_differ_by_measurement():
     clean = torch.full((50_000, 3), 5.0)
     y = add_noise(clean, 1.0, "rician", torch.Generator().manual_seed(0), averages=torch.tensor([1, 4, 16]))
     np.testing.assert_allclose(y.std(0).numpy() * np.array([1, 2, 4]), float(y.std(0)[0]), rtol=0.03)
+
+
+def test_a_fit_to_sums_of_squares_over_four_coils_is_right_where_a_rician_one_is_not():
+    b = torch.cat([torch.zeros(6), torch.full((10,), 1.0), torch.full((10,), 2.0), torch.full((10,), 3.0)])
+    generator = torch.Generator().manual_seed(0)
+    D, K = 0.9 + 0.1 * torch.randn(400, generator=generator), 0.8 + 0.1 * torch.randn(400, generator=generator)
+    clean = 500 * torch.exp(-b * D[:, None] + (b * D[:, None]).square() * K[:, None] / 6)
+    y = add_noise(clean, 40.0, "ncchi", generator, coils=4)
+    said = {"signal": "msdki", "recipe": "maximum_likelihood", "sigma": 40.0}
+    four = pq.fit(y, pq.Acquisition(bval=b), likelihood="ncchi", settings={"likelihood.coils": 4}, **said)
+    one = pq.fit(y, pq.Acquisition(bval=b), **said)
+    assert four.preparation.coils == 4
+    assert abs(float((four.posterior(y).mean["D"] - D).median())) < 0.015
+    assert abs(float((one.posterior(y).mean["D"] - D).median())) > 0.04
