@@ -98,7 +98,7 @@ class ScanFiles(ProtocolFiles):
     def _judged(self, scan: Scan, signals: Sequence[str]) -> Scan:
         """The scan with what its volumes say of one another, and without outliers where that is asked for."""
         found = volume_warnings(scan)
-        notes, stated = run_sentences(scan, signals, self.json, bool(found))
+        notes, stated = run_sentences(scan, self.json, bool(found))
         scan.notes.extend(notes)
         beyond = [sentence for signal in signals for sentence in beyond_reach(scan.acquisition, signal)]
         scan.warnings.extend([*found, *stated, *beyond])

@@ -1,4 +1,4 @@
-"""What a sidecar states for each volume and a signal does not use: runs of other phase encodings or echo times."""
+"""What a sidecar states for each volume: runs of other phase encodings."""
 
 import json
 from collections.abc import Sequence
@@ -10,15 +10,11 @@ import numpy as np
 from pyroqmri.commands.left_out import number_ranges
 from pyroqmri.io import Scan
 from pyroqmri.io.names import stem
-from pyroqmri.signals import SIGNALS
 
 LARGEST = 1 << 24  # bytes
-_USED_AS = {"EchoTime": "te", "RepetitionTime": "tr"}
 
 
-def run_sentences(
-    scan: Scan, signals: Sequence[str], sidecar: str | Path | None, disagree: bool
-) -> tuple[list[str], list[str]]:
+def run_sentences(scan: Scan, sidecar: str | Path | None, disagree: bool) -> tuple[list[str], list[str]]:
     """Notes and warnings on entries that differ between volumes; ``disagree`` says whether the S0 volumes do."""
     content = _read(scan.ref.path.with_name(f"{stem(scan.ref.path)}.json") if sidecar is None else Path(sidecar))
     notes, warnings = [], []
@@ -29,14 +25,6 @@ def run_sentences(
             warnings.append(f"{text}: correct with topup first, or fit one of them")
         else:
             notes.append(f"{text}; their S0 volumes agree, so they are taken as corrected")
-    used = {name for signal in signals for name in (*SIGNALS[signal].requires, *SIGNALS[signal].optional)}
-    for key, setting in _USED_AS.items():
-        values = _by_value(content.get(key), scan)
-        if len(values) > 1 and setting not in used:
-            unused = f"which {' and '.join(signals)} {'does' if len(signals) == 1 else 'do'} not use"
-            warnings.append(
-                f"the sidecar has {key} {_listed(values)}, {unused}: fit the runs apart, or with a signal that has it"
-            )
     return notes, warnings
 
 

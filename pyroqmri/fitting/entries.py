@@ -53,10 +53,10 @@ def check_pairs(recipe: str, table: str, entries: Mapping[str, Any]) -> None:
 
 
 def check_weights(recipe: str, entries: Mapping[str, Any]) -> None:
-    """Raise InputError unless every parameter's weight is a finite number above zero."""
+    """Raise InputError unless every parameter's weight is a finite number of zero or more."""
     for name, value in entries.items():
-        if not (is_finite(value) and value > 0):
-            raise InputError(f"recipe {recipe}: weights.{name} must be a number above zero, got {brief(value)}")
+        if not (is_finite(value) and value >= 0):
+            raise InputError(f"recipe {recipe}: weights.{name} must be a number of zero or more, got {brief(value)}")
 
 
 def is_finite(value: Any) -> bool:

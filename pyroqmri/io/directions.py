@@ -50,7 +50,7 @@ def coded_in_lengths(b: np.ndarray, norm: np.ndarray, path: str) -> tuple[np.nda
     kept = f"{which}; normalised, b-values kept"
     if np.ptp(lengths) <= SAME_LENGTH * lengths.max():
         return b, [kept], []
-    nominal = len(shells_of(np.where(use, b, 0.0)))
+    nominal = len(shells_of(b[use]))
     squared = b * np.where(use, norm, 1.0) ** 2
     if nominal > 1:
         if np.allclose(lengths, np.sqrt(b[use] / b[use].max()) * lengths.max(), rtol=ROUNDING):

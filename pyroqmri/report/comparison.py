@@ -62,7 +62,7 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "image": record.get("image", ""),
         "model": record.get("model", ""),
         "verdict": record["verdict"],
-        "unreliable": [*record.get("warnings", []), *record["unreliable"]],
+        "unreliable": record["unreliable"],
         "headline": record["verdict"][0] if record["verdict"] else "Nothing could be ranked.",
         "tables": [_table(c, group) for c, groups in rankings.items() for group in groups],
         "errors": [_error_table(c, group) for c, group in record.get("errors", {}).items() if group],
