@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint format bench notebooks docs clean
+.PHONY: install demo test test-all lint format bench notebooks docs clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -21,6 +21,10 @@ demo: install
 
 # one thread a process: two threads on a busy machine can be ten times slower than one
 test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow or kept"
+
+# the slow statistical ones too
+test-all: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: install

@@ -111,6 +111,7 @@ def test_the_code_of_the_readme_is_short_and_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.kept
 def test_the_documentation_builds_without_a_warning(tmp_path):
     for name in ("sphinx", "furo", "myst_parser"):
         pytest.importorskip(name, reason="the documentation needs the extra: pip install 'pyroqmri[docs]'")
@@ -121,6 +122,7 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.kept
 def test_the_code_of_the_readme_prints_what_it_says(tmp_path, monkeypatch):
     said = re.search(r"It prints\n\n```\n(.*?)```", README, re.DOTALL)
     assert said is not None
