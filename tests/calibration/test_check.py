@@ -40,7 +40,7 @@ def linear(monkeypatch):
 
 @functools.cache
 def linear_fit():
-    acq = pq.Acquisition.trusted(te=TE)
+    acq = pq.Acquisition(te=TE + 1)
     settings = {"training.steps": 200, "training.lr_population": 1e-2}
     return pq.fit(quadratic_data(3000), acq, signal="quadratic", recipe="hierarchical", likelihood="gaussian",
                   sigma=SIGMA, s0=1.0, settings=settings)  # fmt: skip
