@@ -14,11 +14,14 @@ from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess
 from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.fitting.train import fit
+from pyroqmri.likelihoods import NCChiLikelihood
 from pyroqmri.posterior.posterior import mean_axis
 from pyroqmri.posterior.recalibration import learn_recalibration
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
+from pyroqmri.simulate import NOISES
 from pyroqmri.voxelwise.estimates import PointEstimates
 
 DRAWS = 499  # ranks in steps of 1/500
@@ -184,8 +187,11 @@ def fit_protocol(
     if not snr > 0:
         raise InputError(f"snr must be above zero, got {snr}")
     held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
-    kind = "gaussian" if likelihood == "gaussian" else "rician"
-    train = tissue_voxels((signal, acquisition, s0, held, kind), n_train, seed + 7919, snr, inputs)
+    plan = plan_recipe(recipe, settings, {"likelihood": likelihood})
+    kind = "gaussian" if SIGNALS[signal].signed else plan.kind("likelihood")
+    coils = NCChiLikelihood.coils_of(plan.table("likelihood"))
+    of = signal, acquisition, s0, held, kind if kind in NOISES else "rician"
+    train = tissue_voxels(of, n_train, seed + 7919, snr, inputs, coils)
     return fit(
         train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, sigma=train.sigma, s0=s0, seed=seed,
         settings=settings, fixed=fixed, tied=tied, given=given, progress=progress, inputs=train.inputs,

@@ -102,7 +102,8 @@ def _measured(
     kind = fit.recipe.kind("likelihood")
     clean = whole(theta, inputs) * s0
     if kind in NOISES:
-        return add_noise(clean, sigma, kind, torch.Generator().manual_seed(seed + 104729))
+        generator = torch.Generator().manual_seed(seed + 104729)
+        return add_noise(clean, sigma, kind, generator, fit.preparation.coils)
     # a likelihood of the user's own: single measurements, at the noise level without the learned factor in it
     own = part_of(fit.recipe, "likelihood")(None, None, **fit.recipe.table("likelihood"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -117,17 +118,23 @@ def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, T
 
 
 def tissue_voxels(
-    of: Fit | tuple[Any, ...], n: int, seed: int, snr: float | None = None, given: Mapping[str, Any] | None = None
+    of: Fit | tuple[Any, ...],
+    n: int,
+    seed: int,
+    snr: float | None = None,
+    given: Mapping[str, Any] | None = None,
+    coils: float = 1.0,
 ) -> SimulatedVoxels:
     """Voxels of white and grey matter and csf in equal shares, or uniform where a signal has no tissue values.
 
     ``of`` is a fit, or ``(signal, acquisition, s0, {"fixed": ..., "tied": ...}, noise)``. S0 is 1 for all voxels; where
     it is to be inferred it varies by S0_SPREAD, and a known one is what it is. ``given`` are per-voxel inputs as in
-    :func:`pyroqmri.simulate.draw_inputs`.
+    :func:`pyroqmri.simulate.draw_inputs`, and ``coils`` are those of the noise where ``of`` is no fit.
     """
     if isinstance(of, Fit):
         held = {"fixed": of.fixed, "tied": of.tied}
-        noise = "gaussian" if of.recipe.kind("likelihood") == "gaussian" else "rician"
+        kind, coils = of.recipe.kind("likelihood"), of.preparation.coils
+        noise = kind if kind in NOISES else "rician"
         name, acquisition, s0 = of.signal_name, of.acquisition, of.preparation.s0
         if snr is None:
             snr = own_snr(of)
@@ -145,7 +152,8 @@ def tissue_voxels(
         level = level * (1 + S0_SPREAD * torch.randn(n, generator=generator)).clamp(0.5, 1.5)
     inputs = draw_inputs(signal, given, n, seed + 5)
     sigma = reference / snr
-    y = simulate(signal, acquisition, theta | {"S0": level}, sigma=sigma, noise=noise, seed=seed + 1000, inputs=inputs)
+    y = simulate(signal, acquisition, theta | {"S0": level}, sigma=sigma, noise=noise, coils=coils,
+                 seed=seed + 1000, inputs=inputs)  # fmt: skip
     truth = theta | signal.derived(theta) | {"S0": level}
     what = "simulated white matter, grey matter and csf" if labels is not None else "voxels uniform inside the bounds"
     return SimulatedVoxels(

@@ -102,7 +102,11 @@ def example(line: str) -> dict[str, Any]:
     return {"cls": Sectioned, "epilog": f"\b\nExample:\n  {line}"}
 
 
-likelihood_option = click.option("--likelihood", metavar="gaussian|rician", help="In place of the recipe's.")
+likelihood_option = click.option(
+    "--likelihood",
+    metavar="gaussian|rician|ncchi",
+    help="In place of the recipe's; ncchi is a sum of squares over --set likelihood.coils=N coils.",
+)
 s0_option = click.option(
     "--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True,
     help="Signal without encoding: each voxel's own b0 volumes, a parameter, or a known value.",

@@ -16,8 +16,9 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @simulated_inputs
 @held_options
 @click.option("--shape", type=int, nargs=3, default=(32, 32, 8), show_default=True, metavar="X Y Z", help="Voxels.")
-@click.option("--noise", metavar="rician|gaussian|none",
+@click.option("--noise", metavar="rician|gaussian|ncchi|none",
               help="[default: rician; gaussian for a signal that keeps its sign]")  # fmt: skip
+@click.option("--coils", type=float, default=1, metavar="N", help="Of noise ncchi, a root of a sum of squares.")
 @click.option("--range", "ranges", type=Setting(toml_value), multiple=True, metavar="NAME=[LOW,HIGH]",
               help="Narrow a parameter of phantom uniform; may be repeated.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -26,8 +27,8 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @click.option("--quiet", is_flag=True, help="Print only the image's name.")
 @debug_option
 def simulate(
-    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, ranges: Any, fix: Any, tie: Any,
-    seed: int, out: str, overwrite: bool, quiet: bool,
+    signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, coils: float, ranges: Any, fix: Any,
+    tie: Any, seed: int, out: str, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a scan whose truth is known: image, protocol, mask and true maps, ready for `pyroqmri fit`.
 
@@ -38,7 +39,7 @@ def simulate(
 
     protocol = protocol_files()
     folder = simulate_files(
-        signal, phantom, out=out, snr=snr, shape=shape, noise=noise, seed=seed, protocol=protocol,
+        signal, phantom, out=out, snr=snr, shape=shape, noise=noise, coils=coils, seed=seed, protocol=protocol,
         ranges=dict(ranges), inputs=input_values(), fixed=dict(fix), tied=dict(tie), overwrite=overwrite,
     )  # fmt: skip
     if not quiet and not protocol.settings:

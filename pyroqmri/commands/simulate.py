@@ -55,6 +55,7 @@ def simulate_files(
     snr: float | None = None,
     shape: tuple[int, int, int] = SHAPE,
     noise: str | None = None,
+    coils: float = 1.0,
     seed: int = 0,
     protocol: ProtocolFiles | None = None,
     ranges: Mapping[str, Any] | None = None,
@@ -79,7 +80,9 @@ def simulate_files(
     shape
         Voxels along each axis.
     noise
-        ``rician``, ``gaussian`` or ``none``; Rician when None, Gaussian for signals that keep their sign.
+        ``rician``, ``gaussian``, ``ncchi`` or ``none``; Rician when None, Gaussian for signals that keep their sign.
+    coils
+        Number of coils of ``ncchi`` noise.
     seed
         Same seed, same tissue and noise.
     protocol
@@ -101,7 +104,7 @@ def simulate_files(
     """
     model = _model(signal)
     kind = ("gaussian" if model.signed else "rician") if noise is None else noise
-    _check(signal, phantom, snr, shape, kind)
+    _check(signal, phantom, snr, shape, kind, coils)
     files = {} if protocol is None else protocol.settings
     with output_folder(out, overwrite=overwrite, inputs=_paths(files, inputs)) as folder:
         acquisition = protocol.acquisition() if protocol is not None and files else default_protocol(model)
@@ -109,8 +112,9 @@ def simulate_files(
         tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
         tissue = _with(tissue, model, acquisition, inputs_on_grid(model, inputs, tissue.mask, seed), fixed, tied)
         sigma = 0.0 if snr is None else S0 / snr
-        _write_image(folder / IMAGE, model, acquisition, tissue, sigma, kind, seed)
+        _write_image(folder / IMAGE, model, acquisition, tissue, sigma, (kind, coils), seed)
         call = {"signal": signal, "phantom": phantom, "snr": snr, "shape": list(shape), "noise": kind, "seed": seed}
+        call |= {"coils": coils} if kind == "ncchi" else {}
         call |= {"protocol": {k: str(v) for k, v in files.items()} or "default", "ranges": dict(ranges or {})}
         call |= {"inputs": {k: _plain(v) for k, v in (inputs or {}).items()}} if inputs else {}
         call |= {"fixed": dict(fixed or {}), "tied": dict(tied or {})} if fixed or tied else {}
@@ -129,14 +133,16 @@ def _model(signal: str) -> type[SignalModel]:
     return SIGNALS[signal]
 
 
-def _check(signal: str, phantom: str, snr: float | None, shape: tuple[int, int, int], noise: str) -> None:
+def _check(signal: str, phantom: str, snr: float | None, shape: tuple[int, int, int], noise: str, coils: float) -> None:
     """Refuse what the numbers of a call alone show to be wrong."""
     if phantom not in PHANTOMS:
         raise InputError(f"there is no phantom {phantom!r}; there are {', '.join(PHANTOMS)}")
     if noise not in NOISES:
         raise InputError(f"noise is {noise!r}; choose one of {', '.join(NOISES)}")
-    if noise == "rician" and SIGNALS[signal].signed:
-        raise InputError(f"{signal} is of data that keep their sign, and Rician noise has none; use --noise gaussian")
+    if (noise == "ncchi") != (coils > 1) or not 1 <= coils <= 256:
+        raise InputError("noise ncchi is that of 2 to 256 coils, and no other has any: give --noise ncchi --coils N")
+    if noise in ("rician", "ncchi") and SIGNALS[signal].signed:
+        raise InputError(f"{signal} is of data that keep their sign, and magnitudes have none; use --noise gaussian")
     if noise == "none" and snr is not None:
         raise InputError(f"snr is {snr:g} and noise is none; leave one of them out")
     if noise != "none" and snr is None:
@@ -218,10 +224,10 @@ def _write_image(
     acquisition: Acquisition,
     tissue: Tissue,
     sigma: float,
-    noise: str,
+    noise: tuple[str, float],
     seed: int,
 ) -> None:
-    """Measurements of the whole volume; outside the mask there is noise and nothing else."""
+    """Measurements of the whole volume with noise of a kind and coils; outside the mask there is nothing else."""
     inside = torch.as_tensor(tissue.mask).flatten()
     # any parameters do where S0 is zero, and these are no zeros to divide by
     theta = {name: value[:1].repeat(len(inside), *[1] * (value.ndim - 1)) for name, value in tissue.theta.items()}
@@ -230,10 +236,11 @@ def _write_image(
     inputs = {name: values[:1].repeat(len(inside)) for name, values in tissue.inputs.items()}
     for name, values in tissue.inputs.items():
         inputs[name][inside] = values
-    level = None if noise == "none" else sigma
+    kind, coils = noise
     y = simulate(
-        model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=level, noise=noise, seed=seed, inputs=inputs
-    )
+        model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=None if kind == "none" else sigma, noise=kind,
+        coils=coils, seed=seed, inputs=inputs,
+    )  # fmt: skip
     volume = y.float().numpy().reshape(*tissue.mask.shape, len(acquisition))
     write_volume(path, volume, AFFINE)
 

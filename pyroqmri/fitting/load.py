@@ -79,12 +79,10 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
     acq, sigma, tensors = acquisition_of(record), record.sigma, dict(saved.tensors)
     factor = 1.0 if sigma.learned_factor is None else sigma.learned_factor
     level = tensors.pop("noise.level", sigma.value / factor)
-    # NaN is a voxel without a noise level, which was not fitted
-    known = level[~level.isnan()] if isinstance(level, torch.Tensor) else torch.ones(1)
-    if isinstance(level, torch.Tensor) and not (level.dim() == 1 and bool(((known > 0) & known.isfinite()).all())):
-        raise InputError(
-            f"{saved.folder / WEIGHTS} has a noise level that is not above zero in each voxel; train again"
-        )
+    if isinstance(level, torch.Tensor):
+        known = level[~level.isnan()]  # the others are voxels without a noise level, which were not fitted
+        if level.dim() != 1 or not bool(((known > 0) & known.isfinite()).all()):
+            raise InputError(f"{saved.folder / WEIGHTS} has a noise level that is not above zero; train again")
     ours = [w for w in record.warnings if w not in record.alarms]  # alarms are of one image
     if tensors:
         check_bounds(saved.folder, record.signal, record.bounds)

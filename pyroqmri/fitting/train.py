@@ -38,6 +38,10 @@ from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi, seeded
 
 MIN_VOXELS = 10  # fewer cannot tell a population
+_ONE_COIL = (
+    "the noise level was estimated as that of one coil, which is too low where the signal is weak; "
+    "give sigma, the noise of each coil"
+)
 
 
 def fit(
@@ -145,6 +149,8 @@ def fit(
     )  # fmt: skip
     _judge(result, batch, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
+    if preparation.coils > 1 and noise.method != "given":
+        result.warnings.append(_ONE_COIL)
     _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":
         _train(result, batch, pick_device(device), checkpoint, resume, progress)

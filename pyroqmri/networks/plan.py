@@ -58,6 +58,8 @@ def plan_training(
         raise InputError(f"only {len(batch.voxels)} voxels can be fitted, and a network needs at least {MIN_VOXELS}")
     if recipe.table("likelihood").get("learn"):
         raise InputError(f"recipe {recipe.name} is a network and cannot learn sigma; use --sigma estimate")
+    if preparation.coils > 1:
+        raise InputError(f"recipe {recipe.name} is a network, whose labels are those of one coil; use a voxel model")
     if first is not None and first.mlp.shape != build_network(recipe, signal).mlp.shape:
         raise InputError(f"the network to start from has layers {first.mlp.shape}, recipe {recipe.name} needs others")
     scanner = Scanner(signal, acquisition, preparation, batch, recipe.kind("likelihood"))

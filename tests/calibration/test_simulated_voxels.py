@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import pyroqmri as pq
+from pyroqmri.calibration.check import fit_protocol
 from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
-from pyroqmri.signals import MSDKI, BoundSignal
+from pyroqmri.signals import MSDKI, SIGNALS, BoundSignal
 from tests.helpers import msdki_data, shells
 
 N = 300
@@ -55,3 +56,23 @@ def test_a_fit_that_learned_its_noise_is_given_the_level_before_its_factor(fit):
         assert simulated.sigma == pytest.approx(fit.noise.sigma, rel=1e-5)
         # 3,600 noises: standard error 1.2 %
         assert float(noise(simulated).std()) == pytest.approx(1.5 * fit.noise.sigma, rel=0.06)
+
+
+def test_noise_of_several_coils_is_simulated_as_such():
+    # at te 20 s nothing is left of the signal: the mean of chi noise with 8 degrees of freedom, 2.74 sigma
+    acq = pq.Acquisition(te=[10.0, 50, 20_000])
+    of = "t2_decay", acq, 1.0, {"fixed": {}, "tied": {}}, "ncchi"
+    found = tissue_voxels(of, 3000, 0, 20.0, None, 4.0)
+    assert float(found.y[:, 2].mean() / found.sigma) == pytest.approx(2.742, rel=0.01)
+
+
+def test_a_signal_that_keeps_its_sign_is_trained_on_data_that_do():
+    protocol = SIGNALS["t1_inversion_signed"].default_protocol
+    found = fit_protocol(protocol, signal="t1_inversion_signed", recipe="least_squares", snr=30.0, n_train=300)
+    assert not [text for text in found.warnings if "negative" in text]
+
+
+def test_networks_refuse_several_coils():
+    with pytest.raises(pq.InputError, match="whose labels are those of one coil"):
+        fit_protocol(SIGNALS["msdki"].default_protocol, signal="msdki", recipe="supervised_gt", snr=30.0, n_train=300,
+                     likelihood="ncchi", settings={"likelihood.coils": 4})  # fmt: skip
