@@ -98,8 +98,10 @@ def estimate_sigma(
     b0 = _from_b0(y, same) if len(same) > 1 and method in ("auto", "b0") else None
     if shells is not None:
         found = shells
-        if method == "auto" and b0 is not None and not shells.trusted and shells.sigma > _ALIKE * b0.sigma:
-            found = b0  # signal taken for noise only ever adds
+        # signal taken for noise only ever adds: few directions leave some of it in, and b0s then are the better ones
+        clearly = DISAGREE if shells.trusted else _ALIKE
+        if method == "auto" and b0 is not None and shells.sigma > clearly * b0.sigma:
+            found = b0
     elif method == "shells":
         raise InputError("no shell has enough directions or repeats to measure the noise on; give sigma as a number")
     elif b0 is not None:
@@ -152,7 +154,8 @@ def _disagreements(found: NoiseEstimate, others: list[NoiseEstimate], n_voxels: 
 _TOO_HIGH = {
     "b0": "b0 volumes that pulsate, move or differ in scale",
     "background": "tissue, ghosts or the noise of several coils outside the mask",
-    "shells": "volumes of one shell or setting that differ in scale, b-value or position",
+    "shells": "too few directions for the signal of the shell, volumes of one shell or setting that differ in scale, "
+    "b-value or position, or b0 volumes that are averages",
     "residual": "a signal that does not follow all of these data, or volumes that moved",
 }
 

@@ -184,3 +184,20 @@ def test_the_command_line_carries_it_to_the_record(tmp_path):
     record = json.loads((out / "fit" / "fit.json").read_text())
     assert record["sigma"]["value"] == pytest.approx(SIGMA, rel=0.1)
     assert sum("noise level: the residuals" in warning for warning in record["warnings"]) == 1
+
+
+def test_b0_repeats_are_taken_where_few_directions_leave_signal_in():
+    # white matter of one stick at SNR 50: 30 directions at b 2000 carry more than order 4 can describe
+    rng = np.random.default_rng(0)
+    i = np.arange(30) + 0.5
+    polar, azimuth = np.arccos(1 - i / 30), np.pi * (1 + 5**0.5) * i
+    axes = np.stack([np.cos(azimuth) * np.sin(polar), np.sin(azimuth) * np.sin(polar), np.cos(polar)], 1)
+    b, g = np.r_[np.zeros(4), np.full(30, 2.0)], np.r_[np.zeros((4, 3)), axes]
+    fibres = rng.normal(size=(500, 3))
+    fibres /= np.linalg.norm(fibres, axis=1, keepdims=True)
+    clean = 1000 * (0.6 * np.exp(-b * 1.9 * (fibres @ g.T) ** 2) + 0.4 * np.exp(-b * 0.9))
+    y = np.hypot(clean + 20 * rng.normal(size=clean.shape), 20 * rng.normal(size=clean.shape))
+    found = estimate_sigma(y, pq.Acquisition(bval=b, bvec=g))
+    assert found.sigma == pytest.approx(20, rel=0.06)
+    assert found.method == "b0"
+    assert any("too few directions" in text for text in found.warnings)
