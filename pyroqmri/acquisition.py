@@ -15,7 +15,7 @@ from pyroqmri.errors import InputError
 NEGLIGIBLE_B = 0.006  # ms/um2; below it tissue loses at most 1 % of its signal, and fluid 2 %
 FAR_OFFSET = 20.0  # ppm
 HALF_SPECTRUM = 120.0  # half of a Z-spectrum's offsets are closer to water than so many ppm
-_NO_WEIGHTING = 0.05  # ms/um2
+WEIGHTED_ABOVE = 0.05  # ms/um2; below it many call a volume b0, and none needs a direction
 _ROUNDED = 0.12  # of a unit vector's length, as coarsely as tables are rounded
 # by setting: what no scan exceeds, and the unit, for who gives another one
 _LARGEST = {
@@ -99,7 +99,7 @@ class Acquisition:
         norm = bvec.norm(dim=-1)
         off = ((norm - 1).abs() > _ROUNDED) & (norm > 0)
         if self.bval is not None:
-            off &= self.bval > _NO_WEIGHTING
+            off &= self.bval > WEIGHTED_ABOVE
         if off.any():
             i = int(off.nonzero()[0])
             raise InputError(
@@ -158,7 +158,7 @@ class Acquisition:
         """Mask ``(M,)`` of the weighted measurements without a direction, such as averages over directions."""
         if self.bvec is None or self.bval is None:
             return torch.zeros(len(self), dtype=torch.bool)
-        return (self.bval > _NO_WEIGHTING) & (self.bvec == 0).all(-1)
+        return (self.bval > WEIGHTED_ABOVE) & (self.bvec == 0).all(-1)
 
     @classmethod
     def from_files(cls, bval: str | Path, bvec: str | Path | None = None) -> "Acquisition":

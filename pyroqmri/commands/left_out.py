@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyroqmri.acquisition import Acquisition
+from pyroqmri.acquisition import WEIGHTED_ABOVE, Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io import Scan
 from pyroqmri.io.text import name_volumes
@@ -158,11 +158,13 @@ def beyond_reach(acquisition: Acquisition, signal: str) -> list[str]:
     if top <= BEYOND * reach:
         return []
     said = f"{signal} describes decay up to about b {reach:g} s/mm2, and this scan reaches b {top:.0f}"
-    inside = (acquisition.bval <= (1 + SLACK) * model.reach) & (acquisition.bval > 0.05)
+    inside = (acquisition.bval <= (1 + SLACK) * model.reach) & (acquisition.bval > WEIGHTED_ABOVE)
     settings = [acquisition.bval.mul(20).round()[:, None]]
     settings += [value.reshape(len(value), -1) for name, value in acquisition.settings().items()
                  if name != "bval" and name in model.requires]  # fmt: skip
     distinct = {tuple(row) for row in np.round(np.concatenate([np.asarray(s) for s in settings], 1), 3)[inside.numpy()]}
     if len(distinct) < len([p for p in model.parameters if not p.is_direction]):
         return [f"{said}, with too few volumes below to fit those alone: its parameters depend on the b-values used"]
-    return [f"{said}: --bmax {reach:g} leaves out the {int((~inside & (acquisition.bval > 0.05)).sum())} volumes above"]
+    return [
+        f"{said}: --bmax {reach:g} leaves out the {int((~inside & (acquisition.bval > WEIGHTED_ABOVE)).sum())} volumes above"
+    ]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pyroqmri.acquisition import FAR_OFFSET, Acquisition
+from pyroqmri.acquisition import FAR_OFFSET, WEIGHTED_ABOVE, Acquisition
 from pyroqmri.commands.left_out import number_ranges
 from pyroqmri.errors import InputError
 from pyroqmri.io import Scan
@@ -14,7 +14,7 @@ from pyroqmri.measurements.likeness import likeness
 from pyroqmri.measurements.noise import estimate_sigma
 
 VOXELS = 4000  # that images are compared in
-LOW_B, SAME_B = 0.05, 0.008  # ms/um2
+SAME_B = 0.008  # ms/um2
 UNKNOWN_NOISE = 0.1  # over S0, where nothing tells it
 
 
@@ -95,7 +95,7 @@ def without_encoding(acquisition: Acquisition) -> np.ndarray:
     """
     if acquisition.bval is not None:
         bval = acquisition.bval.numpy()
-        return (bval <= LOW_B) & (bval <= bval.min() + SAME_B)
+        return (bval <= WEIGHTED_ABOVE) & (bval <= bval.min() + SAME_B)
     if acquisition.offset is not None:
         return np.abs(acquisition.offset.numpy()) > FAR_OFFSET
     return np.zeros(len(acquisition), bool)

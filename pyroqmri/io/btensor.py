@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pyroqmri.acquisition import WEIGHTED_ABOVE
 from pyroqmri.errors import InputError
 from pyroqmri.files import read_text
 from pyroqmri.io.names import inherited, stem
@@ -15,7 +16,6 @@ LINEAR = 1.0
 _SHAPES = {"linear": 1.0, "lte": 1.0, "planar": -0.5, "pte": -0.5, "spherical": 0.0, "ste": 0.0}
 _KEYS = {"bdelta", "btensor", "btens", "btensorshape", "btensorencoding", "bshape", "tensorvaluedencoding"}
 _NAMES = ("bdelta", "b_delta", "btens", "btensor", "bshape")
-_WEIGHTED = 0.05  # ms/um2
 _CLOSE = 0.05
 
 
@@ -36,7 +36,7 @@ def check_linear(image: str | Path, bval: np.ndarray) -> None:
         if len(shapes) not in (1, len(bval)):
             raise InputError(f"{source} has {len(shapes)} entries and the image has {len(bval)} volumes")
         each = np.broadcast_to(shapes, bval.shape)
-        other = ~(np.abs(each - LINEAR) <= _CLOSE) & (bval > _WEIGHTED)
+        other = ~(np.abs(each - LINEAR) <= _CLOSE) & (bval > WEIGHTED_ABOVE)
         if other.any():
             raise InputError(
                 f"{source} declares b-tensors that are not linear (b_delta {each[other][0]:g}) for "

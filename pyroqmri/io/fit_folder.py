@@ -1,4 +1,4 @@
-"""The folder of a fit: recipe.toml, weights.safetensors and fit.json, written together and believed as a whole."""
+"""The folder of a fit: recipe.toml, weights.safetensors and fit.json, written together and read only as a whole."""
 
 import hashlib
 import json

@@ -36,8 +36,8 @@ class Header:
 
     ``shape`` is (X, Y, Z); ``n_volumes`` is None for a 3-D image; stored values times
     ``slope`` plus ``inter`` are the measurements, unless ``slope`` is None. ``affine`` is the
-    sform, else the qform, else made of voxel sizes alone, where the file does not know which way
-    the body lies and ``oriented`` is False; ``qform`` is the other affine of a file with both.
+    sform, else the qform, else made of voxel sizes alone, where the header has no orientation
+    and ``oriented`` is False; ``qform`` is the other affine of a file with both.
     """
 
     path: Path

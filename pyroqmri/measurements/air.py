@@ -1,4 +1,4 @@
-"""Noise in air: what it says of sigma, and whether it is to be believed."""
+"""Noise in air: the noise level that it gives, and whether it can be used."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from pyroqmri.errors import InputError
 
 FEWEST = 100
 _TRUNCATION = 2.5
-_LOW, _HIGH = 0.30, 0.50  # of the 10 % quantile over the median, .39 for Rayleigh noise
+_LOW, _HIGH = 0.30, 0.50  # of the 10 % quantile over the median, 0.39 for Rayleigh noise
 
 
 def air_sigma(values: np.ndarray) -> tuple[float, int, str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
+from pyroqmri.acquisition import FAR_OFFSET, NEGLIGIBLE_B, WEIGHTED_ABOVE, Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.s0 import s0_note, s0_volumes, settled_s0
 from pyroqmri.measurements.shells import alike
@@ -97,8 +97,8 @@ class Preparation:
         """From plain values out of a file, and the acquisition that they were found at."""
         if "negligible_b" in record or acq.bval is None:
             return cls(**record)
-        # older fits took b up to 0.05 for S0 where it was within 0.008 of the lowest
-        return cls(**record, negligible_b=min(0.05, float(acq.bval.min()) + 0.008))
+        # older fits took any such b for S0 where it was within 0.008 of the lowest
+        return cls(**record, negligible_b=min(WEIGHTED_ABOVE, float(acq.bval.min()) + 0.008))
 
     def note(self, acq: Acquisition) -> str:
         """A sentence on what S0 is made of."""
@@ -116,7 +116,11 @@ class Preparation:
             return torch.zeros(len(acq), dtype=torch.bool)
         which = s0_volumes(acq, self.negligible_b)
         if not which.any():
-            what = "saturated beyond 20 ppm" if acq.bval is None else f"at b up to {1000 * self.negligible_b:g} s/mm2"
+            what = (
+                f"saturated beyond {FAR_OFFSET:g} ppm"
+                if acq.bval is None
+                else f"at b up to {1000 * self.negligible_b:g} s/mm2"
+            )
             raise InputError(f"S0 is measured, and no measurement is {what}; use s0 'inferred' or give its value")
         return which
 

@@ -4,10 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyroqmri.acquisition import FAR_OFFSET, Acquisition
+from pyroqmri.acquisition import FAR_OFFSET, WEIGHTED_ABOVE, Acquisition
 from pyroqmri.signals import SignalModel
-
-_LOW_B = 0.05  # ms/um2; many call volumes below it b0
 
 
 def s0_volumes(acq: Acquisition, negligible_b: float) -> Tensor:
@@ -44,7 +42,7 @@ def s0_note(s0: str | float, acq: Acquisition, negligible_b: float) -> str:
     volumes = f"{n} volume{'' if n == 1 else 's'} {_span(acq, which)}"
     if s0 == "inferred":
         return f"S0 is inferred; {volumes} count as any other"
-    others = acq.bval[(acq.bval <= _LOW_B) & ~which] if low else None  # type: ignore[index]
+    others = acq.bval[(acq.bval <= WEIGHTED_ABOVE) & ~which] if low else None  # type: ignore[index]
     rest = ""
     if others is not None and len(others):
         many = "1 other up to b 50 keeps its" if len(others) == 1 else f"{len(others)} others up to b 50 keep their"

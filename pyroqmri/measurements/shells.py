@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from pyroqmri.acquisition import Acquisition
+from pyroqmri.acquisition import WEIGHTED_ABOVE, Acquisition
 
-B0_BELOW = 50.0  # s/mm2; volumes below it need no direction
+B0_BELOW = 1000 * WEIGHTED_ABOVE  # s/mm2
 TOLERANCE = 0.05  # of a shell's mean
 ROUNDED = 0.015  # of a shell's mean: what scanners round
 _LISTED = 12  # shells; of more only the range is printed

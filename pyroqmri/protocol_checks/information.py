@@ -1,4 +1,4 @@
-"""What measurements can say of parameters: Fisher information against the range that a parameter plausibly has."""
+"""Fisher information of the measurements, against the range that a parameter plausibly has."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ _UNIFORM = 12**-0.5  # sd of a uniform distribution over its range
 def plausible_sd(signal: BoundSignal, theta: dict[str, Tensor]) -> dict[str, Tensor]:
     """What each free scalar parameter is uncertain by without any data, each ``(N,)``, around values ``theta``.
 
-    The sd of a uniform distribution over its range, or the value itself where that is less and cannot be zero: who
-    does not know whether T2 is 40 or 80 ms knows nothing of it.
+    The sd of a uniform distribution over its range, or the value itself where that is less and cannot be zero: an
+    error as large as T2 itself leaves it undetermined.
     """
     found = {}
     for p in signal.tissue:
