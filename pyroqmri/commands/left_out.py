@@ -165,6 +165,5 @@ def beyond_reach(acquisition: Acquisition, signal: str) -> list[str]:
     distinct = {tuple(row) for row in np.round(np.concatenate([np.asarray(s) for s in settings], 1), 3)[inside.numpy()]}
     if len(distinct) < len([p for p in model.parameters if not p.is_direction]):
         return [f"{said}, with too few volumes below to fit those alone: its parameters depend on the b-values used"]
-    return [
-        f"{said}: --bmax {reach:g} leaves out the {int((~inside & (acquisition.bval > WEIGHTED_ABOVE)).sum())} volumes above"
-    ]
+    n_above = int((~inside & (acquisition.bval > WEIGHTED_ABOVE)).sum())
+    return [f"{said}: --bmax {reach:g} leaves out the {n_above} volumes above"]
