@@ -6,14 +6,13 @@ import math
 import torch
 from torch import Tensor
 
-from pyroqmri.distributions import rice_moments
+from pyroqmri.distributions import ncchi_moments
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.protocol_checks.tissue import typical
 from pyroqmri.signals import BoundSignal
 
 _NEGATIVE = 0.01  # share of values that magnitudes do not have
-_MEAN, _VARIANCE = math.sqrt(math.pi / 2), 2 - math.pi / 2  # of the magnitude of noise of level 1
 # tissue of this SNR, at its strongest measurement, is kept in all but one voxel of 1,000; where that is easy the
 # limit, in standard deviations of noise, need not be as low, and where it is not it ends
 _SNR, _KEPT, _LIMITS = 5.0, 3.1, (1.3, 3.0)
@@ -29,18 +28,19 @@ def without_signal(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels) 
     """
     signal, likelihood = copy.deepcopy(signal).cpu().float(), copy.deepcopy(likelihood).cpu().float()
     signed = signal.signal.signed or bool((voxels.y < 0).float().mean() > _NEGATIVE)
-    mean, variance = (0.0, 1.0) if signed else (_MEAN, _VARIANCE)
+    coils = None if signed else float(getattr(likelihood, "coils", 1.0))
+    mean, variance = (float(t) for t in _moments(torch.zeros(()), coils))
     profile, n_s0 = _profiles(signal, likelihood.n_s0 is not None), likelihood.n_s0 or 0
     weights = profile if likelihood.n_average is None else profile * likelihood.n_average
     level = voxels.noise.float() * likelihood.factor
     total = (voxels.y.float() / level - mean) @ weights.mT
     spread = variance * (weights * profile).sum(-1)
-    there, its = _moments(_SNR * profile, signed)
+    there, its = _moments(_SNR * profile, coils)
     kept = (weights * (there - mean)).sum(-1)
     doubt = (weights * profile * its).sum(-1)
     if n_s0:
-        first, one = _unencoded(1 / level, n_s0, signed, likelihood.magnitude)
-        there, its = _moments(torch.tensor(_SNR), signed)
+        first, one = _unencoded(1 / level, n_s0, coils, likelihood.magnitude)
+        there, its = _moments(torch.tensor(_SNR), coils)
         total, spread = total + n_s0 * first, spread + n_s0 * one
         kept, doubt = kept + n_s0 * (there - mean), doubt + n_s0 * its
     limit = ((kept - _KEPT * doubt.sqrt()) / spread.sqrt()).clamp(*_LIMITS)
@@ -61,22 +61,23 @@ def _profiles(signal: BoundSignal, of_s0: bool) -> Tensor:
     return found if of_s0 else found / found.abs().amax(-1, keepdim=True).clamp_min(1e-30)
 
 
-def _moments(signal: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a measurement with noise of level 1."""
-    if signed:
+def _moments(signal: Tensor, coils: float | None) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a measurement with noise of level 1; without coils it keeps its sign."""
+    if coils is None:
         return signal, torch.ones_like(signal)
-    found = rice_moments(signal, torch.ones_like(signal))
+    found = ncchi_moments(signal, torch.ones_like(signal), coils)
     return found.mean, found.variance
 
 
-def _unencoded(snr: Tensor, n: int, signed: bool, magnitude: bool) -> tuple[Tensor, float]:
+def _unencoded(snr: Tensor, n: int, coils: float | None, magnitude: bool) -> tuple[Tensor, float]:
     """The mean ``(N, 1)`` of ``n`` measurements behind a measured S0 less that of noise, and ``n`` times its variance.
 
     A Gaussian likelihood's S0 is their mean, a Rician one's their second moment less that of noise.
     """
-    if signed:
+    if coils is None:
         return snr, 1.0
+    mean, variance = (float(t) for t in _moments(torch.zeros(()), coils))
     if not magnitude:
-        return snr - _MEAN, _VARIANCE
-    expected = math.sqrt(2 / n) * math.exp(math.lgamma(n + 0.5) - math.lgamma(n))
-    return (snr.square() + 2).sqrt() - expected, n * (2 - expected**2)
+        return snr - mean, variance
+    expected = math.sqrt(2 / n) * math.exp(math.lgamma(n * coils + 0.5) - math.lgamma(n * coils))
+    return (snr.square() + 2 * coils).sqrt() - expected, n * (2 * coils - expected**2)

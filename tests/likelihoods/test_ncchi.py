@@ -129,3 +129,15 @@ def test_a_fit_to_sums_of_squares_over_four_coils_is_right_where_a_rician_one_is
     assert four.preparation.coils == 4
     assert abs(float((four.posterior(y).mean["D"] - D).median())) < 0.015
     assert abs(float((one.posterior(y).mean["D"] - D).median())) > 0.04
+
+
+def test_noise_of_four_coils_alone_has_no_signal():
+    b = torch.cat([torch.zeros(6), torch.full((30,), 1.0), torch.full((30,), 2.0)])
+    generator = torch.Generator().manual_seed(1)
+    noise = add_noise(torch.zeros(400, len(b)), 10.0, "ncchi", generator, coils=4)
+    tissue = add_noise(80 * torch.exp(-b * 0.9).expand(400, -1), 10.0, "ncchi", generator, coils=4)
+    four = {"likelihood": "ncchi", "settings": {"likelihood.coils": 4}, "sigma": 10.0}
+    y = torch.cat([noise, tissue])
+    status = pq.fit(y, pq.Acquisition(bval=b), signal="msdki", recipe="least_squares", **four).posterior(y).status
+    assert float((status[:400] == 1).float().mean()) < 0.05
+    assert float((status[400:] == 3).float().mean()) < 0.01
