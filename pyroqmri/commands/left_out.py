@@ -96,7 +96,9 @@ def volume_numbers(wish: str, n: int) -> np.ndarray:
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(f"--drop-volumes takes numbers such as 12,40-45, got {wish!r}")
         low, high = int(first), int(last) if dash else int(first)
-        if not low <= high < n:
+        if low > high:
+            raise InputError(f"--drop-volumes names {word.strip()}: a range begins with the lower number, {high}-{low}")
+        if high >= n:
             raise InputError(f"--drop-volumes names volume {word.strip()}; the image has volumes 0 to {n - 1}")
         which[low : high + 1] = True
     return which
@@ -120,7 +122,9 @@ def _above(acquisition: Acquisition, bmax: float) -> np.ndarray:
     if acquisition.bval is None:
         raise InputError("--bmax limits b-values, which this signal does not use; leave it out")
     if bmax < SMALLEST_BMAX:
-        raise InputError(f"--bmax is {bmax:g}: it is in s/mm2; --bmax {1000 * bmax:g}?")
+        raise InputError(
+            f"--bmax {bmax:g} is in s/mm2 and leaves out nearly all; {1000 * bmax:g} would be b = {bmax:g} ms/um2"
+        )
     return 1000 * acquisition.bval.numpy() > (1 + SLACK) * bmax
 
 

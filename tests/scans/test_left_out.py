@@ -39,7 +39,7 @@ def record_of(folder):
 def test_numbers_and_ranges():
     assert np.flatnonzero(volume_numbers("3, 7-9,12", 13)).tolist() == [3, 7, 8, 9, 12]
     for wish, words in (("13", "volumes 0 to 12"), ("4-13", "volumes 0 to 12"),
-                        ("x", "numbers such as"), ("5-3", "names volume 5-3"), ("-1", "numbers such as")):  # fmt: skip
+                        ("x", "numbers such as"), ("5-3", "lower number, 3-5"), ("-1", "numbers such as")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             volume_numbers(wish, 13)
     numbers = np.array([3, 20, 21, 22, 30, 31])
