@@ -122,9 +122,7 @@ def _above(acquisition: Acquisition, bmax: float) -> np.ndarray:
     if acquisition.bval is None:
         raise InputError("--bmax limits b-values, which this signal does not use; leave it out")
     if bmax < SMALLEST_BMAX:
-        raise InputError(
-            f"--bmax {bmax:g} is in s/mm2 and leaves out nearly all; {1000 * bmax:g} would be b = {bmax:g} ms/um2"
-        )
+        raise InputError(f"--bmax is in s/mm2, and {bmax:g} leaves out nearly all; give --bmax {1000 * bmax:g}")
     return 1000 * acquisition.bval.numpy() > (1 + SLACK) * bmax
 
 
