@@ -1,6 +1,5 @@
 """What a sidecar states for each volume: runs of other phase encodings."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,12 @@ import numpy as np
 
 from pyroqmri.commands.left_out import number_ranges
 from pyroqmri.io import Scan
-from pyroqmri.io.names import stem
-
-LARGEST = 1 << 24  # bytes
+from pyroqmri.io.sidecars import stated_beside
 
 
 def run_sentences(scan: Scan, sidecar: str | Path | None, disagree: bool) -> tuple[list[str], list[str]]:
     """Notes and warnings on entries that differ between volumes; ``disagree`` says whether the S0 volumes do."""
-    content = _read(scan.ref.path.with_name(f"{stem(scan.ref.path)}.json") if sidecar is None else Path(sidecar))
+    content = stated_beside(scan.ref.path, sidecar)
     notes, warnings = [], []
     directions = _by_value(content.get("PhaseEncodingDirection"), scan)
     if len(directions) > 1:
@@ -26,16 +23,6 @@ def run_sentences(scan: Scan, sidecar: str | Path | None, disagree: bool) -> tup
         else:
             notes.append(f"{text}; their S0 volumes agree, so they are taken as corrected")
     return notes, warnings
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return {}
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):  # whoever needs it says what is wrong
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _by_value(entry: Any, scan: Scan) -> dict[str, Sequence[int]]:

@@ -112,6 +112,14 @@ def read_sidecar(image: str | Path, given: str | Path | None = None) -> Sidecar:
     return Sidecar(entries, files, rivals)
 
 
+def stated_beside(image: str | Path, given: str | Path | None = None) -> dict[str, Any]:
+    """Entries that apply to an image, for remarks on it: none where they cannot be read, which readers report."""
+    try:
+        return read_sidecar(image, given).entries
+    except InputError:
+        return {}
+
+
 def _is_number(word: str) -> bool:
     try:
         return math.isfinite(float(word))

@@ -1,6 +1,5 @@
 """What an image's name and sidecar state, as BIDS has it, against the signal that it is to be fitted with."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,12 +9,11 @@ import torch
 
 from pyroqmri.errors import InputError
 from pyroqmri.io.names import stem
-from pyroqmri.io.settings import BIDS_KEYS
+from pyroqmri.io.sidecars import BIDS_KEYS, stated_beside
 from pyroqmri.protocol_checks.settings import varies
 from pyroqmri.protocol_checks.words import listed
 from pyroqmri.signals import SIGNALS, SignalModel
 
-_LARGEST = 16_000_000  # bytes of a sidecar
 _NAMED = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceType", "PulseSequenceDetails")
 _TRAINS = ("molli", "look-locker", "looklocker", "look locker", "tapir", "sasha")
 
@@ -58,31 +56,20 @@ def judge_files(image: str | Path, signal: str, json_path: str | Path | None = N
     Parameters
     ----------
     json_path
-        The sidecar; ``IMAGE.json`` when None.
+        The sidecar; those that apply to the image by BIDS inheritance when None.
 
     Raises
     ------
     InputError
         When it is a phase image.
     """
-    sidecar = _read(Path(image).parent / f"{stem(image)}.json" if json_path is None else Path(json_path))
+    sidecar = stated_beside(image, json_path)
     sources = sidecar.get("Sources", ())
     own = Path(image).name
     names = [own, *(Path(s).name for s in sources if isinstance(s, str))] if isinstance(sources, list) else [own]
     _refuse_phase(names, sidecar, Path(image).name)
     found = [_suffix(names, signal), _transfer(names, sidecar, signal), _trains(sidecar, signal)]
     return [sentence for sentence in (*found, *_unused(sidecar, signal)) if sentence]
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """A sidecar's entries; nothing where it cannot be read, which is for those to report who need it."""
-    try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
-            return {}
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _entities(name: str) -> tuple[dict[str, str], str]:
