@@ -93,6 +93,15 @@ def test_the_table_of_status_codes_is_the_packages():
     assert {int(code): text for code, text in rows} == STATUS
 
 
+def test_every_test_that_the_page_of_checks_names_is_there():
+    page = (REPOSITORY / "docs" / "scan_checks.md").read_text()
+    files = list((REPOSITORY / "tests").rglob("test_*.py"))
+    there = {path.stem for path in files}
+    for path in files:
+        there |= set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+    assert set(re.findall(r"\btest_\w+", page)) <= there
+
+
 def test_figures_are_small():
     for path in (REPOSITORY / "docs" / "figures").glob("*"):
         assert path.stat().st_size < 300_000, f"{path.name} is too large to clone"
