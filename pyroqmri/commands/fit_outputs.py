@@ -77,7 +77,7 @@ def write_results(
         "left_out": dict(left_out or {}),
         "at_bound": dict(numbers.at_bound),
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
-        "warnings": [*fit.warnings, *alarms],
+        "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
     })  # fmt: skip
     _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")

@@ -24,6 +24,7 @@ from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
 from pyroqmri.measurements.preparation import complete_inputs, is_factor
 from pyroqmri.protocol_checks.file_names import judge_files
+from pyroqmri.protocol_checks.settings import unused_settings
 from pyroqmri.signals import SIGNALS, SignalModel
 
 TRAINING_VOXELS = 100_000  # a population is learned from no more; maps are made of all
@@ -100,8 +101,8 @@ class ScanFiles(ProtocolFiles):
         found = volume_warnings(scan)
         notes, stated = run_sentences(scan, self.json, bool(found))
         scan.notes.extend(notes)
-        beyond = [sentence for signal in signals for sentence in beyond_reach(scan.acquisition, signal)]
-        scan.warnings.extend([*found, *stated, *beyond])
+        each = [f(scan.acquisition, signal) for signal in signals for f in (unused_settings, beyond_reach)]
+        scan.warnings.extend([*found, *stated, *(sentence for some in each for sentence in some)])
         if self.drop == OUTLIERS:
             return drop_volumes(scan, signals[0], OUTLIERS)
         # where whole runs are apart, residuals of single volumes mean nothing

@@ -1,16 +1,12 @@
 """What an image's name and sidecar state, as BIDS has it, against the signal that it is to be fitted with."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from pyroqmri.errors import InputError
 from pyroqmri.io.names import stem
-from pyroqmri.io.sidecars import BIDS_KEYS, stated_beside
-from pyroqmri.protocol_checks.settings import varies
+from pyroqmri.io.sidecars import stated_beside
 from pyroqmri.protocol_checks.words import listed
 from pyroqmri.signals import SIGNALS, SignalModel
 
@@ -69,7 +65,7 @@ def judge_files(image: str | Path, signal: str, json_path: str | Path | None = N
     names = [own, *(Path(s).name for s in sources if isinstance(s, str))] if isinstance(sources, list) else [own]
     _refuse_phase(names, sidecar, Path(image).name)
     found = [_suffix(names, signal), _transfer(names, sidecar, signal), _trains(sidecar, signal)]
-    return [sentence for sentence in (*found, *_unused(sidecar, signal)) if sentence]
+    return [sentence for sentence in found if sentence]
 
 
 def _entities(name: str) -> tuple[dict[str, str], str]:
@@ -126,23 +122,6 @@ def _transfer(names: Iterable[str], sidecar: Mapping[str, Any], signal: str) -> 
         return ""
     which = listed(on[:3]) if on else "MTState in the sidecar"
     return f"{which}: a magnetisation transfer pulse was on, whose saturation {signal} does not describe; leave it out"
-
-
-def _unused(sidecar: Mapping[str, Any], signal: str) -> Iterator[str]:
-    """On settings of the sidecar that vary over the volumes and that the signal does not use."""
-    used = {*SIGNALS[signal].requires, *SIGNALS[signal].optional}
-    for name, key in BIDS_KEYS.items():
-        values = sidecar.get(key)
-        if name in used or not isinstance(values, list) or len(values) < 2:
-            continue
-        numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
-        if not numbers or not varies(name, torch.tensor(values, dtype=torch.float64)):
-            continue
-        shown = listed([f"{value:g}" for value in sorted(set(values))[:6]])
-        yield (
-            f"{key} varies over the volumes ({shown} in the sidecar) and {signal} does not use it, so that its effect "
-            f"is taken for that of the other settings; fit the volumes of each {key} apart"
-        )
 
 
 def _trains(sidecar: Mapping[str, Any], signal: str) -> str:

@@ -81,28 +81,6 @@ def test_a_sidecar_that_states_phase_is_refused(entry, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "key", "signal"),
-    [
-        ({"EchoTime": [0.06, 0.06, 0.09]}, "EchoTime", "msdki"),
-        ({"EchoTime": [0.01, 0.02], "FlipAngle": [90, 60]}, "FlipAngle", "t2_decay"),
-        ({"RepetitionTime": [2, 3]}, "RepetitionTime", "dti"),
-    ],
-)
-def test_a_sidecar_setting_that_varies_unused_is_named(entry, key, signal, tmp_path):
-    (tmp_path / "scan.json").write_text(json.dumps(entry))
-    (text,) = judge_files(tmp_path / "scan.nii.gz", signal)
-    assert text.startswith(key)
-
-
-@pytest.mark.parametrize(
-    "entry", [{"EchoTime": [0.06] * 3, "FlipAngle": 90}, {"EchoTime": ["a", 2]}, {"EchoTime": 0.08}]
-)
-def test_a_constant_sidecar_setting_is_let_through(entry, tmp_path):
-    (tmp_path / "scan.json").write_text(json.dumps(entry))
-    assert judge_files(tmp_path / "scan.nii.gz", "msdki") == []
-
-
-@pytest.mark.parametrize(
     "content", ["", "[1]", "{", '{"Sources": 3, "ImageType": "P", "MTState": null}', "[" * 100_000]
 )
 def test_a_sidecar_that_cannot_be_read_is_no_reason(content, tmp_path):

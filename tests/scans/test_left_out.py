@@ -217,4 +217,6 @@ def test_a_sidecar_that_names_two_phase_encodings_or_echo_times(scan):
     sidecar.write_text(json.dumps({"EchoTime": [0.08] * 15 + [0.1] * 12}))
     said = scan.files.read("ball_stick").warnings
     assert len(said) == 1
-    assert said[0].startswith("EchoTime varies over the volumes (0.08 and 0.1 in the sidecar) and ball_stick does not")
+    assert "te varies over the measurements and ball_stick does not use it" in said[0]
+    out = fit_image(scan.files, signal="ball_stick", recipe="least_squares", out=scan.folder / "fitted")
+    assert sum("te varies" in text for text in record_of(out)["warnings"]) == 1
