@@ -40,7 +40,7 @@ S0 = 1000.0
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 SUFFIX = {
     "t1_inversion": "IRT1", "t1_inversion_signed": "IRT1", "t1_vfa": "VFA", "t2_decay": "MESE", "t2_floor": "MESE",
-    "t2_biexp": "MESE", "cest_lorentz": "cest",
+    "t2_biexp": "MESE", "t2star_decay": "MEGRE", "cest_lorentz": "cest",
 }  # fmt: skip  # of the others dwi
 
 
@@ -84,6 +84,7 @@ OTHERS: dict[str, tuple[Acquisition, Acquisition]] = {
     "t1_inversion_signed": INVERSIONS,
     "t1_vfa": (_flips(3, 5, 8, 12, 18, 25, tr=8), _flips(2, 5, 10, 15, 20, 30, tr=20)),
     "t2_decay": (_echoes(8, 12), _echoes(16, 15)),
+    "t2star_decay": (_echoes(6, 8), _echoes(12, 4)),
     "t2_floor": (_echoes(12, 12), _echoes(20, 15)),
     "t2_biexp": (_echoes(48, 7), _echoes(32, 8)),
     "cest_lorentz": (_offsets(2, 6, 0.25), _offsets(3, 10, 0.25)),

@@ -13,6 +13,7 @@ from pyroqmri.signals.t2_adc import T2ADC
 from pyroqmri.signals.t2_biexp import T2Biexp
 from pyroqmri.signals.t2_decay import T2Decay
 from pyroqmri.signals.t2_floor import T2Floor
+from pyroqmri.signals.t2star_decay import T2StarDecay
 
 SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
@@ -26,6 +27,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t2_decay": T2Decay,
     "t2_floor": T2Floor,
     "t2_biexp": T2Biexp,
+    "t2star_decay": T2StarDecay,
     "cest_lorentz": CESTLorentz,
 }
 
@@ -45,4 +47,5 @@ __all__ = [
     "T2Biexp",
     "T2Decay",
     "T2Floor",
+    "T2StarDecay",
 ]

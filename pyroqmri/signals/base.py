@@ -26,11 +26,14 @@ class LogLinear:
         Physical parameters, each ``(N,)``, of coefficients ``(C, N)``.
     predicted
         Weigh by the squared signal that unweighted least squares predicts; else by the squared measurement.
+    final
+        Whether it is the estimate where the noise is Gaussian; else a search starts from it.
     """
 
     design: Callable[[Acquisition], Tensor]
     theta: Callable[[Tensor], dict[str, Tensor]]
     predicted: bool
+    final: bool = True
 
 
 class SignalModel(ABC):
