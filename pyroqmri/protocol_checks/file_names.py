@@ -114,7 +114,9 @@ def _suffix(names: Iterable[str], signal: str) -> str:
 def _star(suffix: str, what: str, signal: str, names: Collection[str]) -> str:
     """On a train of echoes that decays with T2* where the signal has T2, or the other way round."""
     if suffix in _GRADIENT_ECHO and {"T2", "T2_long"} & set(names):
-        return f"{suffix} is {what}, whose echoes decay with T2*: what {signal} calls T2 is T2*; use signal t2star_decay"
+        return (
+            f"{suffix} is {what}, whose echoes decay with T2*: what {signal} calls T2 is T2*; use signal t2star_decay"
+        )
     if suffix == "MESE" and "T2star" in names:
         return f"{suffix} is {what}, whose echoes decay with T2: what {signal} calls T2* is T2; use signal t2_decay"
     return ""

@@ -8,6 +8,8 @@ from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.msdki import MSDKI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
+from pyroqmri.signals.t1_inversion_ab import T1InversionAB, T1InversionABSigned
+from pyroqmri.signals.t1_looklocker import T1LookLocker
 from pyroqmri.signals.t1_vfa import T1VFA
 from pyroqmri.signals.t2_adc import T2ADC
 from pyroqmri.signals.t2_biexp import T2Biexp
@@ -23,6 +25,9 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t2_adc": T2ADC,
     "t1_inversion": T1Inversion,
     "t1_inversion_signed": T1InversionSigned,
+    "t1_inversion_ab": T1InversionAB,
+    "t1_inversion_ab_signed": T1InversionABSigned,
+    "t1_looklocker": T1LookLocker,
     "t1_vfa": T1VFA,
     "t2_decay": T2Decay,
     "t2_floor": T2Floor,
@@ -43,7 +48,10 @@ __all__ = [
     "CESTLorentz",
     "SignalModel",
     "T1Inversion",
+    "T1InversionAB",
+    "T1InversionABSigned",
     "T1InversionSigned",
+    "T1LookLocker",
     "T2Biexp",
     "T2Decay",
     "T2Floor",

@@ -49,4 +49,3 @@ class T2StarDecay(SignalModel):
     @classmethod
     def derived(cls, theta):
         return {"R2star": 1000 / theta["T2star"]}
-

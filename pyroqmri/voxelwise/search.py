@@ -127,9 +127,11 @@ class _Block:
             theta = weighted_fit(self.signal, voxels, self.counts)
             starts.append(Point(self.box.point(theta).tissue.clamp(0.005, 0.995), None))
         voxels = self.short(voxels)
+        if guess := self.short.signal.first_guess(voxels.y):
+            starts.append(Point(self.box.point(guess).tissue.clamp(0.005, 0.995), None))
         wanted = self.settings.starts
         if wanted == 0:
-            wanted = 3 if self.signal.direction is None else 2
+            wanted = 3 if self.signal.direction is None and not guess else 2
         if len(starts) < wanted:
             starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
         point, done = best_of(

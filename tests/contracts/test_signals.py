@@ -80,6 +80,19 @@ def t1_inversion(ti, T1, inv_eff, tr):
     return np.abs(t1_inversion_signed(ti, T1, inv_eff, tr))
 
 
+def t1_inversion_ab_signed(ti, T1, a, b):
+    return a + b * np.exp(-ti / T1)
+
+
+def t1_inversion_ab(ti, T1, a, b):
+    return np.abs(t1_inversion_ab_signed(ti, T1, a, b))
+
+
+def t1_looklocker(ti, T1star, b_over_a):
+    """From the inverted level, 1 - B/A, towards 1."""
+    return np.abs((1 - b_over_a) * np.exp(-ti / T1star) + 1 - np.exp(-ti / T1star))
+
+
 def t1_vfa(flip, tr, T1, B1):
     decay = np.exp(-tr / T1)
     return np.sin(B1 * flip) * (1 - decay) / (1 - np.cos(B1 * flip) * decay)
@@ -105,6 +118,9 @@ CASES = {
     "t2_adc": Case(Acquisition(bval=[0.0, 0.0, 1, 1], te=[60.0, 0.05, 60, 0.05]), t2_adc, falls="bval"),
     "t1_inversion": Case(INVERSIONS, t1_inversion, RECOVERED),
     "t1_inversion_signed": Case(INVERSIONS, t1_inversion_signed, RECOVERED, rises="ti"),
+    "t1_inversion_ab": Case(INVERSIONS, t1_inversion_ab),
+    "t1_inversion_ab_signed": Case(INVERSIONS, t1_inversion_ab_signed, rises="ti"),
+    "t1_looklocker": Case(INVERSIONS, t1_looklocker, RECOVERED),
     "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),
     "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),

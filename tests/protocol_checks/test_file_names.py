@@ -11,7 +11,13 @@ from pyroqmri.signals import SIGNALS
 RIGHT = {
     "dwi": ("msdki", "dti", "ivim", "ball_stick"),
     "VFA": ("t1_vfa",),
-    "IRT1": ("t1_inversion", "t1_inversion_signed"),
+    "IRT1": (
+        "t1_inversion",
+        "t1_inversion_signed",
+        "t1_inversion_ab",
+        "t1_inversion_ab_signed",
+        "t1_looklocker",
+    ),
     "MESE": ("t2_decay", "t2_floor", "t2_biexp"),
     "cest": ("cest_lorentz",),
 }
