@@ -43,6 +43,8 @@ class Acquisition:
         Flip angles in rad.
     offset
         Frequencies of saturation in ppm from water.
+    mt
+        Whether a magnetisation transfer pulse is on, 1, or off, 0.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Acquisition:
     tr: Tensor | None = None
     flip: Tensor | None = None
     offset: Tensor | None = None
+    mt: Tensor | None = None
 
     def __post_init__(self) -> None:
         length = None
@@ -85,6 +88,8 @@ class Acquisition:
                 raise InputError(f"{name} contains negative values, the lowest is {value.min():g}")
             if value.max() > largest:
                 raise InputError(f"{name} reaches {value.max():g}: pyroqmri expects {expected}")
+        if self.mt is not None and not ((self.mt == 0) | (self.mt == 1)).all():
+            raise InputError("mt must be 1 where a magnetisation transfer pulse is on, and 0 where it is off")
         if self.offset is not None:
             size = self.offset.abs().unique()
             if len(size) >= 5 and size.median() > HALF_SPECTRUM:

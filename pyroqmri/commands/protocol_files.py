@@ -33,6 +33,7 @@ class ProtocolFiles:
     tr: PathLike | None = None
     flip: PathLike | None = None
     offset: PathLike | None = None
+    mt: PathLike | None = None
 
     @property
     def settings(self) -> dict[str, PathLike]:
@@ -98,7 +99,9 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
 
 
 def _bids(name: str, values: np.ndarray) -> float | list[float]:
-    """Seconds, degrees or ppm as BIDS has them; one number where all are equal."""
+    """Seconds, degrees, ppm, or on and off, as BIDS has them; one number where all are equal."""
+    if name == "mt":
+        return [bool(x) for x in values]
     scaled = np.degrees(values) if name == "flip" else values if name == "offset" else values / 1000
     rounded = [float(f"{x:.7g}") for x in scaled]
     return rounded[0] if len(set(rounded)) == 1 else rounded

@@ -78,6 +78,7 @@ def read_scan(
     flip: str | Path | None = None,
     tr: str | Path | None = None,
     offset: str | Path | None = None,
+    mt: str | Path | None = None,
     json: str | Path | None = None,
     need: tuple[str, ...] = ("bval", "bvec"),
     optional: tuple[str, ...] = (),
@@ -88,7 +89,7 @@ def read_scan(
 
     Parameters
     ----------
-    bval, bvec, te, ti, flip, tr, offset, json
+    bval, bvec, te, ti, flip, tr, offset, mt, json
         Files of the settings; those not given are looked for beside the image.
     mask
         NIfTI image, see :func:`read_mask`. Without it the mask that lies beside the image under one of the usual names
@@ -112,7 +113,7 @@ def read_scan(
     if header.n_volumes is None:
         shape = " x ".join(map(str, header.shape))
         raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
-    times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
+    times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset, "mt": mt}
     whole, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
     kept = np.arange(len(whole)) if leave_out is None else np.flatnonzero(~leave_out(whole))
     all_kept = len(kept) == len(whole)

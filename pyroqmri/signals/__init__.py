@@ -6,6 +6,7 @@ from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
+from pyroqmri.signals.mpm import MPM
 from pyroqmri.signals.msdki import MSDKI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
 from pyroqmri.signals.t1_inversion_ab import T1InversionAB, T1InversionABSigned
@@ -33,12 +34,14 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t2_floor": T2Floor,
     "t2_biexp": T2Biexp,
     "t2star_decay": T2StarDecay,
+    "mpm": MPM,
     "cest_lorentz": CESTLorentz,
 }
 
 __all__ = [
     "DTI",
     "IVIM",
+    "MPM",
     "MSDKI",
     "SIGNALS",
     "T1VFA",

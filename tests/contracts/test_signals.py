@@ -98,6 +98,14 @@ def t1_vfa(flip, tr, T1, B1):
     return np.sin(B1 * flip) * (1 - decay) / (1 - np.cos(B1 * flip) * decay)
 
 
+def mpm(te, tr, flip, mt, R1, R2star, MTsat, B1):
+    """The fixed point of one repetition: saturation, excitation, recovery."""
+    left = 1 - mt * MTsat / 100 * B1**2 * (1 - 0.4 * B1) / 0.6
+    decay = np.exp(-tr * R1 / 1000)
+    before = (1 - decay) / (1 - decay * np.cos(B1 * flip) * left)
+    return before * left * np.sin(B1 * flip) * np.exp(-te * R2star / 1000)
+
+
 def cest_lorentz(offset, shift, **pools):
     centres = {"water": 0, "amide": 3.5, "noe": -3.5, "mt": -2.5}
     x = {k: 2 * (offset - shift - centre) / pools[f"w_{k}"] for k, centre in centres.items()}
@@ -109,6 +117,10 @@ RECOVERED = Acquisition(ti=[1e5, 1e5], tr=[1e6, 1e6])
 ECHOES = Acquisition(te=[10.0, 25, 50, 90, 150, 250])
 GRADIENT_ECHOES = Acquisition(te=[0.5, 1.5, 4, 10, 25, 60])
 FLIPS = Acquisition(flip=[0.05, 0.1, 0.2, 0.35, 0.5], tr=[15.0] * 5)
+CONTRASTS = Acquisition(
+    te=[2.3, 9, 20] * 3, tr=[25.0] * 9, flip=np.radians([6] * 3 + [21] * 3 + [6] * 3), mt=[0] * 6 + [1] * 3
+)
+UNTOUCHED = Acquisition(te=[0.0], tr=[1e6], flip=[torch.pi / 2], mt=[0.0])
 OFFSETS = Acquisition(offset=torch.cat([torch.tensor([300.0]), torch.linspace(-6, 6, 25)]))
 
 CASES = {
@@ -126,6 +138,7 @@ CASES = {
     "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "mpm": Case(CONTRASTS, mpm, UNTOUCHED, falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
     "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls="bval"),
 }
