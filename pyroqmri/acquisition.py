@@ -45,6 +45,10 @@ class Acquisition:
         Frequencies of saturation in ppm from water.
     mt
         Whether a magnetisation transfer pulse is on, 1, or off, 0.
+    readout, ti_other, flip_other, tr_readout, shots_before, shots_after
+        Of MP2RAGE, as :func:`pyroqmri.signals.mp2rage_acquisition` makes them: 0 for the uniform image, else which
+        train it is; time and angle of the other train, the time between excitations, and how many there are before and
+        after the centre of k-space.
 
     Raises
     ------
@@ -60,6 +64,12 @@ class Acquisition:
     flip: Tensor | None = None
     offset: Tensor | None = None
     mt: Tensor | None = None
+    readout: Tensor | None = None
+    ti_other: Tensor | None = None
+    flip_other: Tensor | None = None
+    tr_readout: Tensor | None = None
+    shots_before: Tensor | None = None
+    shots_after: Tensor | None = None
 
     def __post_init__(self) -> None:
         length = None

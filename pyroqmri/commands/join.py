@@ -28,6 +28,7 @@ _LARGEST = 1 << 34  # bytes of float32
 _SHOWN = 40  # volumes in a printed table
 _ENDINGS = (".json", ".bval", ".bvec")
 # entries of the sidecars that reading the joined image needs, where all of them agree
+_CYCLE = ("RepetitionTimePreparation", "RepetitionTimeExcitation", "NumberShots")  # of MP2RAGE, both images alike
 _KEPT = ("MagneticFieldStrength", "ImagingFrequency", "PhaseEncodingDirection", "Units")
 
 
@@ -222,7 +223,8 @@ def _joined(members: Sequence[Member]) -> Acquisition:
 
 
 def _agreed(members: Sequence[Member]) -> dict[str, Any]:
-    entries = {key: [member.entry(key) for member in members] for key in _KEPT}
+    kept = (*_KEPT, *_CYCLE) if suffix(members[0].path) == "MP2RAGE" else _KEPT
+    entries = {key: [member.entry(key) for member in members] for key in kept}
     return {
         key: stated[0]
         for key, stated in entries.items()

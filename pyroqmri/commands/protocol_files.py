@@ -13,6 +13,7 @@ from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
+from pyroqmri.io.mp2rage import mp2rage_entries
 from pyroqmri.io.settings import BIDS_KEYS
 from pyroqmri.maps import write_bytes, write_json
 
@@ -91,6 +92,10 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
             rows = 1000 * settings[name][None] if name == "bval" else settings[name].T
             text = "".join(" ".join(f"{x:.7g}" for x in row) + "\n" for row in rows)
             write_bytes(image.with_name(f"{stem}.{name}"), text.encode())
+    if acquisition.readout is not None:
+        generated = {"GeneratedBy": f"pyroqmri {__version__}"}
+        write_json(image.with_name(f"{stem}.json"), {**generated, **extra, **mp2rage_entries(acquisition)})
+        return
     table = {key: _bids(name, settings[name]) for name, key in BIDS_KEYS.items() if name in settings}
     # what this package wrote is read back as it is, whatever its size
     generated = {"GeneratedBy": f"pyroqmri {__version__}"}

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io.geometry import doubts
 from pyroqmri.io.masks import read_mask
+from pyroqmri.io.mp2rage import as_uniform
 from pyroqmri.io.names import mask_beside, prefix
 from pyroqmri.io.nifti import Header, read_header, volumes
 from pyroqmri.io.protocol import read_protocol
@@ -110,6 +111,8 @@ def read_scan(
         When a file is missing, damaged or does not fit the others, or a needed setting is absent.
     """
     header = read_header(image)
+    if header.n_volumes is None and "readout" in need:
+        header = replace(header, n_volumes=1)  # a uniform image is the only measurement
     if header.n_volumes is None:
         shape = " x ".join(map(str, header.shape))
         raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
@@ -121,6 +124,9 @@ def read_scan(
     warned += doubts(header)
     inside = _mask(header, acquisition, kept, mask, resample, notes, warned)
     y, background = _scatter(header, inside, kept, notes)
+    if "readout" in need:
+        y, said = as_uniform(y, acquisition)
+        notes += said
     ref = ImageRef(
         header.path, header.shape, header.affine, header.zooms, prefix(header.path), header.oriented, header.qform
     )

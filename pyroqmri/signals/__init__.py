@@ -6,6 +6,7 @@ from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
+from pyroqmri.signals.mp2rage import MP2RAGE, mp2rage_acquisition
 from pyroqmri.signals.mpm import MPM
 from pyroqmri.signals.msdki import MSDKI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
@@ -34,6 +35,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t2_floor": T2Floor,
     "t2_biexp": T2Biexp,
     "t2star_decay": T2StarDecay,
+    "mp2rage": MP2RAGE,
     "mpm": MPM,
     "cest_lorentz": CESTLorentz,
 }
@@ -41,6 +43,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
 __all__ = [
     "DTI",
     "IVIM",
+    "MP2RAGE",
     "MPM",
     "MSDKI",
     "SIGNALS",
@@ -59,4 +62,5 @@ __all__ = [
     "T2Decay",
     "T2Floor",
     "T2StarDecay",
+    "mp2rage_acquisition",
 ]
