@@ -29,8 +29,8 @@ class Summary(Estimates):
     ----------
     status
         Codes ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`.
-    n_fitted, n_at_bound
-        Voxels with numbers, and how many of them have each parameter at a bound.
+    n_fitted, n_at_bound, n_beyond_bound
+        Voxels with numbers, how many of them have each parameter at a bound, and in how many the data ask for more.
     """
 
     def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
@@ -45,6 +45,7 @@ class Summary(Estimates):
         self._codes = torch.zeros(n, dtype=torch.uint8)
         self.n_fitted = 0
         self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
+        self.n_beyond_bound = dict(self.n_at_bound)
 
     def put(self, where: slice, part: Any) -> None:
         """Take over what is known of the voxels at ``where``."""
@@ -52,6 +53,8 @@ class Summary(Estimates):
         self.n_fitted += len(part.batch.index)
         for name, bound in at_bound(part).items():
             self.n_at_bound[name] += int(bound.sum())
+        for name, bound in part.beyond_bounds().items():
+            self.n_beyond_bound[name] += int(bound.sum())
         found = {"mean": part.mean}
         if self.has_sd:
             found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}

@@ -12,6 +12,7 @@ from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.status import AT_BOUND, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT, GoodnessOfFit
+from pyroqmri.protocol_checks.bounds import beyond_bounds
 from pyroqmri.protocol_checks.no_signal import without_signal
 from pyroqmri.protocol_checks.voxels import weakly_informed
 from pyroqmri.signals import BoundSignal
@@ -97,10 +98,23 @@ class Estimates(ABC):
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
+        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self._fitted())
+
+    def beyond_bounds(self) -> dict[str, Tensor]:
+        """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
+        held = at_bound(self)
+        if self.likelihood is None:  # nothing says that they do not
+            return held
+        among = {name: value[self.batch.index] for name, value in held.items()}
+        found = beyond_bounds(self.signal, self.likelihood, self.batch.voxels, self._fitted(), among)
+        return {name: _among_all(self, value) for name, value in found.items()}
+
+    def _fitted(self) -> dict[str, Tensor]:
+        """Estimates of the fitted voxels in the model's units, each ``(n,)``, a direction ``(n, 3)``."""
         theta = {name: value[self.batch.index].float() for name, value in in_model_units(self).items()}
         if self.signal.direction is not None:
             theta[self.signal.direction.name] = self.direction[self.batch.index]  # type: ignore[attr-defined]
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, theta)
+        return theta
 
     @property
     def reference(self) -> Tensor:
