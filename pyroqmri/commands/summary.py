@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
-from pyroqmri.measurements.preparation import complete_inputs
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.posterior.estimates import Estimates, at_bound
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
