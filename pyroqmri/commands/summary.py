@@ -60,7 +60,7 @@ class Summary(Estimates):
             found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
         arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
         arrays |= {
-            **part.goodness_of_fit._asdict(),
+            **part.goodness_of_fit.found(),
             "direction": part.direction,
             "responsibilities": part.responsibilities,
         }
@@ -100,7 +100,7 @@ class Summary(Estimates):
     @property
     def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit ``(N,)``."""
-        return GoodnessOfFit(*(self._kept[what] for what in GoodnessOfFit._fields))
+        return GoodnessOfFit.gathered(self._kept)
 
     @property
     def khat(self) -> Tensor | None:
