@@ -1,5 +1,6 @@
 """Closed-form MR physics, one equation a file."""
 
+from pyroqmri.signals.adc import ADC
 from pyroqmri.signals.ball_stick import BallStick
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
@@ -18,6 +19,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
     "dti": DTI,
+    "adc": ADC,
     "ivim": IVIM,
     "t2_adc": T2ADC,
     "t1_inversion": T1Inversion,
@@ -30,6 +32,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
 }
 
 __all__ = [
+    "ADC",
     "DTI",
     "IVIM",
     "MSDKI",

@@ -46,6 +46,10 @@ def dti(bval, bvec, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz):
     return np.exp(-bval * np.einsum("mi,nij,mj->nm", bvec, tensor, bvec))
 
 
+def adc(bval, D):
+    return np.exp(-bval * D)
+
+
 def ivim(bval, f, D_fast, D_slow):
     return f * np.exp(-bval * (D_fast + D_slow)) + (1 - f) * np.exp(-bval * D_slow)
 
@@ -105,6 +109,7 @@ CASES = {
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
+    "adc": Case(shells(2, 3, 0.5, 1.0), adc, shells(3, 0), falls="bval"),
     "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls="bval"),
 }
 
