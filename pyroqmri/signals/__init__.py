@@ -8,6 +8,7 @@ from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.msdki import MSDKI
+from pyroqmri.signals.noddi import NODDI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
 from pyroqmri.signals.t1_vfa import T1VFA
 from pyroqmri.signals.t2_adc import T2ADC
@@ -19,6 +20,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
     "dti": DTI,
+    "noddi": NODDI,
     "adc": ADC,
     "ivim": IVIM,
     "t2_adc": T2ADC,
@@ -36,6 +38,7 @@ __all__ = [
     "DTI",
     "IVIM",
     "MSDKI",
+    "NODDI",
     "SIGNALS",
     "T1VFA",
     "T2ADC",
