@@ -5,6 +5,7 @@ from pyroqmri.signals.ball_stick import BallStick
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
+from pyroqmri.signals.dki import DKI
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.msdki import MSDKI
@@ -20,6 +21,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
     "dti": DTI,
+    "dki": DKI,
     "noddi": NODDI,
     "adc": ADC,
     "ivim": IVIM,
@@ -35,6 +37,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
 
 __all__ = [
     "ADC",
+    "DKI",
     "DTI",
     "IVIM",
     "MSDKI",

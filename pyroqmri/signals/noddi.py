@@ -23,8 +23,8 @@ class NODDI(SignalModel):
     .. math:: S(b, g)/S_0 = f_w e^{-b D_{iso}} + (1 - f_w) \left[ \nu \int W_\kappa(u \cdot n)\,
               e^{-b D_\parallel (g \cdot u)^2} du + (1 - \nu)\, e^{-b\, g^T \bar D g} \right]
 
-    The axes of the sticks have a Watson distribution of concentration :math:`\kappa = 1 / \tan(\pi\, ODI / 2)` around n.
-    Around them water diffuses by the mean :math:`\bar D` over W of tensors with
+    The axes of the sticks have a Watson distribution of concentration :math:`\kappa = 1 / \tan(\pi\, ODI / 2)`
+    around n. Around them water diffuses by the mean :math:`\bar D` over W of tensors with
     :math:`D_\perp = (1 - \nu) D_\parallel`. The integral is a series up to order 16, which is off by less than 1e-6 at
     b D up to 4.5 and by 1e-4 at 10 (:mod:`pyroqmri.signals.watson`).
 

@@ -22,7 +22,7 @@ class Series(NamedTuple):
 
 
 def moments(kappa: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Means ``(..., L)`` of the Legendre polynomials 0, 2 ... ORDER of a stick's cosine with the mean axis; derivatives.
+    r"""Means ``(..., L)`` of the Legendre polynomials 0, 2 ... ORDER of a stick's cosine with the mean axis; slopes.
 
     By Gauss-Legendre quadrature, whose error is below 1e-12 for a concentration :math:`\kappa` up to 40, ``(..., 1)``.
     """
@@ -61,7 +61,7 @@ def watson_sticks(bval: Tensor, diffusivity: Tensor, mean: Tensor, cosine: Tenso
 
 
 def watson_slopes(bval: Tensor, diffusivity: Tensor, mean: Tensor, change: Tensor, cosine: Tensor) -> Series:
-    """:func:`watson_sticks` with its derivatives; ``change`` ``(..., L)`` is that of the moments by the concentration."""
+    """:func:`watson_sticks` with its derivatives; ``change`` ``(..., L)`` is that of the moments by concentration."""
     levels, index = torch.unique(bval, return_inverse=True)
     decay, falling = _decays(levels, diffusivity)
     tables = (mean.unsqueeze(-2) * decay, change.unsqueeze(-2) * decay, mean.unsqueeze(-2) * falling)
@@ -82,7 +82,7 @@ def watson_slopes(bval: Tensor, diffusivity: Tensor, mean: Tensor, change: Tenso
 
 
 def _chebyshev(coefficients: Tensor, index: Tensor) -> tuple[Tensor, ...]:
-    """Coefficients, each ``(..., M)``, of Chebyshev polynomials in 2 cos^2 - 1, of those of b-values ``(..., B, L)``."""
+    """Coefficients, each ``(..., M)``, of Chebyshev polynomials in 2 cos^2 - 1, from b-values ``(..., B, L)``."""
     turned = coefficients @ _to_chebyshev(coefficients.dtype, coefficients.device)
     return tuple(part.index_select(-1, index) for part in turned.unbind(-1))
 

@@ -34,7 +34,9 @@ def uniform(
     table = [p for p in signal.parameters if isinstance(p, Parameter) and p.name not in held]
     every = {p.name: (p.lower, p.upper) for p in table} | ranges
     draws = (torch.from_numpy(rng.random(n)) for _ in table)
-    theta = constant(held, n) | uniform_scalars(table, every, draws, lambda p, t: None if p.name in ranges else signal.box(p.name, t))
+    theta = constant(held, n) | uniform_scalars(
+        table, every, draws, lambda p, t: None if p.name in ranges else signal.box(p.name, t)
+    )
     theta |= {p.name: uniform_axes(n, rng) for p in signal.parameters if isinstance(p, Direction)}
     if "S0" in ranges:
         theta["S0"] = _float(rng.uniform(*ranges["S0"], n))
