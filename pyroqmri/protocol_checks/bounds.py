@@ -5,11 +5,11 @@ import copy
 import torch
 from torch import Tensor
 
-from pyroqmri.laplace.mode import expand
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
+from pyroqmri.protocol_checks.information import expanded
 from pyroqmri.signals import BoundSignal
 
 _SURE = 2.0  # standard deviations of the score: noise alone reaches them in 2.3 % of the estimates at a bound
@@ -51,13 +51,7 @@ def _push(
     if signal.direction is not None:
         frame = frame_around(theta[signal.direction.name])
         z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
-    found = expand(
-        lambda u: signal(signal.constrain(u, frame), voxels.inputs),
-        likelihood,
-        voxels,
-        z,
-        lambda u: signal.unconstrained_slopes(u, frame, voxels.inputs),
-    )
+    found = expanded(signal, likelihood, z, frame, voxels)
     # what the free coordinates, which lie where they fit best, could absorb; those at their bounds absorb nothing
     free = torch.cat([~held, held.new_ones(len(z), z.shape[-1] - n)], -1).to(z)
     scale = found.information.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
