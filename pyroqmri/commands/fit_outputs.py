@@ -68,10 +68,11 @@ def write_results(
         khat=summary.khat is not None,
     )  # fmt: skip
     codes, counts = np.unique(status, return_counts=True)
+    has_s0 = SIGNALS[fit.signal_name].has_s0(fit.acquisition)
     numbers = fit_numbers(fit, summary, status)
     alarms = [*scan.warnings, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
-        "notes": [*scan.notes, fit.preparation.note(fit.acquisition), *notes],
+        "notes": [*scan.notes, *([fit.preparation.note(fit.acquisition)] if has_s0 else []), *notes],
         "sources": [scan.ref.path.name],
         "n_mapped": len(scan.y),
         "left_out": dict(left_out or {}),

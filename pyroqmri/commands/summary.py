@@ -11,6 +11,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
+from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.estimates import Estimates, at_bound
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
 from pyroqmri.posterior.posterior import QUANTILES
@@ -36,11 +37,11 @@ class Summary(Estimates):
     def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
         self.signal, self.has_sd, self._wants_khat = fit.signal, has_sd, khat
         self.parameters = {p.name: p for p in fit.signal.scalars}
-        if "S0" in self.parameters:  # maps have it in the scan's units
-            scale = fit.preparation.scale
-            self.parameters["S0"] = replace(
-                S0, lower=S0.lower * scale, upper=S0.upper * scale, unit="a.u.", doc="signal without encoding"
-            )
+        scale = fit.preparation.scale
+        for name in fit.signal.in_scan_units:  # maps have them so
+            if isinstance(p := self.parameters.get(name), Parameter):
+                doc = "signal without encoding" if p.name == S0.name else p.doc
+                self.parameters[name] = replace(p, lower=p.lower * scale, upper=p.upper * scale, doc=doc)
         self._kept: dict[str, Tensor] = {}
         self._codes = torch.zeros(n, dtype=torch.uint8)
         self.n_fitted = 0

@@ -145,10 +145,8 @@ class Estimates(ABC):
         return full
 
     def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        """S0 back in the scan's own units."""
-        if "S0" in theta and self.signal.infer_s0:
-            theta = theta | {"S0": theta["S0"] * self.reference}
-        return theta
+        """S0 and amplitudes back in the scan's own units."""
+        return theta | {name: theta[name] * self.reference for name in self.signal.in_scan_units if name in theta}
 
     def weakly_informed(self) -> Tensor:
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
@@ -172,11 +170,9 @@ class Estimates(ABC):
 
 
 def in_model_units(estimates: Estimates) -> dict[str, Tensor]:
-    """Point estimates ``(N,)`` with S0 over the scan's scale."""
-    mean = dict(estimates.mean)
-    if "S0" in mean:
-        mean["S0"] = mean["S0"] / estimates.reference
-    return mean
+    """Point estimates ``(N,)`` with S0 and amplitudes over the scan's scale."""
+    scaled = estimates.signal.in_scan_units
+    return {k: value / estimates.reference if k in scaled else value for k, value in estimates.mean.items()}
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:

@@ -67,10 +67,11 @@ def check_sign(found: Sign, y: Tensor, acquisition: Acquisition, signal: str) ->
     """
     model = SIGNALS[signal]
     twin = _twin(signal)
-    if not model.signed and twin is not None and found.real and found.inverted:
+    if not model.signed and "ti" in model.requires and found.real and found.inverted:
+        other = "" if twin is None else f"use signal {twin}, or "
         raise InputError(
             f"{100 * found.share:.2g} % of the values are negative, so these data keep their sign, and {signal} "
-            f"describes magnitudes; use signal {twin}, or give magnitude data"
+            f"describes magnitudes; {other}give magnitude data"
         )
     if model.signed and twin is not None and not found.real and _folded(y, acquisition):
         return [

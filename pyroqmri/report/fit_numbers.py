@@ -71,7 +71,7 @@ class FitNumbers:
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
     """Sizes of a signal's fit in which the parameters ``held`` are fixed or tied."""
     n_free = sum(p.n_latents for p in SIGNALS[signal].parameters if p.name not in held)
-    n_free += preparation.s0 == "inferred"
+    n_free += preparation.s0 == "inferred" and SIGNALS[signal].has_s0(acquisition)
     return ModelSize(n_free, len(preparation.seen(acquisition).groups), preparation.average)
 
 

@@ -89,6 +89,10 @@ def t2_decay(te, T2):
     return np.exp(-te / T2)
 
 
+def t2star_decay(te, T2star):
+    return np.exp(-te / T2star)
+
+
 def t2_floor(te, T2, floor):
     return np.exp(-te / T2) + floor
 
@@ -107,6 +111,19 @@ def t1_inversion(ti, T1, inv_eff, tr):
     return np.abs(t1_inversion_signed(ti, T1, inv_eff, tr))
 
 
+def t1_inversion_ab_signed(ti, T1, a, b):
+    return a + b * np.exp(-ti / T1)
+
+
+def t1_inversion_ab(ti, T1, a, b):
+    return np.abs(t1_inversion_ab_signed(ti, T1, a, b))
+
+
+def t1_looklocker(ti, T1star, b_over_a):
+    """From the inverted level, 1 - B/A, towards 1."""
+    return np.abs((1 - b_over_a) * np.exp(-ti / T1star) + 1 - np.exp(-ti / T1star))
+
+
 def t1_vfa(flip, tr, T1, B1):
     decay = np.exp(-tr / T1)
     return np.sin(B1 * flip) * (1 - decay) / (1 - np.cos(B1 * flip) * decay)
@@ -121,6 +138,7 @@ def cest_lorentz(offset, shift, **pools):
 INVERSIONS = Acquisition(ti=[50.0, 100, 200, 500, 2000, 4000], tr=[5000.0] * 6)
 RECOVERED = Acquisition(ti=[1e5, 1e5], tr=[1e6, 1e6])
 ECHOES = Acquisition(te=[10.0, 25, 50, 90, 150, 250])
+GRADIENT_ECHOES = Acquisition(te=[0.5, 1.5, 4, 10, 25, 60])
 FLIPS = Acquisition(flip=[0.05, 0.1, 0.2, 0.35, 0.5], tr=[15.0] * 5)
 OFFSETS = Acquisition(offset=torch.cat([torch.tensor([300.0]), torch.linspace(-6, 6, 25)]))
 
@@ -131,8 +149,12 @@ CASES = {
     "t2_adc": Case(Acquisition(bval=[0.0, 0.0, 1, 1], te=[60.0, 0.05, 60, 0.05]), t2_adc, falls="bval"),
     "t1_inversion": Case(INVERSIONS, t1_inversion, RECOVERED),
     "t1_inversion_signed": Case(INVERSIONS, t1_inversion_signed, RECOVERED, rises="ti"),
+    "t1_inversion_ab": Case(INVERSIONS, t1_inversion_ab),
+    "t1_inversion_ab_signed": Case(INVERSIONS, t1_inversion_ab_signed, rises="ti"),
+    "t1_looklocker": Case(INVERSIONS, t1_looklocker, RECOVERED),
     "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),
     "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),

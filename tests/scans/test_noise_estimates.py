@@ -143,8 +143,9 @@ def test_a_clean_scan_is_without_warning(name):
             axis = rng.normal(size=(200, 3))
             theta[p.name] = axis / np.linalg.norm(axis, axis=1, keepdims=True)
         else:
+            typical = TYPICAL.get(p.name) or model.typical_tissue["white matter"][p.name][0]
             spread = rng.uniform(0.9, 1.1, 200)
-            theta[p.name] = np.full(200, model.held[p.name]) if p.name in model.held else TYPICAL[p.name] * spread
+            theta[p.name] = np.full(200, model.held[p.name]) if p.name in model.held else typical * spread
     inputs = {name: np.ones(200, np.float32) for name in model.inputs}
     tensors = {k: as_tensor(v) for k, v in theta.items()}
     s = 1000 * BoundSignal(model, acq)(tensors, {k: as_tensor(v) for k, v in inputs.items()})
