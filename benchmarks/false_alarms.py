@@ -76,6 +76,7 @@ OTHERS: dict[str, tuple[Acquisition, Acquisition]] = {
     "msdki": (shells(5, 30, 1.0, 2.0), shells(10, 30, 0.7, 1.4, 2.1)),
     "ball_stick": (shells(5, 32, 1.0, 2.0), shells(8, 64, 1.0, 3.0)),
     "dti": (shells(1, 12, 0.8), shells(6, 64, 1.0)),
+    "adc": (_perfusion(0, 800, n=2), _perfusion(0, 50, 400, 800, n=3)),
     "ivim": (
         _perfusion(0, 10, 20, 40, 60, 80, 100, 200, 400, 600, 800, n=3),
         _perfusion(0, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 800, n=4),

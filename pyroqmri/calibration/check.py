@@ -107,6 +107,7 @@ def check(
     seed: int = 0,
     n_draws: int = DRAWS,
     inputs: Mapping[str, Any] | None = None,
+    averages: Any = None,
 ) -> Check:
     """Simulate voxels, ask the fit about them, and compare.
 
@@ -114,18 +115,16 @@ def check(
     ----------
     found
         A fit; nothing is trained.
-    n
-        Voxels to simulate.
-    snr
-        S0 over sigma; the training's when None.
+    n, snr, seed
+        Voxels to simulate; S0 over sigma, the training's when None; seed of truths, noise and draws.
     truth
         ``"own"``: from the fit's own learned population, which tests the inference alone. ``"tissue"``: from white
         and grey matter and csf (``typical_tissue`` of the signal), which tests the population too. Or
         voxels made elsewhere.
-    seed
-        Of truths, noise and draws.
     inputs
         Per-voxel inputs of the signal as :func:`pyroqmri.simulate.draw_inputs` takes them; their defaults when None.
+    averages
+        How many magnitudes each measurement is the mean of; as in the training when None.
 
     Raises
     ------
@@ -134,6 +133,7 @@ def check(
     """
     if n < LEAST:
         raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
+    found = found if averages is None else found.on(found.acquisition.averaged(averages))
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr, inputs)
     samples, kept, classes = _samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)
@@ -175,17 +175,19 @@ def fit_protocol(
     tied: Mapping[str, str] | None = None,
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    averages: Any = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Fit:
     """Fit a recipe to simulated tissue on a protocol at a noise level, to be checked.
 
-    Options as in :func:`fit`; ``inputs`` as in :func:`check`.
+    Options as in :func:`fit`; ``inputs`` as in :func:`check`; ``snr`` is S0 over the noise of one magnitude.
     """
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
     if not snr > 0:
         raise InputError(f"snr must be above zero, got {snr}")
+    acquisition = acquisition.averaged(averages)
     held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
     plan = plan_recipe(recipe, settings, {"likelihood": likelihood})
     kind = "gaussian" if SIGNALS[signal].signed else plan.kind("likelihood")

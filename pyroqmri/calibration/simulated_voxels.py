@@ -102,9 +102,9 @@ def _measured(
     clean = whole(theta, inputs) * s0
     if kind in NOISES:
         generator = torch.Generator().manual_seed(seed + 104729)
-        return add_noise(clean, sigma, kind, generator, fit.preparation.coils)
-    # a likelihood of the user's own: single measurements, at the noise level without the learned factor in it
-    own = part_of(fit.recipe, "likelihood")(None, None, **fit.recipe.table("likelihood"))
+        return add_noise(clean, sigma, kind, generator, fit.preparation.coils, fit.acquisition.n_averages)
+    # a likelihood of the user's own, at the noise level without the learned factor in it
+    own = part_of(fit.recipe, "likelihood")(fit.acquisition.averages, None, **fit.recipe.table("likelihood"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 104729)
         return own(clean, torch.full((len(clean), 1), sigma)).sample()

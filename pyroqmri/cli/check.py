@@ -37,7 +37,14 @@ def check(
     """
     common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
     common["inputs"] = input_values()
-    extra = {**protocol_files().settings, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
+    extra = {
+        **protocol_files().settings,
+        "averages": protocol_files().averages,
+        "likelihood": likelihood,
+        "set": settings,
+        "fix": fix,
+        "tie": tie,
+    }
     _refuse(fit_dir, signal, recipe, snr, extra)
     say_loading(quiet)
     from pyroqmri.commands.check import check_fit, check_recipe

@@ -77,6 +77,8 @@ def denoise_image(
     files = ScanFiles.of(files)
     if sigma == "learn":
         raise InputError("a denoiser does not learn sigma; give --sigma as a number, a map or estimate")
+    if files.averages is not None:
+        raise InputError("a denoiser takes measurements for single ones; leave --averages out and give --sigma")
     pick_device(device)
     level = "estimate" if sigma is None else sigma
     if fit_dir is not None:

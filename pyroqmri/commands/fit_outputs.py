@@ -77,6 +77,7 @@ def write_results(
         "n_mapped": len(scan.y),
         "left_out": dict(left_out or {}),
         "at_bound": dict(numbers.at_bound),
+        "beyond_bound": dict(numbers.beyond_bound or {}),
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
@@ -92,7 +93,8 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
         signal=fit.signal_name,
         noise_factor=fit.sigma_record["learned_factor"],
         size=model_size(fit.signal_name, fit.acquisition, fit.preparation, {**fit.fixed, **fit.tied}),
-        at_bound=at_bound_shares(summary),
+        at_bound=shares_of_fitted(summary, summary.n_at_bound),
+        beyond_bound=shares_of_fitted(summary, summary.n_beyond_bound),
         symbols={name: p.symbol for name, p in summary.parameters.items()},
         p_name=RESIDUAL_P if isinstance(summary, PointSummary) else PREDICTIVE_P,
         misfit=share_misfit(summary.goodness_of_fit.ppc.numpy()),
@@ -102,9 +104,9 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
     )
 
 
-def at_bound_shares(summary: Summary) -> dict[str, float]:
-    """Share of the fitted voxels with each free parameter at a bound."""
-    return {name: n / summary.n_fitted for name, n in summary.n_at_bound.items()}
+def shares_of_fitted(summary: Summary, counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts of voxels, one for each free parameter, over the fitted voxels."""
+    return {name: n / summary.n_fitted for name, n in counts.items()}
 
 
 def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, path: Path) -> None:

@@ -19,10 +19,11 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.noise_level import noise_level, provisional
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.io.directions import undirected_volumes
+from pyroqmri.io.sidecars import averages_note
 from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
-from pyroqmri.measurements.preparation import complete_inputs, is_factor
+from pyroqmri.measurements.voxel_inputs import complete_inputs, is_factor
 from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.protocol_checks.settings import unused_settings
 from pyroqmri.signals import SIGNALS, SignalModel
@@ -77,6 +78,7 @@ class ScanFiles(ProtocolFiles):
             self.image, mask=self.mask, json=self.json, need=_union(m.requires for m in models),
             optional=_union(m.optional for m in models), leave_out=leave_out, resample=self.resample, **self.settings,
         )  # fmt: skip
+        scan = self._with_averages(scan)
         scan.notes.extend(leave_out.notes(scan))
         for name in signals:
             scan.warnings.extend(judge_files(self.image, name, self.json))
@@ -109,10 +111,20 @@ class ScanFiles(ProtocolFiles):
         scan.warnings.extend([] if self.drop is not None or found else outlier_note(scan, signals[0]))
         return scan
 
+    def _with_averages(self, scan: Scan) -> Scan:
+        """The scan with the averages that were given; where none were, a note names those of the sidecar."""
+        if self.averages is None:
+            scan.notes.extend(averages_note(self.image, self.json))
+            return scan
+        whole = self.averaged(scan.acquisition if scan.whole is None else scan.whole)
+        kept = whole if scan.whole is None else whole[torch.from_numpy(scan.numbers)]
+        return replace(scan, acquisition=kept, whole=None if scan.whole is None else whole)
+
     @property
     def given(self) -> list[PathLike]:
         """Every file that was named."""
-        files = (self.image, *self.settings.values(), self.json, self.mask, *self.inputs.values())
+        averages = None if isinstance(self.averages, int | float) else self.averages
+        files = (self.image, *self.settings.values(), averages, self.json, self.mask, *self.inputs.values())
         return [path for path in files if path is not None]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
-from pyroqmri.measurements.preparation import complete_inputs
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.estimates import Estimates, at_bound
@@ -30,8 +30,8 @@ class Summary(Estimates):
     ----------
     status
         Codes ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`.
-    n_fitted, n_at_bound
-        Voxels with numbers, and how many of them have each parameter at a bound.
+    n_fitted, n_at_bound, n_beyond_bound
+        Voxels with numbers, how many of them have each parameter at a bound, and in how many the data ask for more.
     """
 
     def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
@@ -46,6 +46,7 @@ class Summary(Estimates):
         self._codes = torch.zeros(n, dtype=torch.uint8)
         self.n_fitted = 0
         self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
+        self.n_beyond_bound = dict(self.n_at_bound)
 
     def put(self, where: slice, part: Any) -> None:
         """Take over what is known of the voxels at ``where``."""
@@ -53,12 +54,14 @@ class Summary(Estimates):
         self.n_fitted += len(part.batch.index)
         for name, bound in at_bound(part).items():
             self.n_at_bound[name] += int(bound.sum())
+        for name, bound in part.beyond_bounds().items():
+            self.n_beyond_bound[name] += int(bound.sum())
         found = {"mean": part.mean}
         if self.has_sd:
             found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
         arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
         arrays |= {
-            **part.goodness_of_fit._asdict(),
+            **part.goodness_of_fit.found(),
             "direction": part.direction,
             "responsibilities": part.responsibilities,
         }
@@ -98,7 +101,7 @@ class Summary(Estimates):
     @property
     def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit ``(N,)``."""
-        return GoodnessOfFit(*(self._kept[what] for what in GoodnessOfFit._fields))
+        return GoodnessOfFit.gathered(self._kept)
 
     @property
     def khat(self) -> Tensor | None:

@@ -15,7 +15,8 @@ from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_level, as_measurements, as_positions
 from pyroqmri.measurements.noise import NoiseLevel
-from pyroqmri.measurements.preparation import Batch, Preparation, complete_inputs
+from pyroqmri.measurements.preparation import Batch, Preparation
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
 from pyroqmri.posterior import Posterior
@@ -118,6 +119,7 @@ class Fit:
         voxels: Any = None,
         mask: Any = None,
         covariates: Mapping[str, Any] | None = None,
+        averages: Any = None,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
@@ -133,7 +135,12 @@ class Fit:
             Points per voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
         voxels, mask, covariates
             As in :func:`pyroqmri.fit`.
+        averages
+            How many magnitudes each measurement is the mean of; as in the training when None.
         """
+        if averages is not None:
+            other = self.on(self.acquisition.averaged(averages))
+            return other.posterior(y, sigma, inputs, n_draws, progress, reweight, voxels, mask, covariates)
         y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
         if set(known) != set(self.covariates):

@@ -29,7 +29,8 @@ from pyroqmri.measurements.arguments import (
     pick_device,
 )
 from pyroqmri.measurements.directions import direction_warnings
-from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
+from pyroqmri.measurements.preparation import Batch, prepare_for
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
@@ -55,6 +56,7 @@ def fit(
     guide: str | Part | None = None,
     likelihood: str | Part | None = None,
     sigma: Any = None,
+    averages: Any = None,
     s0: str | float = "measured",
     seed: int = 0,
     device: str = "auto",
@@ -89,6 +91,11 @@ def fit(
     sigma
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
         from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
+        It is the noise of one magnitude, whatever the ``averages``.
+    averages
+        How many magnitude images each measurement is the mean of: a number, or one per measurement ``(M,)``, such as
+        the NEX of each b-value. In place of ``acquisition.averages``; one where neither is given. Averages of complex
+        data have Rician noise of a smaller sigma, and need none.
     s0
         ``"measured"``, ``"inferred"`` or the known value. Where no measurement is S0 itself (relaxation leaves none;
         b is never negligible), "measured" is taken for "inferred"; ``fit.preparation.note(acquisition)`` states it.
@@ -129,6 +136,7 @@ def fit(
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     plan = plan_recipe(recipe, settings, parts, sigma, given)
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
+    acquisition = acquisition.averaged(averages)
     chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
     plan, warnings = settle_likelihood(plan, signal, y, acquisition, chosen)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)

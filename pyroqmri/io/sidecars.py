@@ -133,3 +133,20 @@ def _is_number(word: str) -> bool:
 def _short(entry: Any) -> str:
     text = repr(entry)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def averages_note(image: str | Path, json: str | Path | None = None) -> list[str]:
+    """A sentence where an image's sidecars state that it was averaged, which does not say of what."""
+    found = read_sidecar(image, json)
+    if "NumberOfAverages" not in found.entries:
+        return []
+    try:
+        most = found.numbers("NumberOfAverages").max()
+    except InputError:
+        return []
+    if most <= 1:
+        return []
+    return [
+        f"NumberOfAverages is {most:g} in {found.source('NumberOfAverages')}: where magnitude images were averaged, "
+        f"and not complex ones, give --averages {most:g}"
+    ]

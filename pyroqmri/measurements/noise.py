@@ -66,6 +66,8 @@ def estimate_sigma(
 ) -> NoiseEstimate:
     """Standard deviation of the Gaussian noise in each channel behind magnitude measurements.
 
+    Where measurements are means of several magnitudes (``acquisition.averages``) it is that of a single one.
+
     Parameters
     ----------
     y
@@ -95,7 +97,9 @@ def estimate_sigma(
     groups = groups_of(acquisition) if method in ("auto", "shells") else []
     same = repeats_without_encoding(acquisition)
     shells = _from_groups(y, groups, acquisition) if groups else None
-    b0 = _from_b0(y, same) if len(same) > 1 and method in ("auto", "b0") else None
+    if acquisition.averages is not None and bool((acquisition.averages > 1).any()):
+        background = None  # a mean of magnitudes in air has another law than one
+    b0 = _from_b0(y, same, acquisition) if len(same) > 1 and method in ("auto", "b0") else None
     if shells is not None:
         found = shells
         # signal taken for noise only ever adds: few directions leave some of it in, and b0s then are the better ones
@@ -198,7 +202,8 @@ def _usable(y: np.ndarray, n_measurements: int) -> np.ndarray:
 
 def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition) -> NoiseEstimate:
     signed = (y < 0).mean() > 0.05
-    sigmas = np.array([_group_sigma(y[:, g.volumes], g.basis, g.n_smooth, signed) for g in groups])
+    n = acquisition.n_averages.double().numpy()
+    sigmas = np.array([_group_sigma(y[:, g.volumes], g.basis, g.n_smooth, signed, n[g.volumes]) for g in groups])
     dof = np.array([g.dof for g in groups])
     # a fit that misses signal can only add to the residuals, so the lowest shells are right
     kept = sigmas <= (1.05 + 2 / np.sqrt(dof * len(y))) * sigmas.min()
@@ -212,11 +217,14 @@ def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition) -
     return NoiseEstimate(sigma, "shells", len(y), note, trusted=any(g.trusted for g in groups))
 
 
-def _group_sigma(y: np.ndarray, basis: np.ndarray, n_smooth: int, signed: bool) -> float:
-    """Noise level from the residuals ``(N, n)`` around the projection on ``basis``, robust over voxels."""
+def _group_sigma(y: np.ndarray, basis: np.ndarray, n_smooth: int, signed: bool, averages: np.ndarray) -> float:
+    """Noise level from the residuals ``(N, n)`` around the projection on ``basis``, robust over voxels.
+
+    Measurements are means of ``averages`` ``(n,)`` magnitudes, and the level is that of one.
+    """
     n, p = basis.shape
     weights = y @ basis
-    rss = np.square(y - weights @ basis.T).sum(1)
+    rss = np.square(y - weights @ basis.T) @ averages
     outline = weights[:, :n_smooth] @ basis[:, :n_smooth].T
     freedom = 1 - np.square(basis).sum(1)
     to_mean = chi2.median(n - p) / (n - p)  # a median over voxels shrugs off pulsation and movement
@@ -245,11 +253,12 @@ def rician_variance_ratio(mean: np.ndarray) -> np.ndarray:
     return np.interp(mean, _MEAN, _VARIANCE)
 
 
-def _from_b0(y: np.ndarray, volumes: np.ndarray) -> NoiseEstimate:
+def _from_b0(y: np.ndarray, volumes: np.ndarray, acquisition: Acquisition) -> NoiseEstimate:
     b0 = y[:, volumes]
     mean = b0.mean(1)
     dark = b0[mean <= np.median(mean)]
-    sigma = _group_sigma(dark, constant(b0.shape[1]), 1, bool((y < 0).mean() > 0.05))
+    n = acquisition.n_averages.double().numpy()[volumes]
+    sigma = _group_sigma(dark, constant(b0.shape[1]), 1, bool((y < 0).mean() > 0.05), n)
     note = f"sigma {sigma:.4g} from {b0.shape[1]} b0 repeats in the darker half of the voxels ({len(dark)})"
     return NoiseEstimate(sigma, "b0", len(dark), note)
 

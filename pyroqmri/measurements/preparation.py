@@ -44,9 +44,9 @@ class Seen(NamedTuple):
     groups
         Indices of the scan's measurements behind each entry.
     n_average
-        Measurements that each entry is the mean of ``(M',)``, or None where they are single.
+        Magnitudes that each entry is the mean of ``(M',)``, or None where they are single.
     n_s0
-        Measurements that a measured S0 is made of; None where S0 has no error, or is a parameter.
+        Magnitudes that a measured S0 is made of; None where S0 has no error, or is a parameter.
     """
 
     acquisition: Acquisition
@@ -133,11 +133,13 @@ class Preparation:
             When nothing is left once S0 is measured.
         """
         groups = self._groups(acq)
-        n_s0 = int(self.s0_volumes(acq).sum()) if self.s0 == "measured" else None
+        counts = acq.n_averages
+        n_s0 = int(counts[self.s0_volumes(acq)].sum()) if self.s0 == "measured" else None
+        n_average = torch.stack([counts[g].sum() for g in groups])
         if not self.average:
-            return Seen(acq[torch.cat(groups)], groups, None, n_s0)
+            return Seen(acq[torch.cat(groups)], groups, n_average if bool((counts > 1).any()) else None, n_s0)
         means = {n: torch.stack([v[g].mean() for g in groups]) for n, v in acq.settings().items() if n != "bvec"}
-        return Seen(Acquisition(**means), groups, torch.tensor([float(len(g)) for g in groups]), n_s0)
+        return Seen(Acquisition(**means), groups, n_average, n_s0)
 
     def _groups(self, acq: Acquisition) -> list[Tensor]:
         """Indices of the measurements behind each entry that the model sees."""
@@ -192,48 +194,17 @@ class Preparation:
     def _reference(self, y: Tensor, sigma: Tensor, acq: Acquisition) -> Tensor:
         if self.s0 != "measured":
             return torch.full((len(y),), self.scale)
-        b0 = y[:, self.s0_volumes(acq)]
+        which = self.s0_volumes(acq)
+        b0, counts = y[:, which], acq.n_averages[which]
+        weights = (counts / counts.mean()).to(y)  # ones where all are alike
         if not self.magnitude:
-            return b0.mean(-1)
+            return (b0 * weights).mean(-1)
         # squares of a scan in very large or small units leave the range of float32; a power of two loses nothing
         unit = torch.ldexp(torch.ones_like(sigma), b0.amax(-1).frexp().exponent)
         b0, sigma = b0 / unit.unsqueeze(-1), sigma / unit
-        # the second moment of L coils is nu^2 + 2 L sigma^2
-        return unit * (b0.square().mean(-1) - 2 * self.coils * sigma.square()).clamp_min(0).sqrt()
-
-
-def is_factor(signal: type[SignalModel], name: str) -> bool:
-    """Whether a per-voxel input multiplies, as B1 does, so that zero and less is no value."""
-    default = signal.default_input(name)
-    return default is not None and default > 0
-
-
-def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
-    """Per-voxel inputs of a signal, each ``(n,)``: those given, NaN where they have no value, and the others' defaults.
-
-    Raises
-    ------
-    InputError
-        When one is missing, unknown, of another length or without a value in every voxel.
-    """
-    unknown = [name for name in inputs if name not in signal.inputs]
-    if unknown:
-        has = f"takes {', '.join(signal.inputs)}" if signal.inputs else "takes none"
-        raise InputError(f"inputs names {unknown[0]!r}, and {signal.__name__} {has}")
-    complete = {}
-    for name in signal.inputs:
-        default = signal.default_input(name)
-        if name not in inputs and default is None:
-            raise InputError(f"{signal.__name__} needs the input {name}, one number per voxel; give it with inputs")
-        value = inputs[name] if default is None or name in inputs else torch.full((n,), default)
-        if value.shape != (n,):
-            raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number per voxel")
-        known = value.isfinite() & ((value > 0) | (not is_factor(signal, name)))
-        if n and not known.any():
-            kind = "NaN, Inf or not above zero" if is_factor(signal, name) else "NaN or Inf"
-            raise InputError(f"input {name} has no value ({kind}) in any of the {n} voxels; give another map")
-        complete[name] = torch.where(known, value, torch.nan)
-    return complete
+        # the second moment of L coils is nu^2 + 2 L sigma^2, and averaging takes away from its variance, near sigma^2
+        excess = 2 * self.coils - 1 + float(len(counts) / counts.sum())
+        return unit * ((b0.square() * weights).mean(-1) - excess * sigma.square()).clamp_min(0).sqrt()
 
 
 def prepare_for(

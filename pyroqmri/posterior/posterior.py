@@ -82,7 +82,6 @@ class Posterior(Estimates):
             q = self.guide.z_dist(voxels) if len(voxels) else None
             for j in range(0, len(voxels), n):
                 part = voxels[j : j + n]
-                # a mixture is known for all of them at once; another distribution is made for each part
                 found = q[j : j + n] if isinstance(q, GaussianMixture) else Sampled(self.guide.z_dist(part))
                 yield part, self._corrected(found, part)
 
@@ -128,17 +127,21 @@ class Posterior(Estimates):
     def _summary(self) -> dict[str, Tensor]:
         """Everything that the maps need, in one pass over the voxels."""
         points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
-        parts, done, n_measurements = list[dict[str, Tensor]](), 0, self.batch.voxels.y.shape[1]
+        parts, n_measurements = list[dict[str, Tensor]](), self.batch.voxels.y.shape[1]
         with progress_bar("posterior", len(self.batch.voxels), self.progress) as report:
             for voxels, q in self._chunks(16 * n_measurements + 8 * self.n_draws):
                 parts.append(self._summarise(voxels, q, points))
-                done += len(voxels)
-                report(done)
+                report(sum(len(part["ppc"]) for part in parts))
         if not parts:
             each = [f"{what} {name}" for what in ("mean", "sd", *QUANTILES) for name in self.names]
             nothing = dict.fromkeys([*each, *GoodnessOfFit._fields], torch.empty(0))
             return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+
+    @property
+    def best_theta(self):
+        """Parameters of the fitted voxels ``(n,)`` that fit best among draws, in the model's units."""
+        return {k.removeprefix("best "): v for k, v in self._summary.items() if k.startswith("best ")}
 
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
@@ -146,17 +149,16 @@ class Posterior(Estimates):
         some = z[:: max(1, self.n_draws // 16)]
         discrepancy = self.model.discrepancy(some, voxels)
         best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
-        out = judge_fit(
-            discrepancy, voxels.y.shape[1], lambda index: self.model.residuals(best[index], voxels[index])
-        )._asdict()
+        out = judge_fit(discrepancy, voxels.y.shape[1], lambda i: self.model.residuals(best[i], voxels[i])).found()
+        found = self.model.theta(best, voxels)
+        out |= self.direction_misfit(voxels, found) | {f"best {name}": value for name, value in found.items()}
         classes = self.model.prior.classes()
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
             own = uncorrected(q)
             if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
-        if self.has_khat and isinstance(q, Reweighted):
-            out["khat"] = q.khat
+        out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
         direction = self.signal.axis
         if direction is not None:
             out |= axis_summary(theta[direction.name])
@@ -259,8 +261,7 @@ class Posterior(Estimates):
 
     @property
     def goodness_of_fit(self):
-        """What each voxel's measurements say against the posterior ``(N,)``."""
-        return GoodnessOfFit(*(self.scatter(self._summary[what]) for what in GoodnessOfFit._fields))
+        return GoodnessOfFit.gathered(self._summary, self.scatter)
 
     @cached_property
     @torch.no_grad()

@@ -43,6 +43,8 @@ class FitNumbers:
         Parameters and measurements; None where they are not known.
     at_bound, symbols
         Share of voxels with each free parameter at a bound, and the symbols of those parameters, by name.
+    beyond_bound
+        Share of voxels whose data ask for a value beyond the bound at which each lies; None where that is not known.
     p_name
         What kind of p-value ``misfit`` is of.
     misfit, bad_khat
@@ -63,6 +65,7 @@ class FitNumbers:
     bad_khat: float | None
     not_converged: float
     uninformed: tuple[str, ...] = ()
+    beyond_bound: Mapping[str, float] | None = None
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
@@ -107,6 +110,7 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         bad_khat=share_bad_khat(_values(folder, "khat")),
         not_converged=share_not_converged(folder.status),
         uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
+        beyond_bound=folder.record.get("beyond_bound") or None,
     )
 
 

@@ -1,14 +1,17 @@
 """Closed-form MR physics, one equation a file."""
 
+from pyroqmri.signals.adc import ADC
 from pyroqmri.signals.ball_stick import BallStick
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
+from pyroqmri.signals.dki import DKI
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.mp2rage import MP2RAGE, mp2rage_acquisition
 from pyroqmri.signals.mpm import MPM
 from pyroqmri.signals.msdki import MSDKI
+from pyroqmri.signals.noddi import NODDI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
 from pyroqmri.signals.t1_inversion_ab import T1InversionAB, T1InversionABSigned
 from pyroqmri.signals.t1_looklocker import T1LookLocker
@@ -23,6 +26,9 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
     "dti": DTI,
+    "dki": DKI,
+    "noddi": NODDI,
+    "adc": ADC,
     "ivim": IVIM,
     "t2_adc": T2ADC,
     "t1_inversion": T1Inversion,
@@ -41,11 +47,14 @@ SIGNALS: dict[str, type[SignalModel]] = {
 }
 
 __all__ = [
+    "ADC",
+    "DKI",
     "DTI",
     "IVIM",
     "MP2RAGE",
     "MPM",
     "MSDKI",
+    "NODDI",
     "SIGNALS",
     "T1VFA",
     "T2ADC",

@@ -46,8 +46,8 @@ class SignalModel(ABC):
 
     A signal may also have a ``default_protocol``, a common scan at 3 T that is
     simulated when no protocol is given, and ``typical_tissue``: by tissue (white
-    matter, grey matter, csf), the mean and sd of each scalar parameter in healthy
-    adults. Without them `simulate` needs a protocol and draws uniform parameters.
+    matter, grey matter, csf), the mean and sd of each scalar parameter that is not ``held``,
+    in healthy adults. Without them `simulate` needs a protocol and draws uniform parameters.
 
     Raises
     ------
@@ -69,6 +69,7 @@ class SignalModel(ABC):
     reach: ClassVar[float | None] = None  # b in ms/um2 beyond which it does not describe tissue's decay
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
+    held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
     def __init_subclass__(cls) -> None:
@@ -80,7 +81,7 @@ class SignalModel(ABC):
         settings = {} if cls.default_protocol is None else cls.default_protocol.settings()
         if settings and not set(cls.requires) <= set(settings):
             raise TypeError(f"{cls.__name__}: default_protocol has {list(settings)}, not all of {list(cls.requires)}")
-        scalars = [p.name for p in cls.parameters if isinstance(p, Parameter)]
+        scalars = [p.name for p in cls.parameters if isinstance(p, Parameter) and p.name not in cls.held]
         for name, tissue in cls.typical_tissue.items():
             if set(tissue) != set(scalars):
                 raise TypeError(f"{cls.__name__}: typical_tissue of {name} is of {list(tissue)}, not of {scalars}")

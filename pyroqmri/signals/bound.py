@@ -23,7 +23,8 @@ class BoundSignal(nn.Module):
     acquisition
         Its settings, kept as buffers so that they move with the module.
     fixed
-        Parameters held at a value.
+        Parameters held at a value; those that the signal has ``held`` have theirs already, unless they are tied or in
+        ``ranges``.
     tied
         Parameters that take another parameter's value, ``{"D_iso": "D_par"}``.
     infer_s0
@@ -50,10 +51,11 @@ class BoundSignal(nn.Module):
         super().__init__()
         acquisition.require(*signal.requires)
         self.signal = signal
-        self.fixed = {k: float(v) for k, v in (fixed or {}).items()}
         self.tied = dict(tied or {})
         self.infer_s0 = infer_s0
         self.ranges = {k: tuple(v) for k, v in (ranges or {}).items()}
+        usual = {k: v for k, v in signal.held.items() if k not in self.tied and k not in self.ranges}
+        self.fixed = {k: float(v) for k, v in (usual | dict(fixed or {})).items()}
         self._settings = tuple(acquisition.settings())
         for name, value in acquisition.settings().items():
             self.register_buffer(name, value, persistent=False)

@@ -47,7 +47,7 @@ class Search:
 
     method: str = "auto"
     engine: str = "torch"
-    steps: int = 100
+    steps: int = 400
     starts: int = 0
 
     def __post_init__(self) -> None:
