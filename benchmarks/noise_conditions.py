@@ -79,11 +79,14 @@ def fitted(y: np.ndarray, **how: Any) -> pq.Fit:
 
 
 def averages(n: int, seed: int) -> dict[str, dict[str, float]]:
-    """Means of 4 magnitudes, without and with ``averages``, and means of 1 (b 0), 2 and 4 (b 2000)."""
+    """Means of 4 magnitudes, without and with ``averages``, and means of 1 (b 0), 2 and 4 (b 2000).
+
+    The SNR of 20 is that of the means of 4.
+    """
     rng = np.random.default_rng(seed)
     truth, clean = tissue(n, rng)
     four, by_b = np.full(103, 4.0), np.r_[np.ones(13), np.full(30, 2.0), np.full(60, 4.0)]
-    y, z = mean_of(clean, SIGMA, four, rng), mean_of(clean, SIGMA, by_b, rng)
+    y, z = (mean_of(clean, 2 * SIGMA, counts, rng) for counts in (four, by_b))
     return {
         "4, taken for single": held(fitted(y), y, truth),
         "4, averages=4": held(fitted(y, averages=4), y, truth),
@@ -92,7 +95,19 @@ def averages(n: int, seed: int) -> dict[str, dict[str, float]]:
     }
 
 
-CONDITIONS: dict[str, Callable[[int, int], dict[str, dict[str, float]]]] = {"averages": averages}
+def coils(n: int, seed: int) -> dict[str, dict[str, float]]:
+    """Sum of squares over 4 coils, taken for one, and with ``coils`` given and learned; sigma estimated."""
+    rng = np.random.default_rng(seed)
+    truth, clean = tissue(n, rng)
+    y = channels(clean, SIGMA, 4, rng)
+    return {
+        "4 coils, taken for one": held(fitted(y), y, truth),
+        "coils=4": held(fitted(y, coils=4), y, truth),
+        "coils='learn'": held(fitted(y, coils="learn"), y, truth),
+    }
+
+
+CONDITIONS: dict[str, Callable[[int, int], dict[str, dict[str, float]]]] = {"averages": averages, "coils": coils}
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def apply_image(
         found = on_scan(found, scan, earlier)
         level = None
         if sigma is not None or found.noise.method != "given":
-            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample)
+            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample, found.preparation.coils)
             found = replace(found, noise=settle_noise(found, scan, level))
         notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
         found.seconds = {"read": time.monotonic() - begin}

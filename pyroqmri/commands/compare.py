@@ -60,6 +60,7 @@ def compare_image(
     recipes: Mapping[str, Choice],
     out: PathLike,
     likelihood: str | None = None,
+    coils: float | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
     settings: Mapping[str, Any] | None = None,
@@ -75,7 +76,7 @@ def compare_image(
 
     Parameters
     ----------
-    files, signal, likelihood, sigma, s0, device, out, overwrite, progress
+    files, signal, likelihood, coils, sigma, s0, device, out, overwrite, progress
         As in :func:`pyroqmri.commands.fit_image`.
     recipes
         By the name that they go by here.
@@ -98,7 +99,10 @@ def compare_image(
     """
     files, plan = ScanFiles.of(files), Plan() if plan is None else plan
     pick_device(device)
-    every = Choice("", signal, likelihood, s0, as_dict(settings), as_dict(fixed), as_dict(tied))
+    own = as_dict(settings)
+    if coils is not None:
+        likelihood, own = "ncchi" if likelihood is None else likelihood, {"likelihood.coils": coils} | own
+    every = Choice("", signal, likelihood, s0, own, as_dict(fixed), as_dict(tied))
     candidates = {
         name: _candidate(_completed(choice, every), sigma, plan.seed, device) for name, choice in recipes.items()
     }

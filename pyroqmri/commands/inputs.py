@@ -15,12 +15,14 @@ from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.commands.s0_volumes import volume_warnings
 from pyroqmri.commands.sidecar_runs import run_sentences
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.coils import LEARN
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.noise_level import noise_level, provisional
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.io.directions import undirected_volumes
 from pyroqmri.io.sidecars import averages_note
 from pyroqmri.io.units import input_in_unit
+from pyroqmri.measurements.air import coils_in_air
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
 from pyroqmri.measurements.voxel_inputs import complete_inputs, is_factor
@@ -207,13 +209,15 @@ def data_record(scan: Scan, y: np.ndarray, inputs: Mapping[str, np.ndarray], lev
     }
 
 
-def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> Any:
+def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False, coils: float | str = 1.0) -> Any:
     """The noise level as :func:`pyroqmri.fit` takes it: a number, the ``(N,)`` values of a map, or an estimate.
 
     Parameters
     ----------
     resample
         Interpolate a map that lies on another grid.
+    coils
+        Channels whose sum of squares a magnitude is the root of; where they are to be learned, nothing is estimated.
 
     Raises
     ------
@@ -221,8 +225,10 @@ def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> 
         When a map cannot be read, or is not above zero anywhere in the mask.
     """
     if sigma in ("estimate", "learn"):
+        if isinstance(coils, str):
+            return None
         try:
-            found = estimate_sigma(scan.y[:: _every(scan)], scan.acquisition, background=scan.background)
+            found = estimate_sigma(scan.y[:: _every(scan)], scan.acquisition, background=scan.background, coils=coils)
         except InputError as error:
             scan.notes.append(f"noise level: {error}".partition("; give sigma")[0])
             return None  # fit has one more way, from the residuals of the signal itself
@@ -233,6 +239,18 @@ def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> 
     scan.notes.extend(notes)
     scan.warnings.extend(doubted)
     return values
+
+
+def air_coils(scan: Scan) -> float | str:
+    """The number of coils whose noise the air of a scan is, or ``learn`` where there is no such air; adds a note."""
+    air = np.asarray([] if scan.background is None else scan.background, dtype=float)
+    try:
+        found = max(1.0, round(coils_in_air(air), 1))
+    except InputError as error:
+        scan.notes.append(f"the number of coils is taken from the measurements: {error}")
+        return LEARN
+    scan.notes.append(f"{found:g} coils, from the spread of {len(air)} values in air")
+    return found
 
 
 def settle_noise(fit: Fit, scan: Scan, level: Any) -> NoiseLevel:

@@ -20,7 +20,7 @@ from pyroqmri.measurements.noise import (
     disagree,
     disagreement,
     estimate_sigma,
-    rician_variance_ratio,
+    variance_ratio,
 )
 from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.signals import BoundSignal
@@ -51,7 +51,7 @@ def noise_level(
     if sigma is None or isinstance(sigma, str | NoiseLevel):
         if isinstance(sigma, str) and sigma not in ("estimate", "learn"):
             raise InputError(f"sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got {sigma!r}")
-        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq)
+        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq, preparation.coils)
         return _compared(found, Residual(y, acq, preparation, signal, inputs or {}))
     level = as_level(sigma, len(y))
     if level.dim() == 0:
@@ -65,9 +65,9 @@ def provisional(found: NoiseEstimate) -> NoiseLevel:
     return NoiseLevel(found.sigma, found.method, found.note, found.warnings, provisional=True)
 
 
-def _estimate(y: Tensor, acq: Acquisition) -> NoiseLevel | None:
+def _estimate(y: Tensor, acq: Acquisition, coils: float) -> NoiseLevel | None:
     try:
-        return provisional(estimate_sigma(y.numpy(), acq))
+        return provisional(estimate_sigma(y.numpy(), acq, coils=coils))
     except InputError:
         return None
 
@@ -119,7 +119,7 @@ class Residual:
         # the error of a measured S0 would be in every residual
         average = "shells" if mine.average else "volumes"
         free = prepare_for(bound.signal, self.acq, y, s0="inferred", average=average, magnitude=mine.magnitude)
-        free = replace(free, shortest_te=mine.shortest_te)
+        free = replace(free, shortest_te=mine.shortest_te, coils=mine.coils)
         seen = free.seen(self.acq).acquisition
         return free, BoundSignal(bound.signal, seen, bound.fixed, bound.tied, True, bound.ranges)
 
@@ -127,7 +127,7 @@ class Residual:
     def sigma(self, n_voxels: int) -> float | None:
         """The noise level, pooled over at most ``n_voxels`` voxels; None without a degree of freedom or a voxel."""
         some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
-        some = some[_bright(self.y[some])]
+        some = some[bright(self.y[some])]
         y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
         preparation, signal = self._seen(y)
         n_free = len(signal.acquisition) - signal.n_latents
@@ -148,26 +148,27 @@ class Residual:
         # squared slopes of the signal in units of what a parameter may vary by
         slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
         signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
-        found = _pooled(left.numpy(), fitted.numpy(), slopes.numpy(), signed)
+        found = _pooled(left.numpy(), fitted.numpy(), slopes.numpy(), None if signed else preparation.coils)
         return found * float(batch.reference[0])
 
 
-def _bright(y: Tensor) -> Tensor:
+def bright(y: Tensor) -> Tensor:
     """Mask ``(N,)`` of the voxels that have a signal; in air noise has no level of its own."""
     mean = torch.where(torch.isfinite(y).all(-1), y.abs().mean(-1), 0)
     return mean > 0.3 * mean.quantile(0.9)
 
 
-def _pooled(left: np.ndarray, fitted: np.ndarray, slopes: np.ndarray, signed: bool) -> float:
+def _pooled(left: np.ndarray, fitted: np.ndarray, slopes: np.ndarray, coils: float | None) -> float:
     """Noise level from residual sums of squares ``(N,)`` around ``fitted`` (N, M), squared slopes ``(N, L)``.
 
+    Without ``coils`` measurements keep their sign.
     A parameter that moves the signal by less than the noise follows no noise, and takes no degree of freedom.
     """
     m = fitted.shape[1]
     sigma = float(np.sqrt(np.median(left) / m))
     for _ in range(0 if sigma == 0 else 100):
         free = m - (slopes / (slopes + sigma**2)).sum(1)
-        expected = chi2.median(free) * (1.0 if signed else rician_variance_ratio(fitted / sigma).mean(1))
+        expected = chi2.median(free) * (1.0 if coils is None else variance_ratio(fitted / sigma, coils).mean(1))
         new = float(np.sqrt(np.median(left / expected)))  # a median, so that misfitted voxels do not count
         if abs(new - sigma) < 1e-4 * sigma:
             break
