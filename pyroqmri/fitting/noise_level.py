@@ -20,9 +20,9 @@ from pyroqmri.measurements.noise import (
     disagree,
     disagreement,
     estimate_sigma,
-    variance_ratio,
 )
 from pyroqmri.measurements.preparation import Preparation, prepare_for
+from pyroqmri.measurements.scatter import variance_ratio
 from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000

@@ -1,18 +1,16 @@
 """The noise level of a scan, measured on the scan itself."""
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from scipy.stats import chi2
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.distributions.ncchi_math import ncchi_moments
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.air import FEWEST, air_sigma, coils_in_air
 from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repeats_without_encoding
+from pyroqmri.measurements.scatter import group_scatter, lowest, scatters
 
 Method = Literal["auto", "shells", "b0", "background"]
 MAX_VOXELS = 20_000
@@ -223,12 +221,9 @@ def _usable(y: np.ndarray, n_measurements: int) -> np.ndarray:
 
 
 def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition, coils: float) -> NoiseEstimate:
-    signed = (y < 0).mean() > 0.05
-    n, law = acquisition.n_averages.double().numpy(), None if signed else coils
-    sigmas = np.array([_group_sigma(y[:, g.volumes], g.basis, g.n_smooth, law, n[g.volumes]) for g in groups])
+    parts = scatters(y, groups, acquisition, coils)
+    sigmas, kept = lowest(parts)
     dof = np.array([g.dof for g in groups])
-    # a fit that misses signal can only add to the residuals, so the lowest shells are right
-    kept = sigmas <= (1.05 + 2 / np.sqrt(dof * len(y))) * sigmas.min()
     sigma = float(np.sqrt((dof * sigmas**2)[kept].sum() / dof[kept].sum()))
     found = "; ".join(f"{g.words}, {s:.4g}" for g, s in zip(groups[:8], sigmas, strict=False))
     rest = f"; and {len(groups) - 8} more" if len(groups) > 8 else ""
@@ -239,48 +234,13 @@ def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition, c
     return NoiseEstimate(sigma, "shells", len(y), note, trusted=any(g.trusted for g in groups))
 
 
-def _group_sigma(y: np.ndarray, basis: np.ndarray, n_smooth: int, coils: float | None, averages: np.ndarray) -> float:
-    """Noise level from the residuals ``(N, n)`` around the projection on ``basis``, robust over voxels.
-
-    Measurements are means of ``averages`` ``(n,)`` magnitudes, and the level is that of one; without ``coils`` they
-    keep their sign.
-    """
-    n, p = basis.shape
-    weights = y @ basis
-    rss = np.square(y - weights @ basis.T) @ averages
-    outline = weights[:, :n_smooth] @ basis[:, :n_smooth].T
-    freedom = 1 - np.square(basis).sum(1)
-    to_mean = chi2.median(n - p) / (n - p)  # a median over voxels shrugs off pulsation and movement
-    sigma = float(np.sqrt(np.median(rss) / (n - p) / to_mean))
-    for _ in range(50):
-        if coils is None or sigma == 0:
-            break
-        expected = variance_ratio(outline / sigma, coils) @ freedom
-        new = float(np.sqrt(np.median(rss / expected) / to_mean))
-        if abs(new - sigma) < 1e-5 * sigma:
-            break
-        sigma = new
-    return sigma
-
-
-@functools.cache
-def _moments(coils: float) -> tuple[np.ndarray, np.ndarray]:
-    snr = torch.from_numpy(np.concatenate([np.linspace(0, 5, 500), np.linspace(5.05, 40, 700)]))
-    found = ncchi_moments(snr, torch.ones_like(snr), coils)
-    return found.mean.numpy(), found.variance.numpy()
-
-
-def variance_ratio(mean: np.ndarray, coils: float = 1.0) -> np.ndarray:
-    """Variance over sigma^2 of magnitudes of any shape with this mean over sigma; 0.43 in air, 1 in bright tissue."""
-    return np.interp(mean, *_moments(coils))
-
-
 def _from_b0(y: np.ndarray, volumes: np.ndarray, acquisition: Acquisition, coils: float) -> NoiseEstimate:
     b0 = y[:, volumes]
     mean = b0.mean(1)
     dark = b0[mean <= np.median(mean)]
     n = acquisition.n_averages.double().numpy()[volumes]
-    sigma = _group_sigma(dark, constant(b0.shape[1]), 1, None if (y < 0).mean() > 0.05 else coils, n)
+    group = Group(np.arange(len(volumes)), constant(len(volumes)), 1, True, "")
+    sigma = group_scatter(dark, group, None if (y < 0).mean() > 0.05 else coils, n).sigma()
     note = f"sigma {sigma:.4g} from {b0.shape[1]} b0 repeats in the darker half of the voxels ({len(dark)})"
     return NoiseEstimate(sigma, "b0", len(dark), note)
 

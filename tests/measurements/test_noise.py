@@ -9,7 +9,8 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_scan
-from pyroqmri.measurements.noise import MAX_VOXELS, estimate_sigma, variance_ratio
+from pyroqmri.measurements.noise import MAX_VOXELS, estimate_sigma
+from pyroqmri.measurements.scatter import variance_ratio
 from pyroqmri.signals import MSDKI, BallStick, BoundSignal
 
 A288 = np.r_[np.zeros(18), np.repeat([1.0, 2.0, 3.0], 90)]
