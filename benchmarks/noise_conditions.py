@@ -107,7 +107,34 @@ def coils(n: int, seed: int) -> dict[str, dict[str, float]]:
     }
 
 
-CONDITIONS: dict[str, Callable[[int, int], dict[str, dict[str, float]]]] = {"averages": averages, "coils": coils}
+def field(n: int, seed: int) -> dict[str, dict[str, float]]:
+    """Noise that grows threefold from one edge of the image to the opposite one, in its corner and where it is low."""
+    rng = np.random.default_rng(seed)
+    side = round((n / 6) ** 0.5)
+    place = np.argwhere(np.ones((side, side, 6)))
+    g = 1 + 2 * place[:, 0] * place[:, 1] / (side - 1) ** 2
+    truth, clean = tissue(len(place), rng)
+    y = channels(clean, SIGMA * g[:, None], 1, rng)
+    fits = {
+        "one number": fitted(y),
+        "estimate, places known": fitted(y, voxels=place),
+        "true map": fitted(y, sigma=SIGMA * g),
+    }
+    found = {}
+    for name, fit in fits.items():
+        for where, pick in (("g < 1.3", g < 1.3), ("g > 2.2", g > 2.2), ("all", g > 0)):
+            level = np.broadcast_to(np.asarray(fit.noise.level), len(g))
+            some = held(fit, y[pick], {k: v[pick] for k, v in truth.items()}, sigma=level[pick])
+            some["sigma"] = float(np.sqrt(np.mean(np.square(level / (SIGMA * g) - 1)[pick])))
+            found[f"{name}, {where} (sigma: relative error)"] = some
+    return found
+
+
+CONDITIONS: dict[str, Callable[[int, int], dict[str, dict[str, float]]]] = {
+    "averages": averages,
+    "coils": coils,
+    "field": field,
+}
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
               "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
 @scan_options
 @model_options
-@sigma_option("X|FILE|estimate|learn")
+@sigma_option("X|FILE|estimate|field|learn")
 @click.option("--folds", type=click.IntRange(0), default=5, show_default=True,
               help="Parts in which volumes are left out; each trains every recipe once more, and 0 none.")  # fmt: skip
 @click.option("--shell", metavar="highest|B|none", default="highest", show_default=True, callback=shell_option,

@@ -23,7 +23,7 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.option("--recipe", metavar="R", required=True, help="Estimator, a name or a .toml; see `pyroqmri list recipes`.")
 @scan_options
 @model_options
-@sigma_option("X|FILE|estimate|learn")
+@sigma_option("X|FILE|estimate|field|learn")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--khat",
@@ -54,7 +54,7 @@ def fit(
 @click.argument("fit_dir")
 @click.argument("image")
 @scan_options
-@sigma_option("X|FILE|estimate", None, "; by default as in the training")
+@sigma_option("X|FILE|estimate|field", None, "; by default as in the training")
 @trust_option
 @run_options
 @debug_option

@@ -14,14 +14,16 @@ from safetensors.torch import load_file, save
 
 from pyroqmri import __version__
 from pyroqmri.commands.fit import plan_of
-from pyroqmri.commands.inputs import ScanFiles, data_record, given_noise
+from pyroqmri.commands.inputs import ScanFiles, data_record, per_voxel
 from pyroqmri.commands.manifest import CHECKPOINT
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.comparison import Candidate, Plan, Results, compare_recipes
 from pyroqmri.comparison.cross_fit import check
 from pyroqmri.comparison.ranking import Comparison
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.coils import coils_of
 from pyroqmri.fitting.schema import with_settings
 from pyroqmri.io import Scan
 from pyroqmri.maps import map_name, scatter, write_bids, write_json, write_volume
@@ -113,15 +115,16 @@ def compare_image(
         scan = files.read([c.signal for c in candidates.values()])
         inputs = {name: torch.from_numpy(value) for name, value in scan.inputs.items()}
         check(candidates, scan.acquisition, plan)
-        noise = given_noise(scan, sigma, files.resample)
+        noise = given_noise(scan, sigma, files.resample, coils_of(next(iter(candidates.values())).recipe))
         remember_call(folder, call | data_record(scan, scan.y, scan.inputs, noise), resume)
-        noise = torch.as_tensor(noise, dtype=torch.float32) if isinstance(noise, np.ndarray) else noise
+        level = per_voxel(noise)
+        level = noise if level is None else torch.as_tensor(level, dtype=torch.float32)
         checkpoint = folder / CHECKPOINT
         results = Results()
         if resume and checkpoint.exists():
             results.arrays = _kept(checkpoint)
         found = compare_recipes(
-            candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, inputs=inputs, results=results,
+            candidates, torch.from_numpy(scan.y), scan.acquisition, level, plan, inputs=inputs, results=results,
             keep=lambda done: _keep(done, checkpoint), progress=progress,
         )  # fmt: skip
         warnings = (*scan.warnings, *getattr(noise, "warnings", ()))

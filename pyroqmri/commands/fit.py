@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, air_coils, data_record, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, data_record, training_voxels
 from pyroqmri.commands.left_out import left_out_record
 from pyroqmri.commands.manifest import CHECKPOINT
+from pyroqmri.commands.noise import air_coils, given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
@@ -52,7 +55,7 @@ def fit_image(
     out
         Folder to write; it has its name only once everything is in it.
     sigma
-        Noise level: a number, a NIfTI map, ``estimate`` or ``learn``.
+        Noise level: a number, a NIfTI map, ``estimate``, ``field`` or ``learn``.
     khat
         Map the PSIS diagnostic; takes as long as all other maps or longer.
     resume
@@ -92,13 +95,14 @@ def fit_image(
         read = time.monotonic() - begin
         found = fit(
             data.y, scan.acquisition, signal=signal, recipe=plan, coils=coils, sigma=data.level, s0=s0, seed=seed,
-            device=device, fixed=fixed, tied=tied, inputs=data.inputs, progress=progress,
-            checkpoint=folder / CHECKPOINT, resume=resume,
+            device=device, fixed=fixed, tied=tied, inputs=data.inputs, voxels=np.argwhere(scan.mask)[data.index],
+            progress=progress, checkpoint=folder / CHECKPOINT, resume=resume,
             likelihood=as_dict(settings).get("likelihood.kind", likelihood),
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
         notes = [*data.notes, *resumed]
         left_out = left_out_record(scan, files.bmax)
+        level = level if found.noise.field is None else found.noise.at(np.argwhere(scan.mask))
         write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, progress=progress)
     return Path(out)
 

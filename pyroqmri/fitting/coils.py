@@ -10,8 +10,9 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.build import build_signal
-from pyroqmri.fitting.noise_level import bright, noise_level
+from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import part_of
+from pyroqmri.fitting.residual import bright
 from pyroqmri.fitting.schema import with_settings
 from pyroqmri.likelihoods import NCChiLikelihood
 from pyroqmri.measurements.preparation import prepare_for

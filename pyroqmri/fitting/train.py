@@ -91,7 +91,9 @@ def fit(
         where the floor of the weakest measurements determines it. Coils with correlated noise count as fewer.
     sigma
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
-        from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
+        from repeats and shells), ``"field"`` (a smooth map, learned from the scan), or ``"learn"`` (estimated, then one
+        factor on it learned). A field needs ``voxels`` or ``mask``; with them an estimate is one where the scan shows
+        it.
         It is the noise of one magnitude, whatever the ``averages``.
     averages
         How many magnitude images each measurement is the mean of: a number, or one per measurement ``(M,)``, such as
@@ -114,8 +116,8 @@ def fit(
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
     voxels, mask
-        Where the voxels lie, for a prior that looks at it: integer indices ``(N, 3)`` of the rows of ``y``, or an image
-        ``(X, Y, Z)`` whose voxels inside, in C order, are the rows.
+        Where the voxels lie, for a prior or a noise field: integer indices ``(N, 3)`` of the rows of ``y``, or an
+        image ``(X, Y, Z)`` whose voxels inside, in C order, are the rows.
     covariates
         Numbers per voxel, each ``(N,)``, for a prior that depends on them (age, depth, ...).
     truth
@@ -150,9 +152,10 @@ def fit(
     data["coils"] = coils_of(plan)
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
-    noise = noise_level(y, acquisition, sigma, preparation, bound, known)
+    position = as_positions(voxels, mask, len(y))
+    noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
-    batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))
+    batch = batch.placed(position, as_covariates(covariates, len(y)))
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),

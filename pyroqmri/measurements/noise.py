@@ -1,7 +1,7 @@
 """The noise level of a scan, measured on the scan itself."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.air import FEWEST, air_sigma, coils_in_air
+from pyroqmri.measurements.noise_field import NoiseField
 from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repeats_without_encoding
 from pyroqmri.measurements.scatter import group_scatter, lowest, scatters
 
@@ -42,7 +43,7 @@ class NoiseLevel:
     """Noise in the scan's units: ``level`` is one number or ``(N,)``, ``sigma`` its median.
 
     ``warnings`` say which estimates disagree; a ``provisional`` level is still to be compared with the residuals of
-    least squares.
+    least squares. Where it is a smooth map learned from the scan, ``field`` gives it at any voxel.
     """
 
     level: float | torch.Tensor
@@ -50,6 +51,15 @@ class NoiseLevel:
     note: str
     warnings: tuple[str, ...] = ()
     provisional: bool = False
+    field: NoiseField | None = None
+
+    def of(self, index: Any) -> "NoiseLevel":
+        """The level of some of the voxels."""
+        return replace(self, level=self.level[index]) if isinstance(self.level, torch.Tensor) else self
+
+    def at(self, position: Any) -> "NoiseLevel":
+        """The level at other voxel indices ``(N, 3)``, where it is a field."""
+        return self if self.field is None else replace(self, level=self.field(torch.as_tensor(position)))
 
     @property
     def sigma(self) -> float:

@@ -6,7 +6,7 @@ Gaussian process in its Hilbert-space form, sines on a box (Solin and Särkkä 2
 length, amplitude and what the voxels scatter beyond that error are those of the largest evidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.noise_groups import groups_of
 from pyroqmri.measurements.scatter import Scatter, lowest, pooled, scatters
 
+FIELD = "noise.field."  # what the names of a field's tensors begin with in a file
 MOST_VOXELS = 20_000
 FEWEST_VOXELS = 200
 VARIES = 1.25  # 95 % over 5 % quantile of the level; below it one number serves as well
@@ -41,6 +42,26 @@ class NoiseField:
     unit: Tensor
     mean: Tensor
     covariance: Tensor
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> "NoiseField | None":
+        """The field among the tensors of a file, which it takes out of them; None where there is none.
+
+        Raises
+        ------
+        InputError
+            When it is not whole.
+        """
+        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(FIELD)}
+        if not own:
+            return None
+        names = [f"{FIELD}{field.name}" for field in fields(cls)]
+        whole = set(own) == set(names) and all(bool(t.isfinite().all()) for t in own.values())
+        k = own[names[3]].numel() if whole else 0
+        shapes = ((3,), (3,), (), (k,), (k, k))
+        if not whole or [own[name].shape for name in names] != [torch.Size(shape) for shape in shapes]:
+            raise InputError("the noise field of the fit is not whole; train again")
+        return cls(*(own[name] for name in names))
 
     def __call__(self, position: Tensor) -> Tensor:
         """The noise level at voxel indices ``(N, 3)``, in the scan's units, ``(N,)``."""
