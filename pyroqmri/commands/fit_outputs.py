@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyroqmri.commands.inputs import per_voxel
 from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.save import save_fit
@@ -57,10 +58,10 @@ def write_results(
         Map the PSIS diagnostic also where nothing is reweighted.
     """
     begin = time.monotonic()
-    per_voxel = level if isinstance(level, np.ndarray) else None
-    summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs, khat)
+    own = per_voxel(level)
+    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat)
     # a map of this scan's noise means nothing to the next
-    kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
+    kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
     _, status = write_maps(
         summary, scan.ref, scan.mask, folder, signal_name=fit.signal_name, suffix=SIGNALS[fit.signal_name].suffix,
@@ -82,7 +83,7 @@ def write_results(
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
     })  # fmt: skip
-    _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
+    _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
     write_report(folder)
     return summary
 

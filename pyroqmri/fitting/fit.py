@@ -128,7 +128,8 @@ class Fit:
         y
             Measurements in any scale, the same as in training when S0 is inferred or known.
         sigma
-            Noise level of these voxels, one number or ``(N,)``; the training's when None.
+            Noise level of these voxels, one number or ``(N,)``; the training's when None, a noise field where
+            ``voxels`` or ``mask`` place them.
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
         n_draws, reweight
@@ -146,7 +147,10 @@ class Fit:
         if set(known) != set(self.covariates):
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
-        batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
+        position = as_positions(voxels, mask, len(y))
+        if sigma is None and position is not None and self.noise.field is not None:
+            sigma = self.noise.field(position)
+        batch = self._batch(y, sigma, inputs).placed(position, known)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found

@@ -19,8 +19,9 @@ from pyroqmri.commands.demo.index import demo_table, read_demo
 from pyroqmri.commands.demo.quarter import compare_quarter, tissues
 from pyroqmri.commands.demo.thinning import thin
 from pyroqmri.commands.fit_outputs import shares_of_fitted
-from pyroqmri.commands.inputs import digest, given_noise
+from pyroqmri.commands.inputs import digest
 from pyroqmri.commands.manifest import CALL, CHECKPOINT, MANIFEST
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
