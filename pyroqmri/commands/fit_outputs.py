@@ -12,6 +12,7 @@ import torch
 from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.save import save_fit
+from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.io import Scan
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
@@ -59,6 +60,7 @@ def write_results(
     begin = time.monotonic()
     per_voxel = level if isinstance(level, np.ndarray) else None
     summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs, khat)
+    fit.name_causes(scan_causes(fit, scan.y, per_voxel, scan.inputs, np.argwhere(scan.mask)))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -79,6 +81,7 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
+        "causes": [cause.record() for cause in fit.causes],
     })  # fmt: skip
     _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
     write_report(folder)
@@ -98,6 +101,7 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
         bad_khat=share_bad_khat(None if summary.khat is None else summary.khat.numpy()),
         not_converged=share_not_converged(status),
         uninformed=fit.uninformed,
+        causes=tuple(cause.kind for cause in fit.causes),
     )
 
 

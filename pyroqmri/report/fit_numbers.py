@@ -51,6 +51,8 @@ class FitNumbers:
         Share of all voxels in the mask.
     uninformed
         Parameters that the protocol does not determine.
+    causes
+        Kinds of the causes of misfit that the residuals show.
     """
 
     signal: str
@@ -63,6 +65,7 @@ class FitNumbers:
     bad_khat: float | None
     not_converged: float
     uninformed: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
@@ -107,6 +110,7 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         bad_khat=share_bad_khat(_values(folder, "khat")),
         not_converged=share_not_converged(folder.status),
         uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
+        causes=tuple(str(cause["kind"]) for cause in folder.record.get("causes", ()) if "kind" in cause),
     )
 
 
