@@ -13,6 +13,7 @@ from pyroqmri.commands.inputs import per_voxel
 from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.save import save_fit
+from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.io import Scan
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
@@ -60,6 +61,7 @@ def write_results(
     begin = time.monotonic()
     own = per_voxel(level)
     summary = summarise(fit, scan.y, own, progress, scan.inputs, khat)
+    fit.name_causes(scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -82,6 +84,7 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
+        "causes": [cause.record() for cause in fit.causes],
     })  # fmt: skip
     _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
     write_report(folder)
@@ -102,6 +105,7 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
         bad_khat=share_bad_khat(None if summary.khat is None else summary.khat.numpy()),
         not_converged=share_not_converged(status),
         uninformed=fit.uninformed,
+        causes=tuple(cause.kind for cause in fit.causes),
     )
 
 

@@ -65,9 +65,7 @@ class Residuals:
 
 
 @torch.no_grad()
-def residuals_at(
-    signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, theta: dict[str, Tensor]
-) -> Residuals:
+def residuals_at(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, theta: dict[str, Tensor]) -> Residuals:
     """Residuals of fitted voxels at parameters ``theta`` near their best ones, in float64.
 
     Parameters

@@ -66,7 +66,6 @@ class Posterior(Estimates):
         self.reweighting = reweighting if reweighting is not None and reweighting.wanted(axes) else None
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
-        # what a fit knows beside the pair, for whoever writes the posterior down
         self.elbo: Sequence[float] = ()
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -127,11 +126,12 @@ class Posterior(Estimates):
     def _summary(self) -> dict[str, Tensor]:
         """Everything that the maps need, in one pass over the voxels."""
         points = normal_points(self.n_draws, self.model.n_latents, seed=0).to(self.model.sigma)
-        parts, n_measurements = list[dict[str, Tensor]](), self.batch.voxels.y.shape[1]
+        parts, done, n_measurements = list[dict[str, Tensor]](), 0, self.batch.voxels.y.shape[1]
         with progress_bar("posterior", len(self.batch.voxels), self.progress) as report:
             for voxels, q in self._chunks(16 * n_measurements + 8 * self.n_draws):
                 parts.append(self._summarise(voxels, q, points))
-                report(sum(len(part["ppc"]) for part in parts))
+                done += len(voxels)
+                report(done)
         if not parts:
             each = [f"{what} {name}" for what in ("mean", "sd", *QUANTILES) for name in self.names]
             nothing = dict.fromkeys([*each, *GoodnessOfFit._fields], torch.empty(0))
@@ -160,14 +160,12 @@ class Posterior(Estimates):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
         out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
         direction = self.signal.axis
-        if direction is not None:
-            out |= axis_summary(theta[direction.name])
+        out |= {} if direction is None else axis_summary(theta[direction.name])
         for name, parameter in self.parameters.items():
             draws = theta[name]
             if direction is not None and parameter.unit == "rad":
                 centre = self.signal.signal.derived({direction.name: out["axis"]})[name]
-                out[f"mean {name}"] = centre
-                out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
+                out |= {f"mean {name}": centre, f"sd {name}": (draws - centre).square().mean(0).sqrt()}
             else:
                 out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
         out |= self._quantiles(QUANTILES, theta, voxels, q)
@@ -261,6 +259,7 @@ class Posterior(Estimates):
 
     @property
     def goodness_of_fit(self):
+        """What each voxel's measurements say against the posterior ``(N,)``."""
         return GoodnessOfFit.gathered(self._summary, self.scatter)
 
     @cached_property

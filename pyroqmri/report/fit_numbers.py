@@ -53,6 +53,8 @@ class FitNumbers:
         Share of all voxels in the mask.
     uninformed
         Parameters that the protocol does not determine.
+    causes
+        Kinds of the causes of misfit that the residuals show.
     """
 
     signal: str
@@ -66,6 +68,7 @@ class FitNumbers:
     not_converged: float
     uninformed: tuple[str, ...] = ()
     beyond_bound: Mapping[str, float] | None = None
+    causes: tuple[str, ...] = ()
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
@@ -111,6 +114,7 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         not_converged=share_not_converged(folder.status),
         uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
         beyond_bound=folder.record.get("beyond_bound") or None,
+        causes=tuple(str(cause["kind"]) for cause in folder.record.get("causes", ()) if "kind" in cause),
     )
 
 

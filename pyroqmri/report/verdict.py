@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from pyroqmri.misfit.causes import in_brief
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.fit_numbers import KHAT_BAD, FitNumbers, numbers_of
@@ -93,7 +94,7 @@ def judge(fit: FitNumbers) -> Verdict:
     checks += [check for check in (_khat(fit), _convergence(fit)) if check is not None]
     alarms = {check.kind for check in checks if check.state == "alarm"}
     if "misfit" in alarms:
-        return Verdict(f"The {noun} signal does not describe these data.", "alarm", tuple(checks))
+        return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
     if fit.uninformed:
         return Verdict(f"This scan does not determine {', '.join(fit.uninformed)}.", "alarm", tuple(checks), powerless)
     if "bound" in alarms:

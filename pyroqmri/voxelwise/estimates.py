@@ -141,7 +141,8 @@ class PointEstimates(Estimates):
         """What each voxel's measurements say against the estimate ``(N,)``, degrees of freedom counted."""
         by_direction = self.direction_misfit(self.batch.voxels, self.theta)
         return GoodnessOfFit.gathered(
-            dict(zip(GoodnessOfFit._fields, self._chunked(self._judge_fit).T, strict=False)) | by_direction, self.scatter
+            dict(zip(GoodnessOfFit._fields, self._chunked(self._judge_fit).T, strict=False)) | by_direction,
+            self.scatter,
         )
 
     def _judge_fit(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
