@@ -72,18 +72,9 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 SECTIONS = {
     "Signal and estimator": (
-        "signal",
-        "recipe",
-        "recipes",
-        "likelihood",
-        "coils",
-        "sigma",
-        "s0",
-        "settings",
-        "fix",
-        "tie",
-    ),
-    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "averages", "json", "mask", "inputs"),
+        "signal", "recipe", "recipes", "likelihood", "coils", "sigma", "s0", "settings", "fix", "tie",
+    ),  # fmt: skip
+    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "mt", "averages", "json", "mask", "inputs"),
     "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
     "Output": ("out", "overwrite", "quiet", "debug", "help"),
 }

@@ -88,6 +88,8 @@ def _refuse_phase(names: Iterable[str], sidecar: Mapping[str, Any], image: str) 
 
 def _describes(model: type[SignalModel], name: str, needs: str | None) -> bool:
     """Whether a signal describes series of a kind: by a setting that it requires, or by its own name."""
+    if "mt" in model.requires or "readout" in model.requires:
+        return needs is not None and name.startswith(needs)
     if needs in ("bval", "flip", "ti", "te", "offset"):
         return needs in model.requires
     return needs is not None and name.startswith(needs)

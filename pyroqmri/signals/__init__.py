@@ -8,6 +8,8 @@ from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dki import DKI
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.ivim import IVIM
+from pyroqmri.signals.mp2rage import MP2RAGE, mp2rage_acquisition
+from pyroqmri.signals.mpm import MPM
 from pyroqmri.signals.msdki import MSDKI
 from pyroqmri.signals.noddi import NODDI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
@@ -39,6 +41,8 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t2_floor": T2Floor,
     "t2_biexp": T2Biexp,
     "t2star_decay": T2StarDecay,
+    "mp2rage": MP2RAGE,
+    "mpm": MPM,
     "cest_lorentz": CESTLorentz,
 }
 
@@ -47,6 +51,8 @@ __all__ = [
     "DKI",
     "DTI",
     "IVIM",
+    "MP2RAGE",
+    "MPM",
     "MSDKI",
     "NODDI",
     "SIGNALS",
@@ -65,4 +71,5 @@ __all__ = [
     "T2Decay",
     "T2Floor",
     "T2StarDecay",
+    "mp2rage_acquisition",
 ]

@@ -155,7 +155,8 @@ def test_a_clean_scan_is_without_warning(name):
         y = np.hypot(y, sigma * rng.normal(size=s.shape))
     background = sigma * (rng.normal(size=5000) if model.signed else rng.rayleigh(1, 5000))
     scan = scan_of(y.astype(np.float32), acq, background)
-    for level in (given_noise(scan, "estimate"), None):
+    # two images for T1 and S0 leave no residuals to estimate noise from
+    for level in (given_noise(scan, "estimate"), None)[: 1 if name == "mp2rage" else 2]:
         fit = pq.fit(scan.y, acq, signal=name, recipe="least_squares", sigma=level, inputs=inputs)
         assert fit.warnings == []
         assert fit.sigma == pytest.approx(sigma, rel=0.12)
