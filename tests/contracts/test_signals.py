@@ -240,7 +240,7 @@ def test_slopes_are_those_of_finite_differences(name):
 @EVERY
 def test_a_formula_for_slopes_is_right(name):
     signal = bound(name).double()
-    if not signal.has_slopes:
+    if signal.signal.slopes is SignalModel.slopes:
         pytest.skip("this signal has no formula for its slopes")
     z, frame = theta_over_the_box(signal, 64)
     z, frame = z[:64].double(), None if frame is None else frame[:64].double()
@@ -249,7 +249,7 @@ def test_a_formula_for_slopes_is_right(name):
     for i in range(signal.n_latents):
         e = torch.eye(signal.n_latents, dtype=torch.float64)[i].expand_as(z)
         expected = torch.func.jvp(lambda u: simulate(signal, u, frame), (z,), (e,))[1]
-        torch.testing.assert_close(slopes[..., i], expected, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(slopes[..., i], expected, rtol=1e-7, atol=1e-8)
 
 
 @EVERY
