@@ -7,6 +7,7 @@ from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dki import DKI
 from pyroqmri.signals.dti import DTI
+from pyroqmri.signals.fwdti import FWDTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.msdki import MSDKI
 from pyroqmri.signals.noddi import NODDI
@@ -22,6 +23,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "ball_stick": BallStick,
     "dti": DTI,
     "dki": DKI,
+    "fwdti": FWDTI,
     "noddi": NODDI,
     "adc": ADC,
     "ivim": IVIM,
@@ -39,6 +41,7 @@ __all__ = [
     "ADC",
     "DKI",
     "DTI",
+    "FWDTI",
     "IVIM",
     "MSDKI",
     "NODDI",

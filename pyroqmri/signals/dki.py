@@ -33,11 +33,11 @@ class DKI(SignalModel):
     .. math:: \log S(b, g)/S_0 = -b\, g^T D\, g + \frac{b^2}{6} \overline{D}^2 \sum_{ijkl} g_i g_j g_k g_l W_{ijkl}
 
     D is positive definite as in `dti`. Bounds of W keep it along each axis of the scanner above -1, as `msdki` does,
-    and kurtosis there below 2 over the diffusivity, beyond which the signal would rise again before b = 1.5. Those of the
-    other elements are what no tensor above -1 along all axes exceeds, given the elements before them: each such tensor
-    is inside the bounds, and so are some that are lower between the scanner's axes. Kurtosis of tissue is positive, but
-    with a bound of zero noise of SNR 20 would leave single elements of most voxels at it. Above 20 times S0 the signal
-    goes on linearly.
+    and kurtosis there below 2 over the diffusivity, beyond which the signal would rise again before b = 1.5. Those
+    of the other elements are what no tensor above -1 along all axes exceeds, given the elements before them: each such
+    tensor is inside the bounds, and so are some that are lower between the scanner's axes. Kurtosis of tissue is
+    positive, but with a bound of zero noise of SNR 20 would leave single elements of most voxels at it. Above 20 times
+    S0 the signal goes on linearly.
 
     MK, AK and RK are the closed forms of Tabesh et al. 2011, doi:10.1002/mrm.22655, cut at -3/7 and 10; KFA is that of
     Glenn et al. 2015, doi:10.1002/nbm.3257.

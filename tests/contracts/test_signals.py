@@ -73,6 +73,10 @@ def dki(bval, bvec, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz, **W):
     return np.where(exponent < 3, np.exp(exponent), np.exp(3) * (exponent - 2))
 
 
+def fwdti(bval, bvec, FWF, **elements):
+    return FWF * np.exp(-3 * bval) + (1 - FWF) * dti(bval, bvec, **elements)
+
+
 def adc(bval, D):
     return np.exp(-bval * D)
 
@@ -137,6 +141,7 @@ CASES = {
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
     "dki": Case(shells(2, 25, 1.0, 2.0), dki, shells(3, 0)),
+    "fwdti": Case(shells(2, 12, 0.5, 1.5), fwdti, shells(3, 0), falls="bval"),
     "noddi": Case(shells(2, 6, 1.0, 2.0), noddi, shells(3, 0), falls="bval", error=1e-7),
     "adc": Case(shells(2, 3, 0.5, 1.0), adc, shells(3, 0), falls="bval"),
     "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls="bval"),
