@@ -72,8 +72,17 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 SECTIONS = {
     "Signal and estimator": (
-        "signal", "recipe", "recipes", "likelihood", "coils", "sigma", "s0", "settings", "fix", "tie",
-    ),  # fmt: skip
+        "signal",
+        "recipe",
+        "recipes",
+        "likelihood",
+        "coils",
+        "sigma",
+        "s0",
+        "settings",
+        "fix",
+        "tie",
+    ),
     "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "mt", "averages", "json", "mask", "inputs"),
     "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
     "Output": ("out", "overwrite", "quiet", "debug", "help"),
