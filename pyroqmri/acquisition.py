@@ -44,6 +44,12 @@ class Acquisition:
         Flip angles in rad.
     offset
         Frequencies of saturation in ppm from water.
+    mt
+        Whether a magnetisation transfer pulse is on, 1, or off, 0.
+    readout, ti_other, flip_other, tr_readout, shots_before, shots_after
+        Of MP2RAGE, as :func:`pyroqmri.signals.mp2rage_acquisition` makes them: 0 for the uniform image, else which
+        train it is; time and angle of the other train, the time between excitations, and how many there are before and
+        after the centre of k-space.
     averages
         How many magnitude images each measurement is the mean of, 1 or more; one where None. Signals do not depend on
         it, the likelihood does.
@@ -61,6 +67,13 @@ class Acquisition:
     tr: Tensor | None = None
     flip: Tensor | None = None
     offset: Tensor | None = None
+    mt: Tensor | None = None
+    readout: Tensor | None = None
+    ti_other: Tensor | None = None
+    flip_other: Tensor | None = None
+    tr_readout: Tensor | None = None
+    shots_before: Tensor | None = None
+    shots_after: Tensor | None = None
     averages: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +103,8 @@ class Acquisition:
                 raise InputError(f"{name} contains negative values, the lowest is {value.min():g}")
             if value.max() > largest:
                 raise InputError(f"{name} reaches {value.max():g}: pyroqmri expects {expected}")
+        if self.mt is not None and not ((self.mt == 0) | (self.mt == 1)).all():
+            raise InputError("mt must be 1 where a magnetisation transfer pulse is on, and 0 where it is off")
         if self.averages is not None and not bool(((self.averages >= 1) & (self.averages <= MOST_AVERAGES)).all()):
             raise InputError(
                 f"averages are {self.averages.min():g} to {self.averages.max():g}, and each is a number of magnitude "

@@ -83,7 +83,7 @@ SECTIONS = {
         "fix",
         "tie",
     ),
-    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "averages", "json", "mask", "inputs"),
+    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "mt", "averages", "json", "mask", "inputs"),
     "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
     "Output": ("out", "overwrite", "quiet", "debug", "help"),
 }

@@ -20,6 +20,7 @@ SETTINGS = {
     "tr": "Repetition times, one per volume.",
     "flip": "Flip angles, one per volume.",
     "offset": "Saturation offsets in ppm, or in Hz where a sidecar has the field; one per volume.",
+    "mt": "1 where a magnetisation transfer pulse was on, else 0; one per volume.",
     "averages": "Magnitude images that each volume is the mean of: one number, or a file with one per volume.",
 }
 _NAMED = "pyroqmri.cli.files"

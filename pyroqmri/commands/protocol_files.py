@@ -13,6 +13,7 @@ from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
+from pyroqmri.io.mp2rage import mp2rage_entries
 from pyroqmri.io.settings import BIDS_KEYS
 from pyroqmri.io.text import read_vector
 from pyroqmri.maps import write_bytes, write_json
@@ -34,6 +35,7 @@ class ProtocolFiles:
     tr: PathLike | None = None
     flip: PathLike | None = None
     offset: PathLike | None = None
+    mt: PathLike | None = None
     averages: PathLike | float | None = None
 
     @property
@@ -101,6 +103,10 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
             rows = 1000 * settings[name][None] if name == "bval" else settings[name].T
             text = "".join(" ".join(f"{x:.7g}" for x in row) + "\n" for row in rows)
             write_bytes(image.with_name(f"{stem}.{name}"), text.encode())
+    if acquisition.readout is not None:
+        generated = {"GeneratedBy": f"pyroqmri {__version__}"}
+        write_json(image.with_name(f"{stem}.json"), {**generated, **extra, **mp2rage_entries(acquisition)})
+        return
     table = {key: _bids(name, settings[name]) for name, key in BIDS_KEYS.items() if name in settings}
     # what this package wrote is read back as it is, whatever its size
     generated = {"GeneratedBy": f"pyroqmri {__version__}"}
@@ -109,7 +115,9 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
 
 
 def _bids(name: str, values: np.ndarray) -> float | list[float]:
-    """Seconds, degrees or ppm as BIDS has them; one number where all are equal."""
+    """Seconds, degrees, ppm, or on and off, as BIDS has them; one number where all are equal."""
+    if name == "mt":
+        return [bool(x) for x in values]
     scaled = np.degrees(values) if name == "flip" else values if name == "offset" else values / 1000
     rounded = [float(f"{x:.7g}") for x in scaled]
     return rounded[0] if len(set(rounded)) == 1 else rounded

@@ -214,7 +214,8 @@ def _with(
     """The tissue with inputs, and with parameters that are held."""
     if not fixed and not tied:
         return replace(tissue, inputs=inputs)
-    held = BoundSignal(model, acquisition, fixed, tied, infer_s0=True)  # refuses what cannot be held
+    # refuses what cannot be held
+    held = BoundSignal(model, acquisition, fixed, tied, infer_s0=model.has_s0(acquisition))
     n = int(tissue.mask.sum())
     theta = tissue.theta | {name: torch.full((n,), value) for name, value in held.fixed.items()}
     return replace(tissue, theta=theta | {name: theta[other] for name, other in held.tied.items()}, inputs=inputs)

@@ -16,6 +16,7 @@ from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
+from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.measurements.arguments import (
     as_covariates,
@@ -171,6 +172,7 @@ def fit(
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
+    result.name_causes(scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
     return result
 
 

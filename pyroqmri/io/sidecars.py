@@ -18,6 +18,7 @@ BIDS_KEYS = {
     "tr": "RepetitionTime",
     "flip": "FlipAngle",
     "offset": "SaturationOffset",
+    "mt": "MTState",
 }
 _PROTON_MHZ_PER_T = 42.577
 _EXCITATION, _PREPARATION = "RepetitionTimeExcitation", "RepetitionTimePreparation"
@@ -51,6 +52,8 @@ class Sidecar:
         shown = f"sidecar {path}: {key} is {_short(entry)}"
         if any(isinstance(value, str) for value in found) and all(isinstance(v, str) and _is_number(v) for v in found):
             raise InputError(f"{shown}, a text; write the number without quotation marks")
+        if key == BIDS_KEYS["mt"]:
+            found = [int(value) if isinstance(value, bool) else value for value in found]
         # True is an int in Python
         if not found or any(type(value) not in (int, float) for value in found):
             raise InputError(f"{shown}; expected a number or a list of numbers")

@@ -72,7 +72,12 @@ class Scanner:
         generator = torch.Generator().manual_seed(seed)
         like = torch.randint(len(self.batch.voxels), (n,), generator=generator)
         full = BoundSignal(
-            self.signal.signal, self.acquisition, self.signal.fixed, self.signal.tied, self.signal.infer_s0
+            self.signal.signal,
+            self.acquisition,
+            self.signal.fixed,
+            self.signal.tied,
+            self.signal.infer_s0,
+            self.signal.ranges,
         )
         reference = self.batch.reference[like]
         inputs = {name: value[like] for name, value in self.batch.voxels.inputs.items()}

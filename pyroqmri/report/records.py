@@ -25,7 +25,7 @@ _SIGMA_FROM = {
 }
 _SETTINGS = (
     ("te", "TE", "ms"), ("ti", "TI", "ms"), ("tr", "TR", "ms"), ("flip", "Flip angle", "degrees"),
-    ("offset", "Offset", "ppm"),
+    ("offset", "Offset", "ppm"), ("mt", "Magnetisation transfer pulse", "(on 1, off 0)"),
 )  # fmt: skip
 _LISTED = 16
 _PAPERS = {
