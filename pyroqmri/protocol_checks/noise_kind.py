@@ -61,8 +61,8 @@ def _denoised(y: np.ndarray, left: np.ndarray, place: np.ndarray | None) -> list
         return []
     return [
         f"noise: the weaker components of patches of {_PATCH} voxels have {share:.0%} of the energy of noise, as after "
-        "denoising by principal components (MP-PCA and others): the noise that is left is shared between volumes, so that "
-        "sds come out far too small, whatever the noise level; fit the data from before the denoising"
+        "denoising by principal components (MP-PCA and others): volumes share the noise that is left, so that sds "
+        "come out far too small, whatever the noise level; fit the data from before the denoising"
     ]
 
 
