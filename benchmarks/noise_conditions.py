@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, shift
 
 import pyroqmri as pq
 
@@ -40,10 +41,24 @@ def tissue(n: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.
     along, iso = np.exp(rng.normal(np.log(1.7), 0.15, n)), np.exp(rng.normal(np.log(1.1), 0.25, n))
     axis = rng.standard_normal((n, 3))
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    return {"f": f, "D_par": along, "D_iso": iso}, ball_stick(f, along, iso, axis)
+
+
+def smooth_tissue(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """As :func:`tissue` with parameters that vary over two voxels and more; in units of the same spread."""
+    f, along, iso, x, y, z = (gaussian_filter(rng.standard_normal(shape), 2.0).ravel() for _ in range(6))
+    f = 1 / (1 + np.exp(-0.2 - 0.6 * f / f.std()))
+    along, iso = 1.7 * np.exp(0.15 * along / along.std()), 1.1 * np.exp(0.25 * iso / iso.std())
+    axis = np.stack([x, y, z], 1) / np.sqrt(x**2 + y**2 + z**2)[:, None]
+    return {"f": f, "D_par": along, "D_iso": iso}, ball_stick(f, along, iso, axis)
+
+
+def ball_stick(f: np.ndarray, along: np.ndarray, iso: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Signal over S0 ``(n, M)``."""
     acq = protocol()
     b, g = acq.bval.double().numpy(), acq.bvec.double().numpy()
     stick = np.exp(-b * along[:, None] * (axis @ g.T) ** 2)
-    return {"f": f, "D_par": along, "D_iso": iso}, f[:, None] * stick + (1 - f[:, None]) * np.exp(-b * iso[:, None])
+    return f[:, None] * stick + (1 - f[:, None]) * np.exp(-b * iso[:, None])
 
 
 def channels(clean: np.ndarray, sigma: Any, coils: int, rng: np.random.Generator) -> np.ndarray:
@@ -127,6 +142,29 @@ def field(n: int, seed: int) -> dict[str, dict[str, float]]:
             some = held(fit, y[pick], {k: v[pick] for k, v in truth.items()}, sigma=level[pick])
             some["sigma"] = float(np.sqrt(np.mean(np.square(level / (SIGMA * g) - 1)[pick])))
             found[f"{name}, {where} (sigma: relative error)"] = some
+    return found
+
+
+def touched(n: int, seed: int) -> dict[str, dict[str, float]]:
+    """Smooth tissue as it came, shifted by half a voxel (truth shifted with it), and after MP-PCA."""
+    from dipy.denoise.localpca import mppca
+
+    rng = np.random.default_rng(seed)
+    shape = (round((n / 6) ** 0.5), round((n / 6) ** 0.5), 6)
+    place = np.argwhere(np.ones(shape))
+    truth, clean = smooth_tissue(shape, rng)
+    y = channels(clean, SIGMA, 1, rng)
+    volume = y.reshape(*shape, -1)
+    moved = {k: shift(v.reshape(shape), (0.5, 0, 0), order=1, mode="nearest").ravel() for k, v in truth.items()}
+    data = {
+        "as it came": (y, truth),
+        "interpolated half way": (shift(volume, (0.5, 0, 0, 0), order=1, mode="nearest").reshape(len(y), -1), moved),
+        "after MP-PCA": (mppca(volume.copy(), patch_radius=2).reshape(len(y), -1), truth),
+    }
+    found = {}
+    for name, (values, true) in data.items():
+        fit = fitted(values, voxels=place)
+        found[name] = held(fit, values, true) | {"warned": float(any(w.startswith("noise: ") for w in fit.warnings))}
     return found
 
 
