@@ -1,6 +1,7 @@
 """What every answer about some voxels has, Bayesian or not."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -93,6 +94,20 @@ class Estimates(ABC):
             theta = theta | {"S0": theta["S0"] * self.reference}
         return theta
 
+    @cached_property
+    def contraction(self) -> dict[str, Tensor]:
+        r"""Contraction :math:`1 - \mathrm{sd}^2 / \mathrm{sd}_\text{population}^2` of each free parameter ``(N,)``.
+
+        1 where a voxel's own measurements determine it, 0 where its posterior is the population's distribution, below
+        0 where it is wider. Empty without a population, and where the prior depends on the voxel.
+        """
+        sd, population = self.sd, self.rescale(self.population_sd())
+        return {name: 1 - (sd[name] / population[name]).square() for name in population}
+
+    def population_sd(self) -> dict[str, Tensor]:
+        """Standard deviation of each free parameter before a voxel is measured; empty without a population."""
+        return {}
+
     def weakly_informed(self) -> Tensor:
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
         if self.likelihood is None:
@@ -100,7 +115,8 @@ class Estimates(ABC):
         theta = {name: value[self.batch.index].float() for name, value in in_model_units(self).items()}
         if self.signal.direction is not None:
             theta[self.signal.direction.name] = self.direction[self.batch.index]  # type: ignore[attr-defined]
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, theta)
+        narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
+        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, theta, narrow)
 
     @property
     def reference(self) -> Tensor:
