@@ -10,8 +10,9 @@ import torch
 
 from pyroqmri.commands.denoise import denoise_image
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, given_noise, settle_noise
+from pyroqmri.commands.inputs import ScanFiles
 from pyroqmri.commands.left_out import LeaveOut, earlier_record, left_out_record
+from pyroqmri.commands.noise import given_noise, settle_noise
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
@@ -42,7 +43,7 @@ def apply_image(
     fit_dir
         Folder of the fit, or the folder that :func:`fit_image` wrote.
     sigma
-        Noise level: a number, a NIfTI map or ``estimate``. None does as the training
+        Noise level: a number, a NIfTI map, ``estimate`` or ``field``. None does as the training
         did: the same number where it was given one, else an estimate on this image.
     trust
         As in :func:`pyroqmri.load_fit`.
@@ -71,8 +72,9 @@ def apply_image(
         found = on_scan(found, scan, earlier)
         level = None
         if sigma is not None or found.noise.method != "given":
-            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample)
+            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample, found.preparation.coils)
             found = replace(found, noise=settle_noise(found, scan, level))
+            level = level if found.noise.field is None else found.noise
         notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
         found.seconds = {"read": time.monotonic() - begin}
         if found.model is not None and found.guide is not None:

@@ -83,7 +83,7 @@ class Scanner:
         inputs = {name: value[like] for name, value in self.batch.voxels.inputs.items()}
         sigma = self.batch.voxels.noise[like, 0] * reference
         clean = full(theta, inputs) * reference.unsqueeze(-1)
-        y = add_noise(clean, sigma, self.noise, generator)
+        y = add_noise(clean, sigma, self.noise, generator, averages=self.acquisition.n_averages)
         found = self.preparation(y, sigma, self.acquisition, inputs)
         return found.voxels, found.index
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
-from pyroqmri.parameter import Box, Direction, Parameter
+from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
 
 Tissue = Mapping[str, tuple[float, float]]  # mean and sd of each scalar parameter
 
@@ -26,11 +26,14 @@ class LogLinear:
         Physical parameters, each ``(N,)``, of coefficients ``(C, N)``.
     predicted
         Weigh by the squared signal that unweighted least squares predicts; else by the squared measurement.
+    final
+        Whether it is the estimate where the noise is Gaussian; else a search starts from it.
     """
 
     design: Callable[[Acquisition], Tensor]
     theta: Callable[[Tensor], dict[str, Tensor]]
     predicted: bool
+    final: bool = True
 
 
 class SignalModel(ABC):
@@ -110,6 +113,11 @@ class SignalModel(ABC):
         return set(cls.requires) <= {"bval", "bvec", "offset"}
 
     @classmethod
+    def has_s0(cls, acq: Acquisition) -> bool:
+        """Whether S0 multiplies the signal; where its parameters have the scan's units, or a ratio is measured, not."""
+        return all(p.unit != SCAN_UNIT for p in cls.parameters)
+
+    @classmethod
     def amplitude(cls, acq: Acquisition) -> float:
         """The largest measurement over S0 in common tissue, where it is far from 1: it scales an inferred S0."""
         return 1.0
@@ -125,6 +133,14 @@ class SignalModel(ABC):
         """Quantities of interest that follow from the parameters, each ``(...)``; named in ``derived_parameters``.
 
         A signal without a free direction may derive one, ``(..., 3)``: its sign means nothing.
+        """
+        return {}
+
+    @classmethod
+    def first_guess(cls, acq: Acquisition, y: Tensor) -> dict[str, Tensor]:
+        """Parameters and S0, each ``(N,)``, that come near measurements ``(N, M)`` and that searches start from.
+
+        Where several minima compete a formula finds the right one; signals without one start from points of the box.
         """
         return {}
 

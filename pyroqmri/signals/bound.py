@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.parameter import Box, Direction, Parameter
+from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 
-S0 = Parameter("S0", "S_0", "1", 0.0, 4.0, "signal without encoding, over the scan's scale")
+S0 = Parameter("S0", "S_0", SCAN_UNIT, 0.0, 4.0, "signal without encoding, over the scan's scale")
 _STEP = 1e-5  # of latents
 
 
@@ -130,6 +130,11 @@ class BoundSignal(nn.Module):
         return (*self.tissue, *(p for p in self.signal.derived_parameters if isinstance(p, Parameter)))
 
     @property
+    def in_scan_units(self) -> tuple[str, ...]:
+        """The free parameters that scale with the measurements: S0 where it is one, and a signal's own amplitudes."""
+        return tuple(p.name for p in self.free if p.unit == SCAN_UNIT)
+
+    @property
     def n_tissue(self) -> int:
         """Number of tissue latents; they come first."""
         return len(self.tissue)
@@ -170,6 +175,13 @@ class BoundSignal(nn.Module):
         """Noise-free measurements ``(..., M)``."""
         signal = self.signal.signal(self.acquisition, **self._arguments(theta, inputs))
         return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal
+
+    def first_guess(self, y: Tensor) -> dict[str, Tensor]:
+        """Free parameters, each ``(N,)``, of the signal's own formula; none where it has none or some are held."""
+        if self.fixed or self.tied:
+            return {}
+        guess = self.signal.first_guess(self.acquisition, y)
+        return {p.name: guess[p.name] for p in self.free} if {p.name for p in self.free} <= set(guess) else {}
 
     @property
     def has_slopes(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.parameter import Direction, Parameter, frame_around
-from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
+from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel, mp2rage_acquisition
 from pyroqmri.simulate import CLASSES
 from tests.helpers import shells
 
@@ -93,6 +93,10 @@ def t2_decay(te, T2):
     return np.exp(-te / T2)
 
 
+def t2star_decay(te, T2star):
+    return np.exp(-te / T2star)
+
+
 def t2_floor(te, T2, floor):
     return np.exp(-te / T2) + floor
 
@@ -111,9 +115,48 @@ def t1_inversion(ti, T1, inv_eff, tr):
     return np.abs(t1_inversion_signed(ti, T1, inv_eff, tr))
 
 
+def t1_inversion_ab_signed(ti, T1, a, b):
+    return a + b * np.exp(-ti / T1)
+
+
+def t1_inversion_ab(ti, T1, a, b):
+    return np.abs(t1_inversion_ab_signed(ti, T1, a, b))
+
+
+def t1_looklocker(ti, T1star, b_over_a):
+    """From the inverted level, 1 - B/A, towards 1."""
+    return np.abs((1 - b_over_a) * np.exp(-ti / T1star) + 1 - np.exp(-ti / T1star))
+
+
 def t1_vfa(flip, tr, T1, B1):
     decay = np.exp(-tr / T1)
     return np.sin(B1 * flip) * (1 - decay) / (1 - np.cos(B1 * flip) * decay)
+
+
+def mp2rage(readout, ti, flip, ti_other, flip_other, tr, tr_readout, shots_before, shots_after, T1, B1):
+    """Pulse by pulse from equilibrium, 30 cycles on; of the pair, whose first entry has the times of both trains."""
+    T1, B1, seen = T1[:, 0], B1[:, 0], [0.0, 0.0]
+    before, after = int(shots_before[0]), int(shots_after[0])
+    times, flips, m = (ti[0], ti_other[0]), (flip[0], flip_other[0]), np.ones_like(T1)
+    for _ in range(30):
+        m, clock = -0.96 * m, 0.0
+        for i in range(2):
+            start = times[i] - before * tr_readout[0]
+            m = 1 + (m - 1) * np.exp(-(start - clock) / T1)
+            for k in range(before + after):
+                seen[i] = m * np.sin(B1 * flips[i]) if k == before else seen[i]
+                m = 1 + (m * np.cos(B1 * flips[i]) - 1) * np.exp(-tr_readout[0] / T1)
+            clock = times[i] + after * tr_readout[0]
+        m = 1 + (m - 1) * np.exp(-(tr[0] - clock) / T1)
+    return np.stack(seen, 1)
+
+
+def mpm(te, tr, flip, mt, R1, R2star, MTsat, B1):
+    """The fixed point of one repetition: saturation, excitation, recovery."""
+    left = 1 - mt * MTsat / 100 * B1**2 * (1 - 0.4 * B1) / 0.6
+    decay = np.exp(-tr * R1 / 1000)
+    before = (1 - decay) / (1 - decay * np.cos(B1 * flip) * left)
+    return before * left * np.sin(B1 * flip) * np.exp(-te * R2star / 1000)
 
 
 def cest_lorentz(offset, shift, **pools):
@@ -125,7 +168,13 @@ def cest_lorentz(offset, shift, **pools):
 INVERSIONS = Acquisition(ti=[50.0, 100, 200, 500, 2000, 4000], tr=[5000.0] * 6)
 RECOVERED = Acquisition(ti=[1e5, 1e5], tr=[1e6, 1e6])
 ECHOES = Acquisition(te=[10.0, 25, 50, 90, 150, 250])
+GRADIENT_ECHOES = Acquisition(te=[0.5, 1.5, 4, 10, 25, 60])
 FLIPS = Acquisition(flip=[0.05, 0.1, 0.2, 0.35, 0.5], tr=[15.0] * 5)
+CONTRASTS = Acquisition(
+    te=[2.3, 9, 20] * 3, tr=[25.0] * 9, flip=np.radians([6] * 3 + [21] * 3 + [6] * 3), mt=[0] * 6 + [1] * 3
+)
+UNTOUCHED = Acquisition(te=[0.0], tr=[1e6], flip=[torch.pi / 2], mt=[0.0])
+TRAINS = mp2rage_acquisition((700.0, 2500.0), (0.07, 0.09), 5000.0, 7.0, (60, 80), uniform=False)
 OFFSETS = Acquisition(offset=torch.cat([torch.tensor([300.0]), torch.linspace(-6, 6, 25)]))
 
 CASES = {
@@ -135,10 +184,16 @@ CASES = {
     "t2_adc": Case(Acquisition(bval=[0.0, 0.0, 1, 1], te=[60.0, 0.05, 60, 0.05]), t2_adc, falls="bval"),
     "t1_inversion": Case(INVERSIONS, t1_inversion, RECOVERED),
     "t1_inversion_signed": Case(INVERSIONS, t1_inversion_signed, RECOVERED, rises="ti"),
+    "t1_inversion_ab": Case(INVERSIONS, t1_inversion_ab),
+    "t1_inversion_ab_signed": Case(INVERSIONS, t1_inversion_ab_signed, rises="ti"),
+    "t1_looklocker": Case(INVERSIONS, t1_looklocker, RECOVERED),
     "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),
     "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "mp2rage": Case(TRAINS, mp2rage),
+    "mpm": Case(CONTRASTS, mpm, UNTOUCHED, falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
     "dki": Case(shells(2, 25, 1.0, 2.0), dki, shells(3, 0)),
     "fwdti": Case(shells(2, 12, 0.5, 1.5), fwdti, shells(3, 0), falls="bval"),

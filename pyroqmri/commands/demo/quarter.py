@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pyroqmri.commands.demo.thinning import thin
-from pyroqmri.commands.inputs import given_noise
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.summary import Summary, summarise
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
