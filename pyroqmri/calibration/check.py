@@ -13,10 +13,10 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess, randomised_ranks, resolution
 from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.coils import coils_of, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.fitting.train import fit
-from pyroqmri.likelihoods import NCChiLikelihood
 from pyroqmri.posterior.posterior import mean_axis
 from pyroqmri.posterior.recalibration import learn_recalibration
 from pyroqmri.recipe import Recipe
@@ -169,6 +169,7 @@ def fit_protocol(
     snr: float,
     n_train: int = 10_000,
     likelihood: str | None = None,
+    coils: float | None = None,
     s0: str | float = "measured",
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
@@ -189,14 +190,13 @@ def fit_protocol(
         raise InputError(f"snr must be above zero, got {snr}")
     acquisition = acquisition.averaged(averages)
     held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
-    plan = plan_recipe(recipe, settings, {"likelihood": likelihood})
+    plan = with_coils(plan_recipe(recipe, settings, {"likelihood": likelihood}), coils)
     kind = "gaussian" if SIGNALS[signal].signed else plan.kind("likelihood")
-    coils = NCChiLikelihood.coils_of(plan.table("likelihood"))
     of = signal, acquisition, s0, held, kind if kind in NOISES else "rician"
-    train = tissue_voxels(of, n_train, seed + 7919, snr, inputs, coils)
+    train = tissue_voxels(of, n_train, seed + 7919, snr, inputs, coils_of(plan))
     return fit(
-        train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, sigma=train.sigma, s0=s0, seed=seed,
-        settings=settings, fixed=fixed, tied=tied, given=given, progress=progress, inputs=train.inputs,
+        train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, coils=coils, sigma=train.sigma,
+        s0=s0, seed=seed, settings=settings, given=given, progress=progress, inputs=train.inputs, **held,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """From measurements to a fit, and from a fit to posteriors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.misfit.causes import Cause
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.recalibration import Recalibration
@@ -55,6 +56,9 @@ class Fit:
         Names of the per-voxel inputs that it was trained with.
     covariates
         Names of the covariates that it was trained with.
+    causes
+        Why the signal does not fit, by what the residuals show (:mod:`pyroqmri.fitting.scan_misfit`); ``warnings`` has
+        their sentences.
     uninformed
         Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
         status states it then.
@@ -81,6 +85,14 @@ class Fit:
     inputs: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ()
     uninformed: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+
+    def name_causes(self, causes: Sequence[Cause]) -> None:
+        """Take over the causes of misfit that a scan shows, in place of those that were known before."""
+        before = {cause.sentence for cause in self.causes}
+        self.warnings = [warning for warning in self.warnings if warning not in before]
+        self.warnings += [cause.sentence for cause in causes]
+        self.causes = tuple(causes)
 
     @property
     def sigma(self) -> float:
@@ -128,7 +140,8 @@ class Fit:
         y
             Measurements in any scale, the same as in training when S0 is inferred or known.
         sigma
-            Noise level of these voxels, one number or ``(N,)``; the training's when None.
+            Noise level of these voxels, one number or ``(N,)``; the training's when None, a noise field where
+            ``voxels`` or ``mask`` place them.
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
         n_draws, reweight
@@ -146,7 +159,10 @@ class Fit:
         if set(known) != set(self.covariates):
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
-        batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
+        position = as_positions(voxels, mask, len(y))
+        if sigma is None and position is not None and self.noise.field is not None:
+            sigma = self.noise.field(position)
+        batch = self._batch(y, sigma, inputs).placed(position, known)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found

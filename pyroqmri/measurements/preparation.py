@@ -16,6 +16,7 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import SignalModel
 
 _FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density
+_BLOCK = 2**18  # measurements at once: a megabyte
 
 
 @dataclass(frozen=True)
@@ -158,44 +159,55 @@ class Preparation:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
         if y.dim() != 2 or y.shape[1] != len(acq):
             raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
-        y, sigma = y.to(torch.get_default_dtype()), sigma.to(torch.get_default_dtype())
-        status, finite = self._status(y)
-        sigma, given = sigma.expand(len(y)), {k: v.to(y.dtype) for k, v in (inputs or {}).items()}
-        lacking = ~((sigma > 0) & sigma.isfinite() & torch.stack([sigma, *given.values()]).isfinite().all(0))
-        clean = torch.where(finite.unsqueeze(-1), y, 0)
-        if self.magnitude:
-            clean = clean.clamp_min(0)
-        reference = self._reference(clean, sigma, acq)
-        dark = finite & ~(reference > sigma * (self.s0 == "measured"))
-        dark |= finite & (clean == 0).all(-1)
-        status[finite & lacking] = NO_INPUT
-        status[dark & ~lacking] = NO_SIGNAL
-        index = torch.nonzero(finite & ~lacking & ~dark).squeeze(-1)
-        scaled = clean[index] / reference[index].unsqueeze(-1)
-        groups = self._groups(acq)
-        if self.average:
-            seen = torch.stack([scaled[:, g].mean(-1) for g in groups], -1)
-        else:
-            seen = scaled[:, torch.cat(groups)]
-        if self.magnitude:
-            seen = seen.clamp_min(_FLOOR)
+        kind = torch.get_default_dtype()
+        sigma, given = sigma.to(kind).expand(len(y)), {k: v.to(kind) for k, v in (inputs or {}).items()}
+        known = (sigma > 0) & torch.stack([sigma, *given.values()]).isfinite().all(0)
+        view = self._view(acq)
+        # blocks stay in a core's cache, so that the scan itself is read once
+        size = max(1, _BLOCK // max(1, y.shape[1]))
+        blocks = (slice(i, i + size) for i in range(0, max(1, len(y)), size))
+        parts = [self._block(y[at].to(kind), sigma[at], known[at], view) for at in blocks]
+        seen, status, fitted, reference = (torch.cat(each) for each in zip(*parts, strict=True))
+        index = torch.nonzero(fitted).squeeze(-1)
         given = {name: value[index] for name, value in given.items()}
-        voxels = Voxels(seen.contiguous(), (sigma[index] / reference[index]).unsqueeze(-1), inputs=given)
-        return Batch(voxels, index, status, reference[index])
+        voxels = Voxels(seen, (sigma[index] / reference).unsqueeze(-1), inputs=given)
+        return Batch(voxels, index, status, reference)
 
-    def _status(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        finite = torch.isfinite(y).all(-1)
+    def _view(self, acq: Acquisition) -> "_View":
+        groups, which = self._groups(acq), self.s0_volumes(acq)
+        counts = acq.n_averages[which]
+        share = None
+        if self.average:
+            share = torch.zeros(len(acq), len(groups))
+            for k, volumes in enumerate(groups):
+                share[volumes, k] = 1 / len(volumes)
+        return _View(torch.cat(groups), share, torch.nonzero(which).squeeze(-1), counts)
+
+    def _block(self, y: Tensor, sigma: Tensor, known: Tensor, view: "_View") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is seen of the voxels that can be fitted, the status of all, which ones can be, and their reference."""
+        low, high = torch.aminmax(y, dim=-1)  # NaN where one is among them
+        finite = low.isfinite() & high.isfinite()
         status = torch.full((len(y),), FINE, dtype=torch.uint8)
         if self.magnitude:
-            status[(y < 0).any(-1)] = NEGATIVE
+            status[low < 0] = NEGATIVE
+            y = y.clamp_min(0) if bool((low < 0).any()) else y
+            low = low.clamp_min(0)
+        reference = self._reference(y, sigma, view)
+        dark = ~(reference > sigma * (self.s0 == "measured")) | ((low == 0) & (high <= 0))
+        status[finite & dark & known] = NO_SIGNAL
+        status[finite & ~known] = NO_INPUT
         status[~finite] = NOT_FINITE
-        return status, finite
+        fitted = finite & known & ~dark
+        if not bool(fitted.all()):
+            y, reference = y[fitted], reference[fitted]
+        seen = y[:, view.columns] if view.share is None else y @ view.share.to(y)
+        seen = seen / reference.unsqueeze(-1)
+        return seen.clamp_min_(_FLOOR) if self.magnitude else seen, status, fitted, reference
 
-    def _reference(self, y: Tensor, sigma: Tensor, acq: Acquisition) -> Tensor:
+    def _reference(self, y: Tensor, sigma: Tensor, view: "_View") -> Tensor:
         if self.s0 != "measured":
             return torch.full((len(y),), self.scale)
-        which = self.s0_volumes(acq)
-        b0, counts = y[:, which], acq.n_averages[which]
+        b0, counts = y[:, view.s0], view.s0_counts
         weights = (counts / counts.mean()).to(y)  # ones where all are alike
         if not self.magnitude:
             return (b0 * weights).mean(-1)
@@ -205,6 +217,15 @@ class Preparation:
         # the second moment of L coils is nu^2 + 2 L sigma^2, and averaging takes away from its variance, near sigma^2
         excess = 2 * self.coils - 1 + float(len(counts) / counts.sum())
         return unit * ((b0.square() * weights).mean(-1) - excess * sigma.square()).clamp_min(0).sqrt()
+
+
+class _View(NamedTuple):
+    """Which measurements become what: columns that are seen, or shares of all in each mean, and those of S0."""
+
+    columns: Tensor
+    share: Tensor | None
+    s0: Tensor
+    s0_counts: Tensor
 
 
 def prepare_for(

@@ -122,7 +122,8 @@ def gaussian_in_place(found: Sign, kind: str) -> str:
     """A sentence for a likelihood of magnitudes that gives way to a Gaussian one."""
     return (
         f"{100 * found.share:.2g} % of the values are negative, so these data keep their sign and are no magnitudes: "
-        f"likelihood gaussian is used in place of {kind}; give --likelihood, or likelihood=, to choose it yourself"
+        f"likelihood gaussian is used in place of {kind}, and sds are right where the phase was removed without noise "
+        "of its own; give --likelihood, or likelihood=, to choose another"
     )
 
 

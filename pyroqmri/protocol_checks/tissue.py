@@ -38,6 +38,7 @@ _MORE: dict[frozenset[str], tuple[dict[str, float], ...]] = {
 }
 _EIGENVALUES = ((1.7, 0.4, 0.3), (1.0, 0.8, 0.7), (3.1, 3.0, 2.9))
 _KURTOSIS = (1.0, 0.7, 0.1)  # isotropic, of the same tissues
+_FREE_WATER = (0.1, 0.1, 0.9)
 _TURN = ((0.5, 0.3, -0.6), (0.7, -0.8, 0.2), (0.4, 0.5, 0.9))  # along no axis of the scanner
 _AXIS = (0.48, 0.60, 0.64)
 _SPREAD = (0.3, 0.5, 0.7)  # of a range that nothing is known of
@@ -70,7 +71,8 @@ def _tissues(signal: BoundSignal) -> list[Mapping[str, float]]:
     """Values by parameter of each kind of tissue; a parameter that nothing is known of is left out."""
     names = [p.name for p in signal.signal.parameters if isinstance(p, Parameter)]
     if set(ELEMENTS) <= set(names):
-        return [_tensor(values) | _kurtosis(mean) for values, mean in zip(_EIGENVALUES, _KURTOSIS, strict=True)]
+        found = zip(_EIGENVALUES, _KURTOSIS, _FREE_WATER, strict=True)
+        return [_tensor(values) | _kurtosis(mean) | {"FWF": water} for values, mean, water in found]
     own = [{name: mean for name, (mean, _) in tissue.items()} for tissue in signal.signal.typical_tissue.values()]
     if own:
         return [*own, *_MORE.get(frozenset(names), ())]

@@ -17,6 +17,7 @@ _SIGMA_FROM = {
     "shells": "estimated from the scatter of the volumes of a shell",
     "b0": "estimated from repeated b0 volumes",
     "residual": "estimated from the residuals of least squares",
+    "field": "a smooth map learned from the scan itself",
     "background": "estimated from voxels outside the mask",
     "given": "given by the user",
     "learned": "learned with the model",

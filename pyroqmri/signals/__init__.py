@@ -7,6 +7,7 @@ from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
 from pyroqmri.signals.dki import DKI
 from pyroqmri.signals.dti import DTI
+from pyroqmri.signals.fwdti import FWDTI
 from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.mp2rage import MP2RAGE, mp2rage_acquisition
 from pyroqmri.signals.mpm import MPM
@@ -28,6 +29,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "ball_stick": BallStick,
     "dti": DTI,
     "dki": DKI,
+    "fwdti": FWDTI,
     "noddi": NODDI,
     "adc": ADC,
     "ivim": IVIM,
@@ -52,6 +54,7 @@ __all__ = [
     "ADC",
     "DKI",
     "DTI",
+    "FWDTI",
     "IVIM",
     "MP2RAGE",
     "MPM",

@@ -11,6 +11,7 @@ from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 
 S0 = Parameter("S0", "S_0", SCAN_UNIT, 0.0, 4.0, "signal without encoding, over the scan's scale")
+_STEP = 1e-5  # of latents
 
 
 class BoundSignal(nn.Module):
@@ -212,16 +213,31 @@ class BoundSignal(nn.Module):
 
         None for signals without a formula.
         """
-        if not self.has_slopes:
+        if self.signal.slopes is SignalModel.slopes:
             return None
         signal, by = self.slopes(self.constrain(z, frame), inputs)
-        columns = [by[p.name] * p.slope(z[..., i]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
+        if self.has_slopes:
+            columns = [by[p.name] * p.slope(z[..., i]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
+        else:
+            table = torch.stack([by[p.name] for p in self.tissue], -1)
+            columns = list((table @ self._stretch(z[..., : self.n_tissue])).unbind(-1))
         if self.direction is not None:
             assert frame is not None
             assert self.acquisition.bvec is not None
             turns = self.direction.slopes(z[..., self.n_tissue :], frame) @ self.acquisition.bvec.mT
             columns += [by[self.direction.name] * turn for turn in turns.unbind(-2)]
         return signal, torch.stack(columns, -1)
+
+    def _stretch(self, z: Tensor) -> Tensor:
+        """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another.
+
+        By differences in float64, for all latents at once: exact to 1e-8, and no signal is simulated.
+        """
+        step = _STEP * torch.eye(self.n_tissue, dtype=torch.float64, device=z.device)
+        step = step.reshape(-1, *[1] * (z.dim() - 1), self.n_tissue)
+        ends = [self.constrain_tissue(z.double() + sign * step) for sign in (1, -1)]
+        up, down = (torch.stack([theta[p.name] for p in self.tissue], -1) for theta in ends)
+        return ((up - down) / (2 * _STEP)).movedim(0, -1).to(z)
 
     def _arguments(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1) for p in self.signal.parameters}

@@ -12,11 +12,12 @@ from pyroqmri.signals.shells import shells
 from pyroqmri.signals.tensor import ELEMENTS
 
 _LARGEST = 10.0
+_LOWEST = -1.0  # as of msdki
 _FLOOR = 1e-6  # keeps the roots of bounds with a slope
 
 
 def _element(name: str) -> Parameter:
-    lower = LEAST if len(set(name)) == 1 else -_LARGEST
+    lower = _LOWEST if len(set(name)) == 1 else -_LARGEST
     return Parameter(f"W{name}", f"W_{{{name}}}", "1", lower, _LARGEST, f"kurtosis tensor element {name}")
 
 
@@ -31,11 +32,12 @@ class DKI(SignalModel):
 
     .. math:: \log S(b, g)/S_0 = -b\, g^T D\, g + \frac{b^2}{6} \overline{D}^2 \sum_{ijkl} g_i g_j g_k g_l W_{ijkl}
 
-    D is positive definite as in `dti`. Bounds of W keep it along each axis of the scanner above -3/7, the kurtosis of
-    water confined in spheres, and kurtosis there below 2 over the diffusivity, beyond which the signal would rise again
-    before b = 1.5. Those of the other elements are what no tensor above -3/7 along all axes exceeds, given the elements
-    before them: each such tensor is inside the bounds, and so are some that are lower between the scanner's axes.
-    Above 20 times S0 the signal goes on linearly.
+    D is positive definite as in `dti`. Bounds of W keep it along each axis of the scanner above -1, as `msdki` does,
+    and kurtosis there below 2 over the diffusivity, beyond which the signal would rise again before b = 1.5. Those
+    of the other elements are what no tensor above -1 along all axes exceeds, given the elements before them: each such
+    tensor is inside the bounds, and so are some that are lower between the scanner's axes. Kurtosis of tissue is
+    positive, but with a bound of zero noise of SNR 20 would leave single elements of most voxels at it. Above 20 times
+    S0 the signal goes on linearly.
 
     MK, AK and RK are the closed forms of Tabesh et al. 2011, doi:10.1002/mrm.22655, cut at -3/7 and 10; KFA is that of
     Glenn et al. 2015, doi:10.1002/nbm.3257.
@@ -61,11 +63,24 @@ class DKI(SignalModel):
     @staticmethod
     def signal(acq, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz, Wxxxx, Wyyyy, Wzzzz, Wxxyy, Wxxzz, Wyyzz, Wxxxy, Wxxxz, Wxyyy, Wyyyz,
                Wxzzz, Wyzzz, Wxxyz, Wxyyz, Wxyzz):  # fmt: skip
+        diffusion, kurtosis = (Dxx, Dyy, Dzz, Dxy, Dxz, Dyz), (Wxxxx, Wyyyy, Wzzzz, Wxxyy, Wxxzz, Wyyzz, Wxxxy, Wxxxz,
+                               Wxyyy, Wyyyz, Wxzzz, Wyzzz, Wxxyz, Wxyyz, Wxyzz)  # fmt: skip
         square = ((Dxx + Dyy + Dzz) / 3).square()
-        kurtosis = (Wxxxx, Wyyyy, Wzzzz, Wxxyy, Wxxzz, Wyyzz, Wxxxy, Wxxxz, Wxyyy, Wyyyz, Wxzzz, Wyzzz, Wxxyz, Wxyyz,
-                    Wxyzz)  # fmt: skip
-        tensors = (Dxx, Dyy, Dzz, Dxy, Dxz, Dyz, *(square * w for w in kurtosis))
-        return expanded(torch.cat(torch.broadcast_tensors(*tensors), -1) @ kurtosis_design(acq).mT)
+        tensors = torch.cat(torch.broadcast_tensors(*diffusion, *(square * w for w in kurtosis)), -1)
+        return expanded(tensors @ kurtosis_design(acq).mT)
+
+    @staticmethod
+    def slopes(acq, **theta):
+        elements = torch.cat(torch.broadcast_tensors(*(theta[p.name] for p in DKI.parameters)), -1)
+        design, mean = kurtosis_design(acq), elements[..., :3].sum(-1, keepdim=True) / 3
+        fourth = elements[..., 6:] @ design[:, 6:].mT
+        exponent = elements[..., :6] @ design[:, :6].mT + mean.square() * fourth
+        rate = torch.exp(exponent.clamp_max(3))  # the signal is linear beyond
+        diagonal = 2 / 3 * mean * fourth * rate  # W is counted in units of MD^2
+        columns = [rate * column for column in design[:, :6].unbind(-1)]
+        columns[:3] = [column + diagonal for column in columns[:3]]
+        scaled = mean.square() * rate
+        return expanded(exponent), (*columns, *(scaled * column for column in design[:, 6:].unbind(-1)))
 
     @classmethod
     def box(cls, name, theta):
@@ -74,9 +89,9 @@ class DKI(SignalModel):
         i, j = name[1], name[-1]
         if len(set(name[1:])) == 1:
             upper = MAX_PRODUCT * theta[f"D{i}{i}"] / mean_square(theta)
-            return torch.full_like(upper, LEAST), upper.clamp_max(_LARGEST)
+            return torch.full_like(upper, _LOWEST), upper.clamp_max(_LARGEST)
         if name[1:] in ("xxyy", "xxzz", "yyzz"):
-            lower = -(_above(theta, i) * _above(theta, j)).sqrt() / 3 + LEAST / 3
+            lower = -(_above(theta, i) * _above(theta, j)).sqrt() / 3 + _LOWEST / 3
             both = MAX_PRODUCT / 6 * (theta[f"D{i}{i}"] + theta[f"D{j}{j}"]) / mean_square(theta)
             return lower, (both + (_below(theta, i) * _below(theta, j)).sqrt() / 3).clamp_max(_LARGEST)
         reach = _reach(theta, name[1:])
@@ -89,7 +104,7 @@ class DKI(SignalModel):
 
 def _above(theta: dict[str, Tensor], i: str) -> Tensor:
     """How far kurtosis along an axis is above its bound."""
-    return (theta[f"W{4 * i}"] - LEAST).clamp_min(_FLOOR)
+    return (theta[f"W{4 * i}"] - _LOWEST).clamp_min(_FLOOR)
 
 
 def _below(theta: dict[str, Tensor], i: str) -> Tensor:
@@ -100,7 +115,7 @@ def _below(theta: dict[str, Tensor], i: str) -> Tensor:
 def _across(theta: dict[str, Tensor], i: str, j: str) -> Tensor:
     """The largest coefficient of (x_i x_j)^2 in the squares that a form which is nowhere negative is a sum of."""
     i, j = sorted((i, j))
-    even = 6 * theta[f"W{i}{i}{j}{j}"] - 2 * LEAST
+    even = 6 * theta[f"W{i}{i}{j}{j}"] - 2 * _LOWEST
     return (even + 2 * (_above(theta, i) * _above(theta, j)).sqrt()).clamp_min(_FLOOR)
 
 

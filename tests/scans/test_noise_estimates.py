@@ -10,7 +10,7 @@ from scipy import ndimage
 
 import pyroqmri as pq
 from pyroqmri.commands import ScanFiles, fit_image
-from pyroqmri.commands.inputs import given_noise
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.errors import InputError
 from pyroqmri.io import ImageRef, Scan
 from pyroqmri.measurements.air import air_sigma
