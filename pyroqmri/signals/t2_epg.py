@@ -23,7 +23,7 @@ class T2EPG(SignalModel):
     The echoes of extended phase graphs are the coefficients of this function of z, with :math:`E_{1,2} =
     e^{-\tau/T_{1,2}}`. The echo spacing :math:`\tau` is the shortest echo time, or the smallest step between two where
     that is shorter, and echo times are multiples of it. B1, the actual over the nominal refocusing angle of 180
-    degrees, is fitted: it does not come from a map, `fixed={"B1": 1}` holds it, and angles as far above 180 degrees as
+    degrees, is fitted: it does not come from a map, `fixed={"B1": 1}` fixes it, and angles as far above 180 degrees as
     below have the same echoes, so its bounds end at 1. T1 is taken as 1000 ms, and the slice to have one angle
     throughout.
 
