@@ -1,4 +1,4 @@
-"""Are the intervals of the relaxometry signals calibrated? Simulated in numpy, apart from the package, at two noise levels.
+"""Are intervals of the relaxometry signals calibrated? Simulated in numpy, apart from the package, at two noise levels.
 
     python -m benchmarks.relaxometry --signals t2star_decay mpm
     python -m benchmarks.relaxometry --write
@@ -6,7 +6,7 @@
 Voxels between white and grey matter (``typical_tissue``: mean and spread of both, normal) are measured on the default
 protocol with Rician noise (Gaussian where data keep their sign), whose level is the mean over the voxels of the
 brightest measurement divided by 20 or 50. With ``--fluid`` a third of the voxels are white matter, grey matter and
-fluid each, which one normal population does not describe. Maps of B1 are given. Rows are kept in
+fluid each, which a single Gaussian population does not describe. Maps of B1 are given. Rows are kept in
 ``benchmarks/results/relaxometry.json``; ``--write`` makes the table of ``docs/relaxometry.md`` from them.
 """
 
@@ -144,7 +144,7 @@ def keep(row: dict[str, Any]) -> None:
 
 def table() -> str:
     """The rows as Markdown."""
-    head = "| signal | truths | SNR | parameter | share inside 90 % intervals | RMSE, `hierarchical` | RMSE, voxel by voxel |"
+    head = "| signal | truths | SNR | parameter | inside 90 % intervals | RMSE, `hierarchical` | RMSE, voxel by voxel |"
     lines = [head, "| --- " * 7 + "|"]
     for row in json.loads(RESULTS.read_text()):
         for key, cell in row["cells"].items():
