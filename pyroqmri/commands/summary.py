@@ -65,6 +65,7 @@ class Summary(Estimates):
             "direction": part.direction,
             "responsibilities": part.responsibilities,
         }
+        arrays |= {f"contraction {name}": values for name, values in part.contraction.items()}
         if part.direction is not None and hasattr(part, "cone"):
             arrays["cone"] = part.cone(_CONE)
         # where voxels are reweighted the weights are there, and so is their shape
@@ -97,6 +98,11 @@ class Summary(Estimates):
     def quantile(self, q):
         """Quantile of each quantity ``(N,)``; only those that maps show."""
         return self._get(str(q))
+
+    @property
+    def contraction(self) -> dict[str, Tensor]:
+        """Share of the population's variance that a voxel's measurements take away ``(N,)``, where there is one."""
+        return {name: self._kept[key] for name in self.names if (key := f"contraction {name}") in self._kept}
 
     @property
     def goodness_of_fit(self) -> GoodnessOfFit:

@@ -148,11 +148,26 @@ class Estimates(ABC):
         """S0 and amplitudes back in the scan's own units."""
         return theta | {name: theta[name] * self.reference for name in self.signal.in_scan_units if name in theta}
 
+    @cached_property
+    def contraction(self) -> dict[str, Tensor]:
+        r"""Contraction :math:`1 - \mathrm{sd}^2 / \mathrm{sd}_\text{population}^2` of each free parameter ``(N,)``.
+
+        1 where a voxel's own measurements determine it, 0 where its posterior is the population's distribution, below
+        0 where it is wider. Empty without a population, and where the prior depends on the voxel.
+        """
+        sd, population = self.sd, self.rescale(self.population_sd())
+        return {name: 1 - (sd[name] / population[name]).square() for name in population}
+
+    def population_sd(self) -> dict[str, Tensor]:
+        """Standard deviation of each free parameter before a voxel is measured; empty without a population."""
+        return {}
+
     def weakly_informed(self) -> Tensor:
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta)
+        narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
+        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
 
     def beyond_bounds(self) -> dict[str, Tensor]:
         """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
