@@ -64,7 +64,7 @@ def write_results(
     begin = time.monotonic()
     per_voxel = level if isinstance(level, np.ndarray) else None
     summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs, khat)
-    fit.name_causes(scan_causes(fit, scan.y, per_voxel, scan.inputs, np.argwhere(scan.mask)))
+    fit.name_causes(*scan_causes(fit, scan.y, per_voxel, scan.inputs, np.argwhere(scan.mask)))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -86,7 +86,6 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
-        "causes": [cause.record() for cause in fit.causes],
         "predictive": None if aside is None else aside.record(),
     })  # fmt: skip
     _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
