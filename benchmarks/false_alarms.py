@@ -39,8 +39,9 @@ SHAPE = (20, 20, 5)
 S0 = 1000.0
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 SUFFIX = {
-    "t1_inversion": "IRT1", "t1_inversion_signed": "IRT1", "t1_vfa": "VFA", "t2_decay": "MESE", "t2_floor": "MESE",
-    "t2_biexp": "MESE", "cest_lorentz": "cest",
+    "t1_inversion": "IRT1", "t1_inversion_signed": "IRT1", "t1_vfa": "VFA", "t1_looklocker": "IRT1",
+    "t1_inversion_ab": "IRT1", "t1_inversion_ab_signed": "IRT1", "t2_decay": "MESE", "t2_floor": "MESE",
+    "t2_biexp": "MESE", "t2star_decay": "MEGRE", "mpm": "MPM", "mp2rage": "MP2RAGE", "cest_lorentz": "cest",
 }  # fmt: skip  # of the others dwi
 
 
@@ -75,6 +76,7 @@ OTHERS: dict[str, tuple[Acquisition, Acquisition]] = {
     "msdki": (shells(5, 30, 1.0, 2.0), shells(10, 30, 0.7, 1.4, 2.1)),
     "ball_stick": (shells(5, 32, 1.0, 2.0), shells(8, 64, 1.0, 3.0)),
     "dti": (shells(1, 12, 0.8), shells(6, 64, 1.0)),
+    "adc": (_perfusion(0, 800, n=2), _perfusion(0, 50, 400, 800, n=3)),
     "ivim": (
         _perfusion(0, 10, 20, 40, 60, 80, 100, 200, 400, 600, 800, n=3),
         _perfusion(0, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 800, n=4),
@@ -82,8 +84,15 @@ OTHERS: dict[str, tuple[Acquisition, Acquisition]] = {
     "t2_adc": (_encoded_echoes((0, 0.5, 1), (50, 80, 120)), _encoded_echoes((0, 0.3, 0.7, 1), (60, 90, 130, 180))),
     "t1_inversion": INVERSIONS,
     "t1_inversion_signed": INVERSIONS,
+    "t1_inversion_ab": INVERSIONS,
+    "t1_inversion_ab_signed": INVERSIONS,
+    "t1_looklocker": (
+        Acquisition(ti=[100.0, 180, 1000, 1080, 1900, 1980, 2800, 3700]),
+        Acquisition(ti=[115.0, 195, 275, 1215, 1295, 1375, 2315, 2395, 3415, 3495, 4515]),
+    ),
     "t1_vfa": (_flips(3, 5, 8, 12, 18, 25, tr=8), _flips(2, 5, 10, 15, 20, 30, tr=20)),
     "t2_decay": (_echoes(8, 12), _echoes(16, 15)),
+    "t2star_decay": (_echoes(6, 8), _echoes(12, 4)),
     "t2_floor": (_echoes(12, 12), _echoes(20, 15)),
     "t2_biexp": (_echoes(48, 7), _echoes(32, 8)),
     "cest_lorentz": (_offsets(2, 6, 0.25), _offsets(3, 10, 0.25)),

@@ -3,6 +3,7 @@
 The names are part of the contract with scripts outside this repository::
 
     P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json), in BIDS units: times in s
+    P_model-S_param-NAME_stat-contraction_dwimap.nii.gz        how much narrower than the population, 1 to 0
     P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
     P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
     P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz           P_model-S_desc-status_mask.nii.gz
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 _PACKAGES = ("torch", "pyro-ppl", "numpy", "nibabel", "dipy", "arviz")
 _PPC = "posterior predictive p-value: near 0 where the signal does not describe the measurements"
 _RESIDUAL_P = "p-value of the residual sum of squares: near 0 where the signal does not describe the measurements"
+_CONTRACTION = (
+    "1 - (posterior sd / population sd)^2: near 1 where the voxel's own measurements determine it, near 0 where the "
+    "value is that of the population"
+)
 _RESIDUAL = "root-mean-square residual in units of the noise: 1 where noise is all there is"
 
 
@@ -200,6 +205,10 @@ def _write_parameters(writer: _Writer, posterior: "Estimates", suffix: str) -> N
             }  # fmt: skip
             written = value[name] if factor == 1 else np.asarray(value[name]) * factor
             writer.add(written, (f"param-{name}", f"stat-{stat}", map_suffix(name, suffix)), sidecar)
+    for name, value in posterior.contraction.items():
+        doc = f"{posterior.parameters[name].doc}: {_CONTRACTION}"
+        sidecar = {"Parameter": name, "Statistic": "contraction", "Units": "1", "Description": doc}
+        writer.add(value, (f"param-{name}", "stat-contraction", "dwimap"), sidecar)
 
 
 def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:

@@ -12,7 +12,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.parts import part_of
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.parameter import frame_around
+from pyroqmri.parameter import SCAN_UNIT, frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.simulate import CLASSES, NOISES, add_noise, draw_inputs, simulate, tissue, uniform
 
@@ -125,15 +125,16 @@ def own_tissue(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = No
     m = len(model.signal.acquisition)
     theta = {k: v.cpu() for k, v in model.theta(z, Voxels(z.new_zeros(n, m), frame=frame)).items()}
     s0 = fit.noise.sigma / float(model.sigma) if fit.preparation.s0 == "measured" else fit.preparation.scale
-    level = s0 * (float(theta["S0"].mean()) if "S0" in theta else 1.0)
+    scaled = fit.signal.in_scan_units
+    level = s0 * (float(theta[scaled[0]].mean()) if scaled else 1.0)
     inputs = draw_inputs(SIGNALS[fit.signal_name], given, n, seed + 5)
     return OwnTissue(theta, clean_signal(fit, theta, s0, inputs), s0, level, inputs)
 
 
 def clean_signal(fit: Fit, theta: dict[str, Tensor], s0: float, inputs: dict[str, Tensor]) -> Tensor:
     """Noise-free measurements ``(n, M)`` of a fit's whole protocol in the scan's units."""
-    infer_s0 = fit.preparation.s0 == "inferred"
-    return BoundSignal(SIGNALS[fit.signal_name], fit.acquisition, fit.fixed, fit.tied, infer_s0)(theta, inputs) * s0
+    whole = BoundSignal(SIGNALS[fit.signal_name], fit.acquisition, fit.fixed, fit.tied, fit.signal.infer_s0)
+    return whole(theta, inputs) * s0
 
 
 @torch.no_grad()
@@ -158,7 +159,7 @@ def scan_voxels(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = N
     coils = fit.preparation.coils
     kind = ("ncchi" if coils > 1 else "rician") if noise.magnitude else "gaussian"
     generator = torch.Generator().manual_seed(seed + 104729)
-    y = add_noise(own.clean, fit.sigma * noise.ratio, kind, generator, coils)
+    y = add_noise(own.clean, fit.sigma * noise.ratio, kind, generator, coils, fit.acquisition.n_averages)
     found = own.voxels(fit, "voxels with the noise of the scan's residuals", y, fit.sigma)
     return replace(found, snr=found.snr / noise.ratio)
 
@@ -172,18 +173,18 @@ def _measured(fit: Fit, clean: Tensor, sigma: float, seed: int) -> Tensor:
     kind = fit.recipe.kind("likelihood")
     if kind in NOISES:
         generator = torch.Generator().manual_seed(seed + 104729)
-        return add_noise(clean, sigma, kind, generator, fit.preparation.coils)
-    # a likelihood of the user's own: single measurements, at the noise level without the learned factor in it
-    own = part_of(fit.recipe, "likelihood")(None, None, **fit.recipe.table("likelihood"))
+        return add_noise(clean, sigma, kind, generator, fit.preparation.coils, fit.acquisition.n_averages)
+    # a likelihood of the user's own, at the noise level without the learned factor in it
+    own = part_of(fit.recipe, "likelihood")(fit.acquisition.averages, None, **fit.recipe.table("likelihood"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 104729)
         return own(clean, torch.full((len(clean), 1), sigma)).sample()
 
 
 def _quantities(fit: Fit, theta: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """Parameters and what is derived of them; S0 in the units of the measurements."""
-    truth = theta | SIGNALS[fit.signal_name].derived(theta)
-    return truth | {"S0": theta["S0"] * scale} if "S0" in theta else truth
+    """Parameters and what is derived of them; S0 and amplitudes in the units of the measurements."""
+    truth = theta | {name: theta[name] * scale for name in fit.signal.in_scan_units}
+    return truth | SIGNALS[fit.signal_name].derived(truth)
 
 
 def tissue_voxels(
@@ -223,7 +224,8 @@ def tissue_voxels(
     sigma = reference / snr
     y = simulate(signal, acquisition, theta | {"S0": level}, sigma=sigma, noise=noise, coils=coils,
                  seed=seed + 1000, inputs=inputs)  # fmt: skip
-    truth = theta | signal.derived(theta) | {"S0": level}
+    truth = theta | {p.name: theta[p.name] * level for p in signal.parameters if p.unit == SCAN_UNIT}
+    truth |= signal.derived(truth) | {"S0": level}
     what = "simulated white matter, grey matter and csf" if labels is not None else "voxels uniform inside the bounds"
     return SimulatedVoxels(
         what,
@@ -244,7 +246,7 @@ def own_snr(fit: Fit) -> float:
     own = float(fit.model.sigma) * float(fit.likelihood.factor.detach())
     if fit.preparation.s0 != "inferred":
         return 1 / own
-    index = [p.name for p in fit.signal.tissue].index("S0")
+    index = [p.name for p in fit.signal.tissue].index(fit.signal.in_scan_units[0])
     prior = fit.model.prior.classes()
     weights, loc = prior.log_weights.softmax(-1).detach(), prior.loc[:, index].detach()
     s0 = (weights * fit.signal.tissue[index].constrain(loc)).sum()

@@ -82,17 +82,17 @@ def _conditions(
     fit: Fit, n: int, seed: int, inputs: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, OwnTissue, Tensor]]:
     own, sigma = own_tissue(fit, n, seed, inputs), fit.sigma
-    magnitude, coils = fit.preparation.magnitude, fit.preparation.coils
+    magnitude, coils, counts = fit.preparation.magnitude, fit.preparation.coils, fit.acquisition.n_averages
     kind = ("ncchi" if coils > 1 else "rician") if magnitude else "gaussian"
 
-    def noisy(clean: Tensor, level: Tensor | float, noise: str = kind, of: float = coils, averages: int = 1) -> Tensor:
-        return add_noise(clean, level, noise, torch.Generator().manual_seed(seed + 1), of, averages)
+    def noisy(clean: Tensor, level: Tensor | float, noise: str = kind, of: float = coils, times: int = 1) -> Tensor:
+        return add_noise(clean, level, noise, torch.Generator().manual_seed(seed + 1), of, times * counts)
 
     for factor in (0.8, 1.25):
         yield f"noise {factor:g} times the level that is given", own, noisy(own.clean, factor * sigma)
     if magnitude:
         yield "sum of squares over 4 coils more", own, noisy(own.clean, sigma, "ncchi", 4 * coils)
-        yield "mean of 4 magnitudes", own, noisy(own.clean, 2 * sigma, averages=4)
+        yield "mean of 4 times as many magnitudes", own, noisy(own.clean, 2 * sigma, times=4)
     low, high = np.log(FIELD)
     field = torch.exp(torch.linspace(low, high, n)[torch.randperm(n, generator=torch.Generator().manual_seed(seed))])
     yield f"noise {FIELD[0]:g} to {FIELD[1]:g} times the level over the image", own, noisy(own.clean, sigma * field)

@@ -32,8 +32,8 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @debug_option
 def check(
     fit_dir: str | None, signal: str | None, recipe: str | None, snr: float | None, truth: str | None,
-    likelihood: str | None, s0: str | float, settings: Any, fix: Any, tie: Any, voxels: int, seed: int,
-    recalibrate: bool, stress: bool, trust: bool, out: str | None, overwrite: bool, quiet: bool,
+    likelihood: str | None, coils: float | None, s0: str | float, settings: Any, fix: Any, tie: Any, voxels: int,
+    seed: int, recalibrate: bool, stress: bool, trust: bool, out: str | None, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Are the intervals right? Simulate voxels on this protocol and noise, and count; exit 1 when they are not.
 
@@ -42,7 +42,15 @@ def check(
     common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
     common["stressed"] = stress
     common["inputs"] = input_values()
-    extra = {**protocol_files().settings, "likelihood": likelihood, "set": settings, "fix": fix, "tie": tie}
+    extra = {
+        **protocol_files().settings,
+        "averages": protocol_files().averages,
+        "likelihood": likelihood,
+        "coils": coils,
+        "set": settings,
+        "fix": fix,
+        "tie": tie,
+    }
     _refuse(fit_dir, signal, recipe, snr, extra)
     say_loading(quiet)
     from pyroqmri.commands.check import check_fit, check_recipe
@@ -52,9 +60,9 @@ def check(
     else:
         assert signal is not None and recipe is not None and snr is not None
         found = check_recipe(
-            signal=signal, recipe=recipe, snr=snr, out=out, protocol=protocol_files(), likelihood=likelihood, s0=s0,
-            settings=dict(settings), fixed=dict(fix), tied=dict(tie), truth="both" if truth is None else truth,
-            **common,
+            signal=signal, recipe=recipe, snr=snr, out=out, protocol=protocol_files(), likelihood=likelihood,
+            coils=coils, s0=s0, settings=dict(settings), fixed=dict(fix), tied=dict(tie),
+            truth="both" if truth is None else truth, **common,
         )  # fmt: skip
     say((), found.warnings, quiet)
     for one in found.before.values():

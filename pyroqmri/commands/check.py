@@ -108,6 +108,7 @@ def check_recipe(
     out: PathLike | None = None,
     protocol: ProtocolFiles,
     likelihood: str | None = None,
+    coils: float | None = None,
     s0: str | float = "measured",
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
@@ -126,7 +127,7 @@ def check_recipe(
     ----------
     protocol
         Files of its settings.
-    signal, recipe, snr, likelihood, s0, settings, fixed, tied
+    signal, recipe, snr, likelihood, coils, s0, settings, fixed, tied
         As in :func:`pyroqmri.calibration.check.fit_protocol`.
     out, n, truth, inputs, seed, recalibrated, overwrite
         As in :func:`check_fit`; ``out/check`` when None, where an earlier check is replaced only on ``overwrite``.
@@ -136,8 +137,8 @@ def check_recipe(
     warnings = beyond_reach(acquisition, signal) if signal in SIGNALS else []
     with output_folder(place, overwrite=overwrite) as folder:
         found = fit_protocol(
-            acquisition, signal=signal, recipe=recipe, snr=snr, likelihood=likelihood, s0=s0, settings=settings,
-            fixed=fixed, tied=tied, inputs=values, seed=seed,
+            acquisition, signal=signal, recipe=recipe, snr=snr, likelihood=likelihood, coils=coils, s0=s0,
+            settings=settings, fixed=fixed, tied=tied, inputs=values, seed=seed,
         )  # fmt: skip
         checks, before, found = _run(found, truth, n, snr, seed, recalibrated, values)
         found.warnings.extend(warnings)

@@ -15,7 +15,8 @@ from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_level, as_measurements, as_positions
 from pyroqmri.measurements.noise import NoiseLevel
-from pyroqmri.measurements.preparation import Batch, Preparation, complete_inputs
+from pyroqmri.measurements.preparation import Batch, Preparation
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.causes import Cause, ResidualNoise
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
@@ -134,6 +135,7 @@ class Fit:
         voxels: Any = None,
         mask: Any = None,
         covariates: Mapping[str, Any] | None = None,
+        averages: Any = None,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
@@ -142,20 +144,29 @@ class Fit:
         y
             Measurements in any scale, the same as in training when S0 is inferred or known.
         sigma
-            Noise level of these voxels, one number or ``(N,)``; the training's when None.
+            Noise level of these voxels, one number or ``(N,)``; the training's when None, a noise field where
+            ``voxels`` or ``mask`` place them.
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
         n_draws, reweight
             Points per voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
         voxels, mask, covariates
             As in :func:`pyroqmri.fit`.
+        averages
+            How many magnitudes each measurement is the mean of; as in the training when None.
         """
+        if averages is not None:
+            other = self.on(self.acquisition.averaged(averages))
+            return other.posterior(y, sigma, inputs, n_draws, progress, reweight, voxels, mask, covariates)
         y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
         if set(known) != set(self.covariates):
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
-        batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
+        position = as_positions(voxels, mask, len(y))
+        if sigma is None and position is not None and self.noise.field is not None:
+            sigma = self.noise.field(position)
+        batch = self._batch(y, sigma, inputs).placed(position, known)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found

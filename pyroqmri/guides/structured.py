@@ -8,12 +8,15 @@ from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.guides.base import Guide, perceptron, tril_from
+from pyroqmri.guides.population_start import ends_of_ridge, start_population
 from pyroqmri.laplace.mode import Mode, find_mode, inverse_tril
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
 from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
+MORE_STEPS = 30  # towards modes that have not converged, of classes with more than a negligible share
+NEGLIGIBLE = 0.01
 EXPLAINED = -4.0  # log Bayes factor of a given class over a standard normal from which a voxel counts as its own
 
 
@@ -81,12 +84,18 @@ class Structured(Guide):
             pyro.sample("z", MultivariateNormal(loc, scale_tril=tril))
 
     def start(self, voxels):
-        prior = self.model.prior
-        if prior.n_given:
+        prior, others = self.model.prior, list[Tensor]()
+        if self.model.n_unconstrained == self.model.n_latents:
             assert voxels.mode is not None
-            # free classes that start on the ridge of a given one stay there
-            prior.start(voxels.mode[~self.explained(voxels), : prior.n_tissue])
-        laplace_em(self, voxels, prior.n_tissue)
+            modes = voxels.mode[:, : prior.n_tissue]
+            if prior.n_given:
+                # free classes that start on the ridge of a given one stay there
+                modes = modes[~self.explained(voxels)]
+                prior.start(modes)
+            # the posterior of a drawn population gets its spread from the start; classes find places of their own
+            if self.n_classes == 1 and not prior.follows_draws:
+                others = ends_of_ridge(modes)
+        start_population(prior, self.laplace, voxels, others)
 
     def explained(self, voxels: Voxels) -> Tensor:
         """Whether a given class explains each voxel ``(N,)``: by evidence, against a standard normal.
@@ -120,20 +129,37 @@ class Structured(Guide):
         return GaussianMixture((logits + out[..., -1]).movedim(0, 1), *order)
 
     @torch.no_grad()
-    def laplace(self, voxels: Voxels, population: Population, steps: int) -> tuple[Mode, Tensor]:
-        """Modes ``(C, N, L)`` under each class, and log weights of the classes ``(C, N)``."""
+    def laplace(
+        self, voxels: Voxels, population: Population, steps: int, near: Tensor | None = None
+    ) -> tuple[Mode, Tensor]:
+        """Modes ``(C, N, L)`` under each class, and log weights of the classes ``(C, N)``.
+
+        ``near`` ``(C, N, L)`` is one more point to start from. With ``final_steps`` or more, modes that have not
+        converged then go on.
+        """
         short = voxels.short
         assert short is not None
         precision = torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
         loc = population.loc.unsqueeze(1)
-        start = self._best_start(voxels, loc, precision)
+        starts = self.starts(voxels, loc, precision) + ([] if near is None else [near])
+        start = self._best_start(voxels, loc, precision, starts)
 
         def evaluate(z: Tensor):
             return self.model.expand_short(z, short)
 
         modes = find_mode(evaluate, start, loc, precision, steps)
-        log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(population.scale_tril).unsqueeze(-1)
-        return modes, population.log_weights.unsqueeze(-1) + modes.objective - log_det / 2
+        logits = _log_evidence(modes, population)
+        if steps >= self.final_steps:
+            left = torch.nonzero((~modes.converged & (logits.softmax(0) > NEGLIGIBLE)).any(0)).squeeze(-1)
+            if len(left):
+                part = short[left]
+                more = find_mode(
+                    lambda z: self.model.expand_short(z, part), modes.z[:, left], loc, precision, MORE_STEPS
+                )
+                for name in ("z", "objective", "precision", "converged"):
+                    getattr(modes, name)[:, left] = getattr(more, name)
+                logits = _log_evidence(modes, population)
+        return modes, logits
 
     def starts(self, voxels: Voxels, loc: Tensor, precision: Tensor) -> list[Tensor]:
         """Latents ``(C, N, L)`` to start from: class mean, the voxel's quadratic likelihood pulled to it, own mode."""
@@ -147,12 +173,12 @@ class Structured(Guide):
             starts += [pulled, voxels.mode.expand(starts[0].shape)]
         return starts
 
-    def _best_start(self, voxels: Voxels, loc: Tensor, precision: Tensor) -> Tensor:
+    def _best_start(self, voxels: Voxels, loc: Tensor, precision: Tensor, starts: list[Tensor]) -> Tensor:
         """The likeliest of the starts, by voxel and class."""
         short = voxels.short
         assert short is not None
         best, highest = loc, None
-        for start in self.starts(voxels, loc, precision):
+        for start in starts:
             signal = self.model.simulate_short(start, short)
             log_prob = self.model.likelihood.information(signal, short.y, short.noise).log_prob
             value = (log_prob if short.weights is None else log_prob * short.weights).sum(-1)
@@ -191,32 +217,15 @@ def follow(modes: Mode, population: Population) -> tuple[Tensor, Tensor]:
     return modes.z + (tril @ (tril.mT @ (pull - pull.detach()))).squeeze(-1), tril
 
 
+def _log_evidence(modes: Mode, population: Population) -> Tensor:
+    """Laplace's log weight times evidence of each class ``(C, N)``, up to a constant a voxel."""
+    log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(population.scale_tril).unsqueeze(-1)
+    return population.log_weights.unsqueeze(-1) + modes.objective - log_det / 2
+
+
 def _log_diagonal_each(tril: Tensor) -> Tensor:
     return tril.diagonal(dim1=-2, dim2=-1).log()
 
 
 def _log_diagonal(tril: Tensor) -> Tensor:
     return _log_diagonal_each(tril).sum(-1)
-
-
-@torch.no_grad()
-def laplace_em(guide: Structured, voxels: Voxels, n_tissue: int, rounds: int = 15, n_voxels: int = 2000) -> None:
-    """Start the population by expectation-maximisation, with the Laplace approximations in place of the posterior.
-
-    Covariances are drawn a little towards a third of the box, so that no class collapses.
-    """
-    prior = guide.model.prior
-    part = voxels[torch.linspace(0, len(voxels) - 1, min(n_voxels, len(voxels))).long().to(voxels.y.device)]
-    weak = 0.09 * torch.eye(n_tissue, dtype=part.y.dtype, device=part.y.device)
-    for round_ in range(rounds):
-        population = prior.classes()
-        modes, logits = guide.laplace(part, population, 6 if round_ < 2 else 2)
-        share = logits.softmax(0)
-        z = modes.z[..., :n_tissue]
-        tril = modes.scale_tril[..., :n_tissue, :]
-        total = share.sum(-1)
-        loc = (share.unsqueeze(-1) * z).sum(1) / total.unsqueeze(-1).clamp_min(1e-3)
-        offset = z - loc.unsqueeze(1)
-        scatter = tril @ tril.mT + offset.unsqueeze(-1) * offset.unsqueeze(-2)
-        covariance = ((share[..., None, None] * scatter).sum(1) + 5 * weak) / (total[:, None, None] + 5)
-        prior.update((total + 1) / (total + 1).sum(), loc, covariance)

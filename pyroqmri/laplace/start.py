@@ -115,6 +115,8 @@ def _climb(
 
 def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, frame: Tensor | None) -> Tensor:
     """Latents ``(N, L)`` of the likeliest of a fixed set of points spread over the prior."""
+    if guess := signal.first_guess(voxels.y):
+        return torch.stack([p.unconstrain(guess[p.name]).clamp(-2.0, 2.0) for p in signal.tissue], -1)
     n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
     tissue = torch.special.ndtri(points.clamp(0.02, 0.98))

@@ -16,6 +16,7 @@ from pyroqmri.misfit.by_direction import direction_basis, direction_p
 from pyroqmri.misfit.residuals import Residuals, residuals_at
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT, GoodnessOfFit
+from pyroqmri.protocol_checks.bounds import beyond_bounds
 from pyroqmri.protocol_checks.no_signal import without_signal
 from pyroqmri.protocol_checks.voxels import weakly_informed
 from pyroqmri.signals import BoundSignal
@@ -144,17 +145,38 @@ class Estimates(ABC):
         return full
 
     def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        """S0 back in the scan's own units."""
-        if "S0" in theta and self.signal.infer_s0:
-            theta = theta | {"S0": theta["S0"] * self.reference}
-        return theta
+        """S0 and amplitudes back in the scan's own units."""
+        return theta | {name: theta[name] * self.reference for name in self.signal.in_scan_units if name in theta}
+
+    @cached_property
+    def contraction(self) -> dict[str, Tensor]:
+        r"""Contraction :math:`1 - \mathrm{sd}^2 / \mathrm{sd}_\text{population}^2` of each free parameter ``(N,)``.
+
+        1 where a voxel's own measurements determine it, 0 where its posterior is the population's distribution, below
+        0 where it is wider. Empty without a population, and where the prior depends on the voxel.
+        """
+        sd, population = self.sd, self.rescale(self.population_sd())
+        return {name: 1 - (sd[name] / population[name]).square() for name in population}
+
+    def population_sd(self) -> dict[str, Tensor]:
+        """Standard deviation of each free parameter before a voxel is measured; empty without a population."""
+        return {}
 
     def weakly_informed(self) -> Tensor:
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
-        theta = {name: value.float() for name, value in self.mean_theta.items()}
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, theta)
+        narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
+        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
+
+    def beyond_bounds(self) -> dict[str, Tensor]:
+        """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
+        held = at_bound(self)
+        if self.likelihood is None:  # nothing says that they do not
+            return held
+        among = {name: value[self.batch.index] for name, value in held.items()}
+        found = beyond_bounds(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, among)
+        return {name: _among_all(self, value) for name, value in found.items()}
 
     @property
     def reference(self) -> Tensor:
@@ -163,11 +185,9 @@ class Estimates(ABC):
 
 
 def in_model_units(estimates: Estimates) -> dict[str, Tensor]:
-    """Point estimates ``(N,)`` with S0 over the scan's scale."""
-    mean = dict(estimates.mean)
-    if "S0" in mean:
-        mean["S0"] = mean["S0"] / estimates.reference
-    return mean
+    """Point estimates ``(N,)`` with S0 and amplitudes over the scan's scale."""
+    scaled = estimates.signal.in_scan_units
+    return {k: value / estimates.reference if k in scaled else value for k, value in estimates.mean.items()}
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:

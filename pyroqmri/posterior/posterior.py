@@ -16,6 +16,7 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.estimates import Estimates, with_findings
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
+from pyroqmri.posterior.population_sd import population_sd
 from pyroqmri.posterior.psis import pareto_khat
 from pyroqmri.posterior.recalibration import POINTS, Recalibration
 from pyroqmri.posterior.sampled import Plain, Sampled, plain
@@ -31,8 +32,8 @@ QUANTILES = (0.05, 0.95)
 class Posterior(Estimates):
     """Posterior of N voxels under a trained pair.
 
-    Moments and quantiles are streamed over chunks of voxels: memory stays bounded.
-    The same points serve every voxel, so that no map carries Monte Carlo speckle.
+    Moments and quantiles are streamed over chunks of voxels; the same points serve every voxel, so that no map
+    carries Monte Carlo speckle.
 
     Parameters
     ----------
@@ -62,11 +63,11 @@ class Posterior(Estimates):
     ) -> None:
         super().__init__(model.signal, batch)
         self.recalibration, self.likelihood = recalibration, model.likelihood
-        axes = model.signal.direction is not None
-        self.reweighting = reweighting if reweighting is not None and reweighting.wanted(axes) else None
+        wanted = reweighting is not None and reweighting.wanted(axes=model.signal.direction is not None)
+        self.reweighting = reweighting if wanted else None
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
-        self.elbo: Sequence[float] = ()
+        self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
         self.recipe = ""
@@ -102,16 +103,14 @@ class Posterior(Estimates):
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
         theta = self.rescale(self.model.theta(z, voxels))
         direction, derived = self.signal.axis, self.signal.signal.derived
-        if self.signal.direction is None:
-            theta = theta | derived(theta)
         if direction is None:
-            return theta
+            return theta | derived(theta)
+        theta = theta if self.signal.direction is not None else theta | derived(theta)
         n = theta[direction.name]
         axis = mean_axis(n)
         theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-        if self.signal.direction is None:
-            return theta
-        return theta | derived_around(self.signal.signal, theta, {direction.name: axis})
+        fixed_axis = self.signal.direction is None
+        return theta if fixed_axis else theta | derived_around(self.signal.signal, theta, {direction.name: axis})
 
     def _draws(self, z: Tensor, voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""
@@ -190,6 +189,10 @@ class Posterior(Estimates):
     def _get(self, what: str) -> dict[str, Tensor]:
         return {name: self.scatter(self._summary[f"{what} {name}"]) for name in self.names}
 
+    def population_sd(self):
+        """Standard deviation of each free parameter over the population; empty where the prior depends on the voxel."""
+        return population_sd(self.model)
+
     @property
     def mean(self):
         """Posterior mean of each quantity ``(N,)``; angles are those of the mean axis."""
@@ -229,9 +232,8 @@ class Posterior(Estimates):
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
         """Log-likelihood of each measurement that the model sees, under ``n`` draws: ``(n, N, M)``, float32.
 
-        ``n`` is 100 by default, or as many as half a gigabyte holds where that is fewer: 4 of 100,000 voxels with
-        288 measurements. To compare models over whole images use :func:`pyroqmri.compare`, which
-        sees every draw and keeps none.
+        ``n`` is 100 by default, or as many as half a gigabyte holds: 4 of 100,000 voxels with 288 measurements. To
+        compare models over whole images use :func:`pyroqmri.compare`, which sees every draw and keeps none.
         """
         n_voxels, n_measurements = len(self.batch.status), self.batch.voxels.y.shape[1]
         if n is None:
@@ -279,8 +281,7 @@ class Posterior(Estimates):
     @property
     def responsibilities(self) -> Tensor | None:
         """Probability of each tissue class ``(N, C)``, or None for a prior with one."""
-        found = self._summary.get("responsibilities")
-        return None if found is None else self.scatter(found)
+        return self.scatter(self._summary["responsibilities"]) if "responsibilities" in self._summary else None
 
     @property
     def status(self) -> Tensor:

@@ -1,6 +1,8 @@
 """Voxels whose measurements leave a parameter open."""
 
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -14,17 +16,29 @@ from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
 
 _LEFT = 0.9  # share of the plausible sd that is left: the Cramer-Rao bound is twice it
+_HALF, _NO_NARROWER = 0.5, 0.1  # the same where, besides, the posterior is no narrower than the population
 _SD = 1.5  # plausible sds of an estimate that no population helps
 
 
 @torch.no_grad()
-def weakly_informed(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
+def weakly_informed(
+    signal: BoundSignal,
+    likelihood: Likelihood,
+    voxels: Voxels,
+    theta: dict[str, Tensor],
+    contraction: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Tensor:
     """Whether the data leave some parameter as uncertain as no data would, at estimates ``theta`` ``(n,)`` bool.
+
+    A population that is narrow for good reasons (a uniform phantom) is no narrower in its voxels either: a posterior
+    with no contraction counts where the data alone leave more than half of the plausible sd.
 
     Parameters
     ----------
     theta
         Physical parameters of the voxels in the model's units, each ``(n,)``, a direction ``(n, 3)``.
+    contraction
+        From the population to the posterior, by parameter ``(n,)``; empty without a population.
     """
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
     scalars = [i for i, p in enumerate(signal.tissue) if p.name != S0.name]
@@ -37,7 +51,11 @@ def weakly_informed(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels,
             frame = frame_around(here[signal.direction.name])
             z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
         left = left_uncertain(scaled_information(signal, likelihood, z, frame, part).information)
-        found.append((left[:, scalars] > _LEFT).any(-1))
+        limit = torch.full_like(left, _LEFT)
+        for j, p in enumerate(signal.tissue):
+            if p.name in contraction:
+                limit[:, j] = torch.where(contraction[p.name][i : i + CHUNK] < _NO_NARROWER, _HALF, _LEFT)
+        found.append((left[:, scalars] > limit[:, scalars]).any(-1))
     return torch.cat(found)
 
 

@@ -43,6 +43,8 @@ class FitNumbers:
         Parameters and measurements; None where they are not known.
     at_bound, symbols
         Share of voxels with each free parameter at a bound, and the symbols of those parameters, by name.
+    beyond_bound
+        Share of voxels whose data ask for a value beyond the bound at which each lies; None where that is not known.
     p_name
         What kind of p-value ``misfit`` is of.
     misfit, bad_khat
@@ -67,6 +69,7 @@ class FitNumbers:
     bad_khat: float | None
     not_converged: float
     uninformed: tuple[str, ...] = ()
+    beyond_bound: Mapping[str, float] | None = None
     causes: tuple[str, ...] = ()
     predictive: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,7 +77,7 @@ class FitNumbers:
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
     """Sizes of a signal's fit in which the parameters ``held`` are fixed or tied."""
     n_free = sum(p.n_latents for p in SIGNALS[signal].parameters if p.name not in held)
-    n_free += preparation.s0 == "inferred"
+    n_free += preparation.s0 == "inferred" and SIGNALS[signal].has_s0(acquisition)
     return ModelSize(n_free, len(preparation.seen(acquisition).groups), preparation.average)
 
 
@@ -113,6 +116,7 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         bad_khat=share_bad_khat(_values(folder, "khat")),
         not_converged=share_not_converged(folder.status),
         uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
+        beyond_bound=folder.record.get("beyond_bound") or None,
         causes=_recorded_causes(folder),
         predictive=_recorded_predictive(folder),
     )

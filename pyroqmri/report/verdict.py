@@ -169,15 +169,20 @@ def _noise(factor: float | None, noun: str) -> FitCheck:
 
 
 def _bounds(fit: FitNumbers) -> list[FitCheck]:
+    """An alarm where the data ask for more than a bound allows; estimates that noise puts at a bound are none."""
     checks = []
     for name, share in fit.at_bound.items():
         symbol = words.named(name, fit.symbols[name]) if name in fit.symbols else Markup("{}").format(name)
+        found, title = words.percent(share), Markup("Voxels with {} at its bound").format(symbol)
         text = Markup(
             "{} lies at a bound of its range in {} of voxels: there its value is that of the bound, not of the tissue, "
             "and the other parameters of those voxels have adapted to it. Fixing or tying it may help."
-        )
-        title = Markup("Voxels with {} at its bound").format(symbol)
-        checks.append(_share_check(title, share, text.format(name, words.percent(share)), "bound"))
+        ).format(name, found)
+        beyond = share if fit.beyond_bound is None else fit.beyond_bound.get(name, share)
+        check = _share_check(title, beyond, text, "bound")
+        if fit.beyond_bound is not None:
+            found = f"{found}; the data point beyond it in {words.percent(beyond)}"
+        checks.append(replace(check, found=found))
     return checks
 
 

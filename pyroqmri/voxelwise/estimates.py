@@ -112,7 +112,9 @@ class PointEstimates(Estimates):
             moved = (quadratic_form(information, slopes + pull) - quadratic_form(information, slopes - pull)) / 4
             variance = variance + s0_variance * moved.square()
         sd = variance.sqrt().mT
-        widths = [torch.inf if name == "S0" else p.upper - p.lower for name, p in self.parameters.items()]
+        widths = [
+            torch.inf if name in self.signal.in_scan_units else p.upper - p.lower for name, p in self.parameters.items()
+        ]
         return torch.minimum(sd, sd.new_tensor(widths))
 
     def _pull_of_s0(self, voxels: Voxels, point: Point) -> Tensor:

@@ -1,10 +1,12 @@
 """Laplace modes of each class: exact where the signal is linear."""
 
+import numpy as np
 import pyro
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+import pyroqmri as pq
 from pyroqmri.guides import Structured
 from pyroqmri.priors import FullHierarchical, Hierarchical, Mixture
 from pyroqmri.priors.hierarchical import correlation_tril, population_of
@@ -169,3 +171,17 @@ def test_a_drawn_population_moves_the_posteriors_as_the_closed_form_does():
         return loc, covariance.expand(20, 3, 3)
 
     torch.testing.assert_close(slopes(ours), slopes(closed_form), rtol=2e-2, atol=2e-2)
+
+
+def test_the_start_climbs_a_ridge_and_leaves_a_poor_optimum():
+    """Two pools in 32 echoes: noise spreads the modes along f and T2_short; a poor start leaves f at .35."""
+    rng, n, te = np.random.default_rng(0), 1000, np.arange(10.0, 330, 10)
+    f, short, long = (np.clip(rng.normal(m, s, (n, 1)), 0.01, None) for m, s in ((0.12, 0.03), (18, 3), (80, 6)))
+    s = 1000 * (f * np.exp(-te / short) + (1 - f) * np.exp(-te / long))
+    y = np.abs(s + 20 * (rng.normal(size=s.shape) + 1j * rng.normal(size=s.shape)))
+    fit = pq.fit(y, pq.Acquisition(te=te), signal="t2_biexp", recipe="hierarchical", sigma=20.0,
+                 settings={"training.steps": 1})  # fmt: skip
+    centre = fit.signal.constrain(fit.model.prior.classes().loc[0].detach())
+    assert 0.08 < centre["f"] < 0.18
+    assert 12 < centre["T2_short"] < 32
+    assert 75 < centre["T2_long"] < 90

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyroqmri.commands.inputs import given_noise
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.summary import Summary, summarise
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
