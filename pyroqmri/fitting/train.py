@@ -173,7 +173,7 @@ def fit(
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
-    result.name_causes(scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
     return result
 
 
