@@ -43,7 +43,8 @@ AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 SUFFIX = {
     "t1_inversion": "IRT1", "t1_inversion_signed": "IRT1", "t1_vfa": "VFA", "t1_looklocker": "IRT1",
     "t1_inversion_ab": "IRT1", "t1_inversion_ab_signed": "IRT1", "t2_decay": "MESE", "t2_floor": "MESE",
-    "t2_biexp": "MESE", "t2star_decay": "MEGRE", "mpm": "MPM", "mp2rage": "MP2RAGE", "cest_lorentz": "cest",
+    "t2_epg": "MESE", "t2_biexp": "MESE", "t2star_decay": "MEGRE", "mpm": "MPM", "mp2rage": "MP2RAGE",
+    "cest_lorentz": "cest",
 }  # fmt: skip  # of the others dwi
 
 
