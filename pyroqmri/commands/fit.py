@@ -40,6 +40,7 @@ def fit_image(
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     khat: bool = False,
+    predictive: bool = True,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -58,6 +59,9 @@ def fit_image(
         Noise level: a number, a NIfTI map, ``estimate``, ``field`` or ``learn``.
     khat
         Map the PSIS diagnostic; takes as long as all other maps or longer.
+    predictive
+        Keep a tenth of the volumes aside from the posteriors of 400 voxels and record how often 90 % predictive
+        intervals contain them; maps still use all volumes.
     resume
         Go on from the checkpoint that the same call left when it was interrupted.
     overwrite
@@ -103,7 +107,10 @@ def fit_image(
         notes = [*data.notes, *resumed]
         left_out = left_out_record(scan, files.bmax)
         level = level if found.noise.field is None else found.noise.at(np.argwhere(scan.mask))
-        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, progress=progress)
+        write_results(
+            found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, predictive=predictive,
+            progress=progress,
+        )  # fmt: skip
     return Path(out)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyroqmri.calibration.predicted import Predicted, predicted
 from pyroqmri.commands.inputs import per_voxel
 from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
@@ -43,6 +44,7 @@ def write_results(
     notes: Sequence[str] = (),
     left_out: Mapping[str, Any] | None = None,
     khat: bool = False,
+    predictive: bool = False,
     progress: bool = False,
 ) -> Summary:
     """Write maps, the fit with its record, a sample of the posterior and the report.
@@ -57,11 +59,13 @@ def write_results(
         What was left out of the scan (:func:`pyroqmri.commands.left_out.left_out_record`).
     khat
         Map the PSIS diagnostic also where nothing is reweighted.
+    predictive
+        Predict volumes that are kept aside, and record how often intervals contain them.
     """
     begin = time.monotonic()
     own = per_voxel(level)
     summary = summarise(fit, scan.y, own, progress, scan.inputs, khat)
-    fit.name_causes(scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
+    fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -72,7 +76,8 @@ def write_results(
     )  # fmt: skip
     codes, counts = np.unique(status, return_counts=True)
     has_s0 = SIGNALS[fit.signal_name].has_s0(fit.acquisition)
-    numbers = fit_numbers(fit, summary, status)
+    aside = predicted(fit, scan.y, own, scan.inputs) if predictive else None
+    numbers = fit_numbers(fit, summary, status, aside)
     alarms = [*scan.warnings, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
         "notes": [*scan.notes, *([fit.preparation.note(fit.acquisition)] if has_s0 else []), *notes],
@@ -84,14 +89,14 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
-        "causes": [cause.record() for cause in fit.causes],
+        "predictive": None if aside is None else aside.record(),
     })  # fmt: skip
     _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
     write_report(folder)
     return summary
 
 
-def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
+def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray, aside: Predicted | None = None) -> FitNumbers:
     """What the verdict is taken from; ``status`` are the voxels' codes ``(N,)`` as they were written."""
     return FitNumbers(
         signal=fit.signal_name,
@@ -106,6 +111,7 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
         not_converged=share_not_converged(status),
         uninformed=fit.uninformed,
         causes=tuple(cause.kind for cause in fit.causes),
+        predictive={} if aside is None else aside.record(),
     )
 
 

@@ -18,6 +18,7 @@ from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe
+from pyroqmri.guides.population_refinement import can_refine, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -172,7 +173,7 @@ def fit(
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
-    result.name_causes(scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
     return result
 
 
@@ -209,6 +210,12 @@ def _train(
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
     fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
     fit.seconds["train"] = fit.trace.seconds
+    if fit.signal.signal.skewed and can_refine(model, guide):
+        say_phase("refining the population", progress)
+        begin = time.monotonic()
+        with seeded(fit.seed, voxels.y):
+            refine_population(model, guide, voxels)
+        fit.seconds["refine"] = time.monotonic() - begin
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes:
         fit.warnings.append(

@@ -51,6 +51,22 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class ResidualNoise:
+    """The noise that a scan's residuals show.
+
+    Parameters
+    ----------
+    ratio
+        Over the noise level that the fit used, in the quieter voxels.
+    magnitude
+        Whether the data have no sign.
+    """
+
+    ratio: float
+    magnitude: bool
+
+
+@dataclass(frozen=True)
 class Looked:
     """A sample of voxels and what is known of it.
 
@@ -106,6 +122,14 @@ def causes_in(seen: Looked) -> list[Cause]:
     over = over_space(found, value, pairs, seen.acquisition)
     causes += [*by_set, *level, *_over_space(over.correlation, over.field, found)]
     return causes
+
+
+def residual_noise(seen: Looked, magnitude: bool) -> ResidualNoise | None:
+    """The noise level that residuals show over the one that was used; None where they are not noise alone."""
+    found = seen.residuals
+    if seen.averaged or len(found) < _FEWEST_VOXELS or float(found.freedom.median()) < _FREEDOM:
+        return None
+    return ResidualNoise(noise_ratio(found, found.value)[0], magnitude)
 
 
 def _renumbered(pairs: Tensor, kept: Tensor) -> Tensor:

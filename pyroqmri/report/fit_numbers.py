@@ -1,7 +1,7 @@
 """The numbers that the verdict on a fit is taken from, and how they are read back from its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +55,8 @@ class FitNumbers:
         Parameters that the protocol does not determine.
     causes
         Kinds of the causes of misfit that the residuals show.
+    predictive
+        Record of :class:`pyroqmri.calibration.predicted.Predicted`; empty where no volume was kept aside.
     """
 
     signal: str
@@ -69,6 +71,7 @@ class FitNumbers:
     uninformed: tuple[str, ...] = ()
     beyond_bound: Mapping[str, float] | None = None
     causes: tuple[str, ...] = ()
+    predictive: Mapping[str, Any] = field(default_factory=dict)
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
@@ -114,8 +117,27 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         not_converged=share_not_converged(folder.status),
         uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
         beyond_bound=folder.record.get("beyond_bound") or None,
-        causes=tuple(str(cause["kind"]) for cause in folder.record.get("causes", ()) if "kind" in cause),
+        causes=_recorded_causes(folder),
+        predictive=_recorded_predictive(folder),
     )
+
+
+def _recorded_causes(folder: FolderOfMaps) -> tuple[str, ...]:
+    found = folder.record.get("causes")
+    entries = found if isinstance(found, list) else []
+    return tuple(str(cause["kind"]) for cause in entries if isinstance(cause, dict) and "kind" in cause)
+
+
+def _recorded_predictive(folder: FolderOfMaps) -> dict[str, Any]:
+    """The record of volumes kept aside, if it is one."""
+    found = folder.record.get("predictive")
+    if not isinstance(found, dict) or not isinstance(found.get("volumes"), list):
+        return {}
+    shares = [found.get("inside")]
+    for group in ("by_setting", "by_class", "by_status"):
+        values = found.get(group)
+        shares += list(values.values()) if isinstance(values, dict) else [None]
+    return found if all(isinstance(share, int | float) for share in shares) else {}
 
 
 def p_name(folder: FolderOfMaps) -> str:

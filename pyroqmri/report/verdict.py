@@ -1,11 +1,13 @@
 """What a fit's own numbers say against it, in plain language."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup
 
+from pyroqmri.calibration.predicted import LEAST
 from pyroqmri.misfit.causes import in_brief
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
@@ -25,7 +27,7 @@ class FitCheck:
     ``state`` is "alarm", "fine" or "unknown"; ``found`` what was seen, ``limit``
     what would be an alarm, ``text`` what an alarm means. Checks of ``kind``
     "misfit" speak about the signal, "bound" about a parameter, "noise" about
-    sigma, "inference" about the computation.
+    sigma, "predictive" about volumes kept aside, "inference" about the computation.
     """
 
     title: Markup
@@ -91,7 +93,7 @@ def judge(fit: FitNumbers) -> Verdict:
     if powerless:
         misfit = [replace(check, state="unknown", text=Markup()) for check in misfit]
     checks = [misfit[0], *_bounds(fit), misfit[1]]
-    checks += [check for check in (_khat(fit), _convergence(fit)) if check is not None]
+    checks += [check for check in (_aside(fit.predictive), _khat(fit), _convergence(fit)) if check is not None]
     alarms = {check.kind for check in checks if check.state == "alarm"}
     if "misfit" in alarms:
         return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
@@ -101,6 +103,8 @@ def judge(fit: FitNumbers) -> Verdict:
         return Verdict("These data do not determine every parameter.", "alarm", tuple(checks), powerless)
     if "noise" in alarms:
         return Verdict("The noise level does not look right.", "alarm", tuple(checks), powerless)
+    if "predictive" in alarms:
+        return Verdict("Volumes kept aside are not predicted as well as stated.", "alarm", tuple(checks), powerless)
     if "inference" in alarms:
         return Verdict("The computation did not succeed everywhere.", "alarm", tuple(checks), powerless)
     if powerless:
@@ -197,6 +201,24 @@ def _share_check(title: Markup, share: float, text: Markup, kind: str) -> FitChe
     alarm = share > SHARE
     limit = _SHARE_LIMIT
     return FitCheck(title, "alarm" if alarm else "fine", words.percent(share), limit, text if alarm else Markup(), kind)
+
+
+def _aside(found: Mapping[str, Any]) -> FitCheck | None:
+    """How often predictive intervals contain measurements of volumes kept aside; None where none were."""
+    if not found:
+        return None
+    title = Markup("Measurements kept aside inside 90 % predictive intervals")
+    groups = {**found["by_setting"], **found["by_class"]}
+    groups |= {f"voxels with status {name}": share for name, share in found["by_status"].items()}
+    each = ", ".join(f"{name}: {words.percent(share)}" for name, share in groups.items())
+    seen = f"{words.percent(found['inside'])} ({each})"
+    text = Markup(
+        "90 % predictive intervals contain {} of the measurements in {} volumes that were kept aside for this ({}): "
+        "the signal or the noise level is not right for these data, and intervals of the parameters are too narrow."
+    )
+    alarm = found["inside"] < LEAST
+    said = text.format(words.percent(found["inside"]), len(found["volumes"]), each) if alarm else Markup()
+    return FitCheck(title, "alarm" if alarm else "fine", seen, f"below {100 * LEAST:.0f} %", said, "predictive")
 
 
 def _khat(fit: FitNumbers) -> FitCheck | None:

@@ -17,7 +17,6 @@ from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.demo.index import demo_table, read_demo
 from pyroqmri.commands.demo.quarter import compare_quarter, tissues
-from pyroqmri.commands.demo.thinning import thin
 from pyroqmri.commands.fit_outputs import shares_of_fitted
 from pyroqmri.commands.inputs import digest
 from pyroqmri.commands.manifest import CALL, CHECKPOINT, MANIFEST
@@ -26,6 +25,7 @@ from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.fitting.save import save_fit
+from pyroqmri.measurements.thinning import thin
 from pyroqmri.report.fit_numbers import numbers_of
 from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.verdict import judge

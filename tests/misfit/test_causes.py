@@ -145,7 +145,7 @@ def test_few_voxels_show_no_cause():
     te = np.arange(1, 17) * 10.0
     y = magnitudes(np.exp(-te / rng.normal(70, 8, (60, 1))), 0.05, rng)
     fit = pq.fit(y, pq.Acquisition(te=te), signal="t2_decay", recipe="least_squares", sigma=0.02)
-    assert scan_causes(fit, y) == []
+    assert scan_causes(fit, y) == ([], None)
 
 
 def test_neighbours_are_one_step_apart():
