@@ -66,6 +66,7 @@ class SignalModel(ABC):
     reach: ClassVar[float | None] = None  # b in ms/um2 beyond which it does not describe tissue's decay
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
+    n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
     def __init_subclass__(cls) -> None:
