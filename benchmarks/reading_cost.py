@@ -25,7 +25,8 @@ import torch
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands import ScanFiles
-from pyroqmri.commands.inputs import given_noise, training_voxels
+from pyroqmri.commands.inputs import training_voxels
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.outlier_volumes import outlier_note
 from pyroqmri.commands.protocol_files import write_protocol
 from pyroqmri.signals import SIGNALS

@@ -20,7 +20,7 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.commands.demo.quarter import tissues
-from pyroqmri.commands.inputs import given_noise
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.io import Scan, read_scan
 from pyroqmri.signals import SIGNALS
 

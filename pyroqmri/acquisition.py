@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ NEGLIGIBLE_B = 0.006  # ms/um2; below it tissue loses at most 1 % of its signal,
 FAR_OFFSET = 20.0  # ppm
 HALF_SPECTRUM = 120.0  # half of a Z-spectrum's offsets are closer to water than so many ppm
 WEIGHTED_ABOVE = 0.05  # ms/um2; below it many call a volume b0, and none needs a direction
+MOST_AVERAGES = 10_000
 _ROUNDED = 0.12  # of a unit vector's length, as coarsely as tables are rounded
 # by setting: what no scan exceeds, and the unit, for who gives another one
 _LARGEST = {
@@ -43,6 +44,15 @@ class Acquisition:
         Flip angles in rad.
     offset
         Frequencies of saturation in ppm from water.
+    mt
+        Whether a magnetisation transfer pulse is on, 1, or off, 0.
+    readout, ti_other, flip_other, tr_readout, shots_before, shots_after
+        Of MP2RAGE, as :func:`pyroqmri.signals.mp2rage_acquisition` makes them: 0 for the uniform image, else which
+        train it is; time and angle of the other train, the time between excitations, and how many there are before and
+        after the centre of k-space.
+    averages
+        How many magnitude images each measurement is the mean of, 1 or more; one where None. Signals do not depend on
+        it, the likelihood does.
 
     Raises
     ------
@@ -57,6 +67,14 @@ class Acquisition:
     tr: Tensor | None = None
     flip: Tensor | None = None
     offset: Tensor | None = None
+    mt: Tensor | None = None
+    readout: Tensor | None = None
+    ti_other: Tensor | None = None
+    flip_other: Tensor | None = None
+    tr_readout: Tensor | None = None
+    shots_before: Tensor | None = None
+    shots_after: Tensor | None = None
+    averages: Tensor | None = None
 
     def __post_init__(self) -> None:
         length = None
@@ -70,7 +88,7 @@ class Acquisition:
             if length is not None and len(value) != length:
                 raise InputError(f"{field.name} has {len(value)} entries where the other settings have {length}")
             length = len(value)
-        if not length:
+        if not length or set(self.settings()) == {"averages"}:
             raise InputError("an acquisition needs at least one of bval, te, ti, flip, offset")
         if self.bvec is not None and self.bvec.shape[-1] != 3:
             raise InputError(f"bvec must be (M, 3), got {tuple(self.bvec.shape)}")
@@ -85,6 +103,13 @@ class Acquisition:
                 raise InputError(f"{name} contains negative values, the lowest is {value.min():g}")
             if value.max() > largest:
                 raise InputError(f"{name} reaches {value.max():g}: pyroqmri expects {expected}")
+        if self.mt is not None and not ((self.mt == 0) | (self.mt == 1)).all():
+            raise InputError("mt must be 1 where a magnetisation transfer pulse is on, and 0 where it is off")
+        if self.averages is not None and not bool(((self.averages >= 1) & (self.averages <= MOST_AVERAGES)).all()):
+            raise InputError(
+                f"averages are {self.averages.min():g} to {self.averages.max():g}, and each is a number of magnitude "
+                f"images, 1 to {MOST_AVERAGES}"
+            )
         if self.offset is not None:
             size = self.offset.abs().unique()
             if len(size) >= 5 and size.median() > HALF_SPECTRUM:
@@ -113,6 +138,29 @@ class Acquisition:
     def settings(self) -> dict[str, Tensor]:
         """The settings that are given, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    @property
+    def n_averages(self) -> Tensor:
+        """How many magnitude images each measurement is the mean of ``(M,)``, ones where nothing is known of it."""
+        first = next(iter(self.settings().values()))
+        return first.new_ones(len(first)) if self.averages is None else self.averages
+
+    def averaged(self, averages: Any) -> "Acquisition":
+        """The same measurements as means of ``averages`` magnitude images, a number or ``(M,)``; None is no change.
+
+        Raises
+        ------
+        InputError
+            When there is neither one for all nor one for each measurement, or one is below 1.
+        """
+        if averages is None:
+            return self
+        counts = _numbers("averages", averages).flatten().cpu()
+        if len(counts) not in (1, len(self)):
+            raise InputError(
+                f"averages has {len(counts)} entries for {len(self)} measurements; give one number, or one each"
+            )
+        return replace(self, averages=counts.expand(len(self)).clone())
 
     def require(self, *names: str) -> None:
         """Raise InputError unless every named setting is there, and a direction wherever b > 0 if ``bvec`` is named."""

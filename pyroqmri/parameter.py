@@ -8,6 +8,7 @@ from torch import Tensor
 
 _EPS = 1e-6  # keeps the inverse of a bound finite
 _DECADES = 100.0  # upper over lower bound from which a log scale is worth having
+SCAN_UNIT = "a.u."  # of what scales with the measurements; inside a model it is over the scan's scale
 _TINY = 1e-30  # stands for zero and less, which have no logarithm
 
 Box = tuple[Tensor, Tensor]  # lower and upper bounds, a voxel each

@@ -62,8 +62,8 @@ class Recipe:
 
     @property
     def ranges(self) -> dict[str, Any]:
-        """Narrower bounds of a voxel model's parameters, lower and upper by name."""
-        return self.table("range") if self.estimator == "voxel_model" else {}
+        """Narrower bounds of a fit's parameters, lower and upper by name; a network's are those of its simulations."""
+        return self.table("range") if self.estimator in ("voxel_model", "point") else {}
 
     def to_toml(self) -> str:
         """The recipe as a file's text."""

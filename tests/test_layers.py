@@ -24,7 +24,7 @@ LAYERS = (
     ("measurements", "io", "simulate", "distributions"),
     ("likelihoods", "priors", "decoders"),
     ("laplace",),
-    ("voxel_model", "protocol_checks"),
+    ("voxel_model", "protocol_checks", "misfit"),
     ("guides",),
     ("posterior", "svi"),
     ("diagnostics", "voxelwise"),

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess, randomised_ranks, resolution
-from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
+from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, scan_voxels, tissue_voxels
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.coils import coils_of, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.fitting.train import fit
-from pyroqmri.likelihoods import NCChiLikelihood
 from pyroqmri.posterior.posterior import mean_axis
 from pyroqmri.posterior.recalibration import learn_recalibration
 from pyroqmri.recipe import Recipe
@@ -107,6 +107,7 @@ def check(
     seed: int = 0,
     n_draws: int = DRAWS,
     inputs: Mapping[str, Any] | None = None,
+    averages: Any = None,
 ) -> Check:
     """Simulate voxels, ask the fit about them, and compare.
 
@@ -114,18 +115,16 @@ def check(
     ----------
     found
         A fit; nothing is trained.
-    n
-        Voxels to simulate.
-    snr
-        S0 over sigma; the training's when None.
+    n, snr, seed
+        Voxels to simulate; S0 over sigma, the training's when None; seed of truths, noise and draws.
     truth
-        ``"own"``: from the fit's own learned population, which tests the inference alone. ``"tissue"``: from white
-        and grey matter and csf (``typical_tissue`` of the signal), which tests the population too. Or
-        voxels made elsewhere.
-    seed
-        Of truths, noise and draws.
+        ``"own"``: from the fit's own learned population, which tests the inference alone. ``"scan"``: the same with the
+        noise that its scan's residuals show, which tests noise level and likelihood. ``"tissue"``: from white and grey
+        matter and csf (:attr:`SignalModel.typical_tissue`), which tests the population too. Or voxels made elsewhere.
     inputs
         Per-voxel inputs of the signal as :func:`pyroqmri.simulate.draw_inputs` takes them; their defaults when None.
+    averages
+        How many magnitudes each measurement is the mean of; as in the training when None.
 
     Raises
     ------
@@ -134,8 +133,9 @@ def check(
     """
     if n < LEAST:
         raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
+    found = found if averages is None else found.on(found.acquisition.averaged(averages))
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr, inputs)
-    samples, kept, classes = _samples(found, simulated, seed, n_draws)
+    samples, kept, classes = ranked_samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)
     counting = simulated.counts or classes is not None
     n_cells = len(samples) * (1 + (len(groups) if counting else 0))
@@ -153,11 +153,11 @@ def check(
 def simulated_voxels(
     found: Fit, truth: str, n: int, seed: int, snr: float | None = None, inputs: Mapping[str, Any] | None = None
 ) -> SimulatedVoxels:
-    """Voxels with known truth for a fit: from its ``own`` population, or of ``tissue``."""
-    if truth == "own":
-        return own_voxels(found, n, seed, snr, inputs)
+    """Voxels with known truth for a fit: of its ``own`` population, with its ``scan``'s noise, or of ``tissue``."""
+    if truth in ("own", "scan"):
+        return own_voxels(found, n, seed, snr, inputs) if truth == "own" else scan_voxels(found, n, seed, inputs)
     if truth != "tissue":
-        raise InputError(f"truth must be 'own' or 'tissue', got {truth!r}")
+        raise InputError(f"truth must be 'own', 'scan' or 'tissue', got {truth!r}")
     return tissue_voxels(found, n, seed, snr, inputs)
 
 
@@ -169,32 +169,34 @@ def fit_protocol(
     snr: float,
     n_train: int = 10_000,
     likelihood: str | None = None,
+    coils: float | None = None,
     s0: str | float = "measured",
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     given: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    averages: Any = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Fit:
     """Fit a recipe to simulated tissue on a protocol at a noise level, to be checked.
 
-    Options as in :func:`fit`; ``inputs`` as in :func:`check`.
+    Options as in :func:`fit`; ``inputs`` as in :func:`check`; ``snr`` is S0 over the noise of one magnitude.
     """
     if signal not in SIGNALS:
         raise InputError(f"there is no signal {signal!r}; there are {', '.join(SIGNALS)}")
     if not snr > 0:
         raise InputError(f"snr must be above zero, got {snr}")
+    acquisition = acquisition.averaged(averages)
     held = {"fixed": dict(fixed or {}), "tied": dict(tied or {})}
-    plan = plan_recipe(recipe, settings, {"likelihood": likelihood})
+    plan = with_coils(plan_recipe(recipe, settings, {"likelihood": likelihood}), coils)
     kind = "gaussian" if SIGNALS[signal].signed else plan.kind("likelihood")
-    coils = NCChiLikelihood.coils_of(plan.table("likelihood"))
     of = signal, acquisition, s0, held, kind if kind in NOISES else "rician"
-    train = tissue_voxels(of, n_train, seed + 7919, snr, inputs, coils)
+    train = tissue_voxels(of, n_train, seed + 7919, snr, inputs, coils_of(plan))
     return fit(
-        train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, sigma=train.sigma, s0=s0, seed=seed,
-        settings=settings, fixed=fixed, tied=tied, given=given, progress=progress, inputs=train.inputs,
+        train.y, acquisition, signal=signal, recipe=recipe, likelihood=likelihood, coils=coils, sigma=train.sigma,
+        s0=s0, seed=seed, settings=settings, given=given, progress=progress, inputs=train.inputs, **held,
     )  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def recalibrate(
     return replace(found, recalibration=learn_recalibration(draws, simulated.truth, scalars, made))
 
 
-def _samples(
+def ranked_samples(
     found: Fit, simulated: SimulatedVoxels, seed: int, n_draws: int
 ) -> tuple[list[Sample], Tensor, Tensor | None]:
     """Samples of every parameter, which voxels they are of, and the likeliest class of each of these."""

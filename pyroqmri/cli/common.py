@@ -71,8 +71,19 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 SECTIONS = {
-    "Signal and estimator": ("signal", "recipe", "recipes", "likelihood", "sigma", "s0", "settings", "fix", "tie"),
-    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "json", "mask", "inputs"),
+    "Signal and estimator": (
+        "signal",
+        "recipe",
+        "recipes",
+        "likelihood",
+        "coils",
+        "sigma",
+        "s0",
+        "settings",
+        "fix",
+        "tie",
+    ),
+    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "mt", "averages", "json", "mask", "inputs"),
     "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
     "Output": ("out", "overwrite", "quiet", "debug", "help"),
 }
@@ -105,8 +116,12 @@ def example(line: str) -> dict[str, Any]:
 likelihood_option = click.option(
     "--likelihood",
     metavar="gaussian|rician|ncchi",
-    help="In place of the recipe's; ncchi is a sum of squares over --set likelihood.coils=N coils.",
+    help="In place of the recipe's; ncchi is a sum of squares over --coils N coils.",
 )
+coils_option = click.option(
+    "--coils", type=NumberOrWord(), metavar="N|learn",
+    help="Coils whose sum of squares the magnitudes are roots of; their likelihood is ncchi.",
+)  # fmt: skip
 s0_option = click.option(
     "--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True,
     help="Signal without encoding: each voxel's own b0 volumes, a parameter, or a known value.",
@@ -120,7 +135,7 @@ held_options = options(
     click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER",
                  help="Set a parameter equal to another."),
 )  # fmt: skip
-model_options = options(likelihood_option, s0_option, set_option, held_options)
+model_options = options(likelihood_option, coils_option, s0_option, set_option, held_options)
 
 
 def sigma_option(words: str, default: str | None = "estimate", more: str = "") -> Callable[[Command], Command]:

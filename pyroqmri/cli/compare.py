@@ -74,7 +74,7 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
               "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
 @scan_options
 @model_options
-@sigma_option("X|FILE|estimate|learn")
+@sigma_option("X|FILE|estimate|field|learn")
 @click.option("--folds", type=click.IntRange(0), default=5, show_default=True,
               help="Parts in which volumes are left out; each trains every recipe once more, and 0 none.")  # fmt: skip
 @click.option("--shell", metavar="highest|B|none", default="highest", show_default=True, callback=shell_option,
@@ -87,8 +87,8 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
 @debug_option
 def compare(
     image: str, signal: str, recipes: Any, out: str, sigma: str | float, s0: str | float, folds: int, shell: Any,
-    voxels: int, likelihood: str | None, settings: Any, fix: Any, tie: Any, seed: int, device: str, resume: bool,
-    overwrite: bool, quiet: bool,
+    voxels: int, likelihood: str | None, coils: float | None, settings: Any, fix: Any, tie: Any, seed: int,
+    device: str, resume: bool, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Rank recipes on IMAGE by how well they predict, and map where each wins.
 
@@ -105,7 +105,8 @@ def compare(
 
     folder, found = compare_image(
         scan_files(image), signal=signal, recipes={label: Choice(**said) for label, said in recipes}, out=out,
-        likelihood=likelihood, sigma=sigma, s0=s0, settings=dict(settings), fixed=dict(fix), tied=dict(tie),
+        likelihood=likelihood, coils=coils, sigma=sigma, s0=s0,
+        settings=dict(settings), fixed=dict(fix), tied=dict(tie),
         plan=Plan(folds, shell, voxels, seed), device=device,
         resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.option("--signal", metavar="S", default="dti", show_default=True, help="Physics of the training signals.")
 @click.option("--fit", "fit_dir", metavar="DIR", help="Use a denoiser that was saved; nothing is trained.")
 @scan_options
-@sigma_option("X|FILE|estimate")
+@sigma_option("X|FILE|estimate|field")
 @click.option("--s0", type=NumberOrWord(), metavar="measured|VALUE", default="measured", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @set_option

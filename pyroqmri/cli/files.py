@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyroqmri.cli.common import Setting, options, toml_value
+from pyroqmri.cli.common import NumberOrWord, Setting, options, toml_value
 
 if TYPE_CHECKING:
     from pyroqmri.commands.inputs import ScanFiles
@@ -20,6 +20,8 @@ SETTINGS = {
     "tr": "Repetition times, one per volume.",
     "flip": "Flip angles, one per volume.",
     "offset": "Saturation offsets in ppm, or in Hz where a sidecar has the field; one per volume.",
+    "mt": "1 where a magnetisation transfer pulse was on, else 0; one per volume.",
+    "averages": "Magnitude images that each volume is the mean of: one number, or a file with one per volume.",
 }
 _NAMED = "pyroqmri.cli.files"
 
@@ -30,7 +32,11 @@ def _keep(context: click.Context, option: click.Parameter, value: Any) -> None:
 
 
 def _file(name: str, doc: str) -> Any:
-    return click.option(f"--{name}", metavar="FILE", help=doc, expose_value=False, callback=_keep)
+    number = name == "averages"  # or a file
+    return click.option(
+        f"--{name}", type=NumberOrWord() if number else None, metavar="N|FILE" if number else "FILE", help=doc,
+        expose_value=False, callback=_keep,
+    )  # fmt: skip
 
 
 protocol_options = options(*(_file(name, doc) for name, doc in SETTINGS.items()))

@@ -23,28 +23,35 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.option("--recipe", metavar="R", required=True, help="Estimator, a name or a .toml; see `pyroqmri list recipes`.")
 @scan_options
 @model_options
-@sigma_option("X|FILE|estimate|learn")
+@sigma_option("X|FILE|estimate|field|learn")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--khat",
     is_flag=True,
     help="Map the PSIS diagnostic of every voxel; takes as long as all other maps, or several times that.",
 )
+@click.option(
+    "--predictive/--no-predictive",
+    default=True,
+    show_default=True,
+    help="Keep a tenth of the volumes aside and record how often 90 % predictive intervals contain them.",
+)
 @click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
 @run_options
 @debug_option
 def fit(
     image: str, signal: str, recipe: str, out: str, sigma: str | float, s0: str | float, settings: Any, fix: Any,
-    tie: Any, quiet: bool, likelihood: str | None, seed: int, device: str, khat: bool, resume: bool, overwrite: bool,
+    tie: Any, quiet: bool, likelihood: str | None, coils: float | str | None, seed: int, device: str,
+    khat: bool, predictive: bool, resume: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Train RECIPE on IMAGE; write posterior maps, the fit and a report."""
     say_loading(quiet)
     from pyroqmri.commands import fit_image
 
     folder = fit_image(
-        scan_files(image), signal=signal, recipe=recipe, out=out, likelihood=likelihood, sigma=sigma, s0=s0, seed=seed,
-        device=device, settings=dict(settings), fixed=dict(fix), tied=dict(tie), khat=khat, resume=resume,
-        overwrite=overwrite, progress=not quiet,
+        scan_files(image), signal=signal, recipe=recipe, out=out, likelihood=likelihood, coils=coils,
+        sigma=sigma, s0=s0, seed=seed, device=device, settings=dict(settings), fixed=dict(fix), tied=dict(tie),
+        khat=khat, predictive=predictive, resume=resume, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)
 
@@ -53,7 +60,7 @@ def fit(
 @click.argument("fit_dir")
 @click.argument("image")
 @scan_options
-@sigma_option("X|FILE|estimate", None, "; by default as in the training")
+@sigma_option("X|FILE|estimate|field", None, "; by default as in the training")
 @trust_option
 @run_options
 @debug_option

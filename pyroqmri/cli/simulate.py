@@ -44,6 +44,8 @@ def simulate(
     )  # fmt: skip
     if not quiet and not protocol.settings:
         click.echo(f"note: no protocol was given, so it is the default one of {signal}", err=True)
+    if not quiet and protocol.averages is not None:
+        click.echo(f"note: fit it with --averages {protocol.averages}", err=True)
     for name in () if quiet else input_values():
         click.echo(f"note: fit it with --input {name}={folder / f'sub-sim_input-{name}.nii.gz'}", err=True)
     click.echo(folder / IMAGE)

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pyroqmri.commands.denoise import denoise_image
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, given_noise, settle_noise
+from pyroqmri.commands.inputs import ScanFiles
 from pyroqmri.commands.left_out import LeaveOut, earlier_record, left_out_record
+from pyroqmri.commands.noise import given_noise, settle_noise
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
@@ -20,6 +22,7 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.load_denoiser import is_denoiser
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import pick_device
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 
 
 def apply_image(
@@ -42,7 +45,7 @@ def apply_image(
     fit_dir
         Folder of the fit, or the folder that :func:`fit_image` wrote.
     sigma
-        Noise level: a number, a NIfTI map or ``estimate``. None does as the training
+        Noise level: a number, a NIfTI map, ``estimate`` or ``field``. None does as the training
         did: the same number where it was given one, else an estimate on this image.
     trust
         As in :func:`pyroqmri.load_fit`.
@@ -69,10 +72,12 @@ def apply_image(
         begin = time.monotonic()
         scan = files.read(found.signal_name, earlier)
         found = on_scan(found, scan, earlier)
+        scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         level = None
         if sigma is not None or found.noise.method != "given":
-            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample)
+            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample, found.preparation.coils)
             found = replace(found, noise=settle_noise(found, scan, level))
+            level = level if found.noise.field is None else found.noise
         notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
         found.seconds = {"read": time.monotonic() - begin}
         if found.model is not None and found.guide is not None:

@@ -14,18 +14,21 @@ from safetensors.torch import load_file, save
 
 from pyroqmri import __version__
 from pyroqmri.commands.fit import plan_of
-from pyroqmri.commands.inputs import ScanFiles, data_record, given_noise
+from pyroqmri.commands.inputs import ScanFiles, data_record, per_voxel
 from pyroqmri.commands.manifest import CHECKPOINT
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.comparison import Candidate, Plan, Results, compare_recipes
 from pyroqmri.comparison.cross_fit import check
 from pyroqmri.comparison.ranking import Comparison
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.coils import coils_of
 from pyroqmri.fitting.schema import with_settings
 from pyroqmri.io import Scan
 from pyroqmri.maps import map_name, scatter, write_bids, write_json, write_volume
 from pyroqmri.measurements.arguments import as_dict, pick_device
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.whole_files import write_bytes
 
@@ -60,6 +63,7 @@ def compare_image(
     recipes: Mapping[str, Choice],
     out: PathLike,
     likelihood: str | None = None,
+    coils: float | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
     settings: Mapping[str, Any] | None = None,
@@ -75,7 +79,7 @@ def compare_image(
 
     Parameters
     ----------
-    files, signal, likelihood, sigma, s0, device, out, overwrite, progress
+    files, signal, likelihood, coils, sigma, s0, device, out, overwrite, progress
         As in :func:`pyroqmri.commands.fit_image`.
     recipes
         By the name that they go by here.
@@ -98,7 +102,10 @@ def compare_image(
     """
     files, plan = ScanFiles.of(files), Plan() if plan is None else plan
     pick_device(device)
-    every = Choice("", signal, likelihood, s0, as_dict(settings), as_dict(fixed), as_dict(tied))
+    own = as_dict(settings)
+    if coils is not None:
+        likelihood, own = "ncchi" if likelihood is None else likelihood, {"likelihood.coils": coils} | own
+    every = Choice("", signal, likelihood, s0, own, as_dict(fixed), as_dict(tied))
     candidates = {
         name: _candidate(_completed(choice, every), sigma, plan.seed, device) for name, choice in recipes.items()
     }
@@ -109,15 +116,17 @@ def compare_image(
         scan = files.read([c.signal for c in candidates.values()])
         inputs = {name: torch.from_numpy(value) for name, value in scan.inputs.items()}
         check(candidates, scan.acquisition, plan)
-        noise = given_noise(scan, sigma, files.resample)
+        scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
+        noise = given_noise(scan, sigma, files.resample, coils_of(next(iter(candidates.values())).recipe))
         remember_call(folder, call | data_record(scan, scan.y, scan.inputs, noise), resume)
-        noise = torch.as_tensor(noise, dtype=torch.float32) if isinstance(noise, np.ndarray) else noise
+        level = per_voxel(noise)
+        level = noise if level is None else torch.as_tensor(level, dtype=torch.float32)
         checkpoint = folder / CHECKPOINT
         results = Results()
         if resume and checkpoint.exists():
             results.arrays = _kept(checkpoint)
         found = compare_recipes(
-            candidates, torch.from_numpy(scan.y), scan.acquisition, noise, plan, inputs=inputs, results=results,
+            candidates, torch.from_numpy(scan.y), scan.acquisition, level, plan, inputs=inputs, results=results,
             keep=lambda done: _keep(done, checkpoint), progress=progress,
         )  # fmt: skip
         warnings = (*scan.warnings, *getattr(noise, "warnings", ()))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pyroqmri.commands.denoise_outputs import write_denoised
-from pyroqmri.commands.inputs import ScanFiles, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, per_voxel, training_voxels
 from pyroqmri.commands.left_out import earlier_record, left_out_record
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.denoising import DenoiserFit, check_residual
@@ -21,6 +22,7 @@ from pyroqmri.fitting.load_denoiser import load_denoiser
 from pyroqmri.fitting.protocol import check_denoiser_protocol
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import as_dict, pick_device
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.recipe import Recipe
 from pyroqmri.report.denoising import write_denoising_report
 
@@ -77,6 +79,8 @@ def denoise_image(
     files = ScanFiles.of(files)
     if sigma == "learn":
         raise InputError("a denoiser does not learn sigma; give --sigma as a number, a map or estimate")
+    if files.averages is not None:
+        raise InputError("a denoiser takes measurements for single ones; leave --averages out and give --sigma")
     pick_device(device)
     level = "estimate" if sigma is None else sigma
     if fit_dir is not None:
@@ -89,7 +93,9 @@ def denoise_image(
         begin = time.monotonic()
         name = job.signal if isinstance(job, DenoiserJob) else job.signal_name
         scan = files.read(name, {} if fit_dir is None else earlier_record(fit_dir))
+        scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         noise = given_noise(scan, level, files.resample)
+        noise = noise if per_voxel(noise) is None else per_voxel(noise)
         read = time.monotonic() - begin
         fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
         fit.seconds = {"read": read, **fit.seconds}

@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, data_record, given_noise, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, data_record, training_voxels
 from pyroqmri.commands.left_out import left_out_record
 from pyroqmri.commands.manifest import CHECKPOINT
+from pyroqmri.commands.noise import air_coils, given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.coils import LEARN, coils_of, with_coils
 from pyroqmri.fitting.schema import load_recipe, refuse_denoiser, with_settings
 from pyroqmri.fitting.train import fit
 from pyroqmri.measurements.arguments import as_dict, pick_device
@@ -27,6 +31,7 @@ def fit_image(
     recipe: PathLike | Recipe,
     out: PathLike,
     likelihood: str | None = None,
+    coils: float | str | None = None,
     sigma: PathLike | float = "estimate",
     s0: str | float = "measured",
     seed: int = 0,
@@ -35,6 +40,7 @@ def fit_image(
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     khat: bool = False,
+    predictive: bool = True,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -45,14 +51,17 @@ def fit_image(
     ----------
     files
         The image with its files; a path is an image whose files lie beside it.
-    signal, recipe, likelihood, s0, seed, device, settings, fixed, tied
+    signal, recipe, likelihood, coils, s0, seed, device, settings, fixed, tied
         As in :func:`pyroqmri.fit`.
     out
         Folder to write; it has its name only once everything is in it.
     sigma
-        Noise level: a number, a NIfTI map, ``estimate`` or ``learn``.
+        Noise level: a number, a NIfTI map, ``estimate``, ``field`` or ``learn``.
     khat
         Map the PSIS diagnostic; takes as long as all other maps or longer.
+    predictive
+        Keep a tenth of the volumes aside from the posteriors of 400 voxels and record how often 90 % predictive
+        intervals contain them; maps still use all volumes.
     resume
         Go on from the checkpoint that the same call left when it was interrupted.
     overwrite
@@ -72,7 +81,7 @@ def fit_image(
     TrainingError
         When training diverges.
     """
-    files, plan = ScanFiles.of(files), plan_of(signal, recipe, likelihood, sigma, settings)
+    files, plan = ScanFiles.of(files), plan_of(signal, recipe, likelihood, sigma, settings, coils)
     pick_device(device)
     # the device is left out, for a training may move
     call: dict[str, Any] = {
@@ -83,25 +92,32 @@ def fit_image(
         begin = time.monotonic()
         say_phase("reading the scan, measuring its noise", progress)
         scan = files.read(signal)
-        level = given_noise(scan, sigma, files.resample)
+        coils = air_coils(scan) if coils == LEARN else coils
+        level = given_noise(scan, sigma, files.resample, coils_of(plan) if coils is None else coils)
         data = training_voxels(scan, level, seed)
         resumed = remember_call(folder, call | data_record(scan, data.y, data.inputs, data.level), resume)
         read = time.monotonic() - begin
         found = fit(
-            data.y, scan.acquisition, signal=signal, recipe=plan, sigma=data.level, s0=s0, seed=seed, device=device,
-            fixed=fixed, tied=tied, inputs=data.inputs, progress=progress, checkpoint=folder / CHECKPOINT,
-            resume=resume, likelihood=as_dict(settings).get("likelihood.kind", likelihood),
+            data.y, scan.acquisition, signal=signal, recipe=plan, coils=coils, sigma=data.level, s0=s0, seed=seed,
+            device=device, fixed=fixed, tied=tied, inputs=data.inputs, voxels=np.argwhere(scan.mask)[data.index],
+            progress=progress, checkpoint=folder / CHECKPOINT, resume=resume,
+            likelihood=as_dict(settings).get("likelihood.kind", likelihood),
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
         notes = [*data.notes, *resumed]
         left_out = left_out_record(scan, files.bmax)
-        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, progress=progress)
+        level = level if found.noise.field is None else found.noise.at(np.argwhere(scan.mask))
+        write_results(
+            found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, predictive=predictive,
+            progress=progress,
+        )  # fmt: skip
     return Path(out)
 
 
 def plan_of(
-    signal: str, recipe: PathLike | Recipe, likelihood: str | None, sigma: Any, settings: Mapping[str, Any] | None
-) -> Recipe:
+    signal: str, recipe: PathLike | Recipe, likelihood: str | None, sigma: Any, settings: Mapping[str, Any] | None,
+    coils: float | str | None = None,
+) -> Recipe:  # fmt: skip
     """The recipe with every change that was asked for.
 
     Raises
@@ -115,6 +131,9 @@ def plan_of(
     refuse_denoiser(plan)
     if likelihood is not None:
         plan = with_settings(plan, {"likelihood.kind": likelihood})
+    if coils is not None and likelihood not in (None, "ncchi"):
+        raise InputError(f"coils are of likelihood ncchi, and {likelihood} was asked for; leave one of them out")
+    plan = with_coils(plan, coils)
     if sigma == "learn":
         if plan.estimator != "voxel_model":
             raise InputError(f"recipe {plan.name} fits voxel by voxel and cannot learn sigma; use --sigma estimate")

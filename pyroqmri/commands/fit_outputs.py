@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyroqmri.calibration.predicted import Predicted, predicted
+from pyroqmri.commands.inputs import per_voxel
 from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.save import save_fit
+from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.io import Scan
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
@@ -41,6 +44,7 @@ def write_results(
     notes: Sequence[str] = (),
     left_out: Mapping[str, Any] | None = None,
     khat: bool = False,
+    predictive: bool = False,
     progress: bool = False,
 ) -> Summary:
     """Write maps, the fit with its record, a sample of the posterior and the report.
@@ -55,12 +59,15 @@ def write_results(
         What was left out of the scan (:func:`pyroqmri.commands.left_out.left_out_record`).
     khat
         Map the PSIS diagnostic also where nothing is reweighted.
+    predictive
+        Predict volumes that are kept aside, and record how often intervals contain them.
     """
     begin = time.monotonic()
-    per_voxel = level if isinstance(level, np.ndarray) else None
-    summary = summarise(fit, scan.y, per_voxel, progress, scan.inputs, khat)
+    own = per_voxel(level)
+    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat)
+    fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
     # a map of this scan's noise means nothing to the next
-    kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma))
+    kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
     _, status = write_maps(
         summary, scan.ref, scan.mask, folder, signal_name=fit.signal_name, suffix=SIGNALS[fit.signal_name].suffix,
@@ -68,42 +75,49 @@ def write_results(
         khat=summary.khat is not None,
     )  # fmt: skip
     codes, counts = np.unique(status, return_counts=True)
-    numbers = fit_numbers(fit, summary, status)
+    has_s0 = SIGNALS[fit.signal_name].has_s0(fit.acquisition)
+    aside = predicted(fit, scan.y, own, scan.inputs) if predictive else None
+    numbers = fit_numbers(fit, summary, status, aside)
     alarms = [*scan.warnings, *(check.plain for check in judge(numbers).alarms)]
     save_fit(kept, folder / "fit", {
-        "notes": [*scan.notes, fit.preparation.note(fit.acquisition), *notes],
+        "notes": [*scan.notes, *([fit.preparation.note(fit.acquisition)] if has_s0 else []), *notes],
         "sources": [scan.ref.path.name],
         "n_mapped": len(scan.y),
         "left_out": dict(left_out or {}),
         "at_bound": dict(numbers.at_bound),
+        "beyond_bound": dict(numbers.beyond_bound or {}),
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
+        "predictive": None if aside is None else aside.record(),
     })  # fmt: skip
-    _write_netcdf(fit, scan, summary, per_voxel, folder / "posterior.nc")
+    _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
     write_report(folder)
     return summary
 
 
-def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray) -> FitNumbers:
+def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray, aside: Predicted | None = None) -> FitNumbers:
     """What the verdict is taken from; ``status`` are the voxels' codes ``(N,)`` as they were written."""
     return FitNumbers(
         signal=fit.signal_name,
         noise_factor=fit.sigma_record["learned_factor"],
         size=model_size(fit.signal_name, fit.acquisition, fit.preparation, {**fit.fixed, **fit.tied}),
-        at_bound=at_bound_shares(summary),
+        at_bound=shares_of_fitted(summary, summary.n_at_bound),
+        beyond_bound=shares_of_fitted(summary, summary.n_beyond_bound),
         symbols={name: p.symbol for name, p in summary.parameters.items()},
         p_name=RESIDUAL_P if isinstance(summary, PointSummary) else PREDICTIVE_P,
         misfit=share_misfit(summary.goodness_of_fit.ppc.numpy()),
         bad_khat=share_bad_khat(None if summary.khat is None else summary.khat.numpy()),
         not_converged=share_not_converged(status),
         uninformed=fit.uninformed,
+        causes=tuple(cause.kind for cause in fit.causes),
+        predictive={} if aside is None else aside.record(),
     )
 
 
-def at_bound_shares(summary: Summary) -> dict[str, float]:
-    """Share of the fitted voxels with each free parameter at a bound."""
-    return {name: n / summary.n_fitted for name, n in summary.n_at_bound.items()}
+def shares_of_fitted(summary: Summary, counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts of voxels, one for each free parameter, over the fitted voxels."""
+    return {name: n / summary.n_fitted for name, n in counts.items()}
 
 
 def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, path: Path) -> None:

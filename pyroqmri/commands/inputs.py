@@ -15,14 +15,12 @@ from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.commands.s0_volumes import volume_warnings
 from pyroqmri.commands.sidecar_runs import run_sentences
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.fit import Fit
-from pyroqmri.fitting.noise_level import noise_level, provisional
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.io.directions import undirected_volumes
+from pyroqmri.io.sidecars import averages_note
 from pyroqmri.io.units import input_in_unit
-from pyroqmri.measurements.arguments import as_tensor
-from pyroqmri.measurements.noise import NoiseLevel, estimate_sigma
-from pyroqmri.measurements.preparation import complete_inputs, is_factor
+from pyroqmri.measurements.noise import NoiseLevel
+from pyroqmri.measurements.voxel_inputs import is_factor
 from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.protocol_checks.settings import unused_settings
 from pyroqmri.signals import SIGNALS, SignalModel
@@ -77,6 +75,7 @@ class ScanFiles(ProtocolFiles):
             self.image, mask=self.mask, json=self.json, need=_union(m.requires for m in models),
             optional=_union(m.optional for m in models), leave_out=leave_out, resample=self.resample, **self.settings,
         )  # fmt: skip
+        scan = self._with_averages(scan)
         scan.notes.extend(leave_out.notes(scan))
         for name in signals:
             scan.warnings.extend(judge_files(self.image, name, self.json))
@@ -109,10 +108,20 @@ class ScanFiles(ProtocolFiles):
         scan.warnings.extend([] if self.drop is not None or found else outlier_note(scan, signals[0]))
         return scan
 
+    def _with_averages(self, scan: Scan) -> Scan:
+        """The scan with the averages that were given; where none were, a note names those of the sidecar."""
+        if self.averages is None:
+            scan.notes.extend(averages_note(self.image, self.json))
+            return scan
+        whole = self.averaged(scan.acquisition if scan.whole is None else scan.whole)
+        kept = whole if scan.whole is None else whole[torch.from_numpy(scan.numbers)]
+        return replace(scan, acquisition=kept, whole=None if scan.whole is None else whole)
+
     @property
     def given(self) -> list[PathLike]:
         """Every file that was named."""
-        files = (self.image, *self.settings.values(), self.json, self.mask, *self.inputs.values())
+        averages = None if isinstance(self.averages, int | float) else self.averages
+        files = (self.image, *self.settings.values(), averages, self.json, self.mask, *self.inputs.values())
         return [path for path in files if path is not None]
 
 
@@ -151,29 +160,38 @@ def _usable(y: np.ndarray) -> bool:
     return bool((np.isfinite(y).all(1) & (y > 0).any(1)).any())
 
 
+def per_voxel(level: Any) -> np.ndarray | None:
+    """A noise level as values ``(N,)`` where it is a map or a field; None where it is one number or a word."""
+    level = level.level if isinstance(level, NoiseLevel) else level
+    return level.numpy() if isinstance(level, torch.Tensor) else level if isinstance(level, np.ndarray) else None
+
+
 @dataclass(frozen=True)
 class TrainingVoxels:
     """The n voxels of a scan to learn from.
 
     ``y`` is ``(n, M)``; ``inputs`` are ``(n,)`` each; ``level`` is the noise level as :func:`pyroqmri.fit` takes it,
-    ``(n,)`` where it is a map; ``notes`` say which they are.
+    ``(n,)`` where it is a map; ``notes`` say which they are, the
+    ``index`` ``(n,)`` among the scan's.
     """
 
     y: np.ndarray
     inputs: dict[str, np.ndarray]
     level: Any
     notes: list[str]
+    index: np.ndarray
 
 
 def training_voxels(scan: Scan, level: Any, seed: int) -> TrainingVoxels:
     """All voxels of a scan, or as many as a population needs, drawn at random and in order."""
     n = len(scan.y)
     if n <= TRAINING_VOXELS:
-        return TrainingVoxels(scan.y, scan.inputs, level, [])
+        return TrainingVoxels(scan.y, scan.inputs, level, [], np.arange(n))
     index = np.sort(np.random.default_rng(seed).choice(n, TRAINING_VOXELS, replace=False))
     note = f"trained on {TRAINING_VOXELS} of the {n} voxels, drawn at random; maps are of all"
     inputs = {name: value[index] for name, value in scan.inputs.items()}
-    return TrainingVoxels(scan.y[index], inputs, level[index] if isinstance(level, np.ndarray) else level, [note])
+    some = level.of(index) if isinstance(level, NoiseLevel) else level
+    return TrainingVoxels(scan.y[index], inputs, level[index] if isinstance(level, np.ndarray) else some, [note], index)
 
 
 def digest(y: np.ndarray) -> str:
@@ -186,53 +204,10 @@ def digest(y: np.ndarray) -> str:
 
 def data_record(scan: Scan, y: np.ndarray, inputs: Mapping[str, np.ndarray], level: Any) -> dict[str, Any]:
     """What a training sees of a scan, as fingerprints: a checkpoint goes on with the same only."""
-    settings = scan.acquisition.settings()
+    settings, noise = scan.acquisition.settings(), per_voxel(level)
     return {
         "data": digest(y),
         "inputs": {name: digest(values) for name, values in inputs.items()},
         "protocol": {name: digest(value.numpy()) for name, value in settings.items()},
-        "noise": digest(level) if isinstance(level, np.ndarray) else None,
+        "noise": None if noise is None else digest(noise),
     }
-
-
-def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False) -> Any:
-    """The noise level as :func:`pyroqmri.fit` takes it: a number, the ``(N,)`` values of a map, or an estimate.
-
-    Parameters
-    ----------
-    resample
-        Interpolate a map that lies on another grid.
-
-    Raises
-    ------
-    InputError
-        When a map cannot be read, or is not above zero anywhere in the mask.
-    """
-    if sigma in ("estimate", "learn"):
-        try:
-            found = estimate_sigma(scan.y[:: _every(scan)], scan.acquisition, background=scan.background)
-        except InputError as error:
-            scan.notes.append(f"noise level: {error}".partition("; give sigma")[0])
-            return None  # fit has one more way, from the residuals of the signal itself
-        return provisional(found)
-    if isinstance(sigma, int | float):
-        return float(sigma)
-    values, notes, doubted = read_map(sigma, scan.ref, scan.mask, "sigma map", resample=resample, positive=True)
-    scan.notes.extend(notes)
-    scan.warnings.extend(doubted)
-    return values
-
-
-def settle_noise(fit: Fit, scan: Scan, level: Any) -> NoiseLevel:
-    """One number and its story for the noise of a scan that a fit is applied to."""
-    y = torch.from_numpy(scan.y[:: _every(scan)])
-    sample = level[:: _every(scan)] if isinstance(level, np.ndarray) else level
-    inputs = {name: as_tensor(value[:: _every(scan)]) for name, value in scan.inputs.items()}
-    known = complete_inputs(fit.signal.signal, inputs, len(y))
-    noise = noise_level(y, fit.acquisition, sample, fit.preparation, fit.signal, known)
-    scan.warnings.extend(noise.warnings)
-    return replace(noise, level=noise.sigma)
-
-
-def _every(scan: Scan) -> int:
-    return max(1, len(scan.y) // NOISE_VOXELS)

@@ -28,6 +28,7 @@ _LARGEST = 1 << 34  # bytes of float32
 _SHOWN = 40  # volumes in a printed table
 _ENDINGS = (".json", ".bval", ".bvec")
 # entries of the sidecars that reading the joined image needs, where all of them agree
+_CYCLE = ("RepetitionTimePreparation", "RepetitionTimeExcitation", "NumberShots")  # of MP2RAGE, both images alike
 _KEPT = ("MagneticFieldStrength", "ImagingFrequency", "PhaseEncodingDirection", "Units")
 
 
@@ -116,6 +117,7 @@ def settings_table(joined: Joined) -> list[str]:
         columns["file"].append(source)
     for name, values in joined.acquisition.settings().items():
         unit = {"flip": "degrees", "offset": "ppm", "bval": "s/mm2"}.get(name, "ms")
+        unit = "on" if name == "mt" else unit
         if name != "bvec":
             scaled = values.double() * {"flip": 180 / torch.pi, "bval": 1000}.get(name, 1)
             columns[f"{name} ({unit})"] = [f"{value:.5g}" for value in scaled.tolist()]
@@ -156,6 +158,8 @@ def _members(headers: Sequence[Header]) -> tuple[list[Member], list[str], list[s
     """The images with their settings, whose units are decided over all of them; notes and warnings."""
     found = [find_settings(h.path, {}, None, _count(h), texts=False) for h in headers]
     every = {name for one in found for name in one.stated}
+    if "mt" in every and len({float(v) for one in found if "mt" in one.stated for v in one.stated["mt"].values}) == 1:
+        every -= {"mt"}  # alike in all, it tells nothing apart
     for one, header in zip(found, headers, strict=True):
         missing = sorted(every - set(one.stated))
         if missing:
@@ -219,7 +223,8 @@ def _joined(members: Sequence[Member]) -> Acquisition:
 
 
 def _agreed(members: Sequence[Member]) -> dict[str, Any]:
-    entries = {key: [member.entry(key) for member in members] for key in _KEPT}
+    kept = (*_KEPT, *_CYCLE) if suffix(members[0].path) == "MP2RAGE" else _KEPT
+    entries = {key: [member.entry(key) for member in members] for key in kept}
     return {
         key: stated[0]
         for key, stated in entries.items()

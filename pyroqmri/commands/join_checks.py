@@ -25,6 +25,7 @@ _IMAGE_TYPES = {
     "magnitude": {"M", "MAGNITUDE"},
 }
 _PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
+_TRANSFER = ("MPM", "MTS", "MTR")  # series with and without magnetisation transfer
 # entries that scale intensities or change the contrast, and that no setting of a signal stands for
 _SCALING = (
     "MagneticFieldStrength", "ReceiverGain", "ReceiveCoilName", "PhilipsScaleSlope", "PhilipsRescaleSlope",
@@ -66,7 +67,8 @@ def check_series(members: Sequence[Member]) -> list[str]:
         _check_alike(
             members, f"entity {entity}-", lambda m, e=entity: m.entities.get(e, "none") if m.entities else None
         )
-    _check_alike(members, "magnetisation transfer (mt-, MTState)", _mt)
+    if suffix(members[0].path) not in _TRANSFER:
+        _check_alike(members, "magnetisation transfer (mt-, MTState)", _mt)
     _check_copies(members)
     return [*_falling(members), *_scalings(members)]
 

@@ -78,7 +78,7 @@ class LeaveOut:
 def check_left(which: np.ndarray) -> None:
     """Refuse to leave out ``which`` ``(M,)`` where nothing would be left to fit."""
     left = int((~which).sum())
-    if left < 2:
+    if left < min(2, len(which)):
         raise InputError(f"--drop-volumes or --bmax leaves {left} of {len(which)} volumes; leave out fewer")
 
 

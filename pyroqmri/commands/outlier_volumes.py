@@ -108,10 +108,10 @@ def _residuals(y: torch.Tensor, scan: Scan, signal: str, use: np.ndarray) -> np.
     scale = float(torch.quantile(y.amax(-1), 0.98))
     preparation = Preparation("inferred", scale, False, True)
     batch = preparation(y[:, place], torch.tensor(0.05 * scale), acquisition[place])
-    part = BoundSignal(SIGNALS[signal], acquisition[place], infer_s0=True)
+    part = BoundSignal(SIGNALS[signal], acquisition[place], infer_s0=SIGNALS[signal].has_s0(acquisition))
     weak = 1e-2 * torch.eye(part.n_latents)
     mode, frame = mode_under_prior(batch.voxels, part, GaussianLikelihood(), weak, _STEPS)
-    whole = BoundSignal(SIGNALS[signal], acquisition, infer_s0=True)
+    whole = BoundSignal(SIGNALS[signal], acquisition, infer_s0=part.infer_s0)
     expected = whole(whole.constrain(mode.z, frame)) * scale
     return ((y[batch.index] - expected) / expected.abs().amax(-1, keepdim=True).clamp_min(1e-6)).numpy()
 

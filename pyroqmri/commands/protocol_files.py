@@ -13,7 +13,9 @@ from pyroqmri import __version__
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
+from pyroqmri.io.mp2rage import mp2rage_entries
 from pyroqmri.io.settings import BIDS_KEYS
+from pyroqmri.io.text import read_vector
 from pyroqmri.maps import write_bytes, write_json
 
 PathLike = str | Path
@@ -23,7 +25,7 @@ PathLike = str | Path
 class ProtocolFiles:
     """The files of a protocol, a field a setting; the one place, beside the options of ``cli/files.py``, to list them.
 
-    A setting that is None was not given.
+    A setting that is None was not given. ``averages`` may be a number in place of a file.
     """
 
     bval: PathLike | None = None
@@ -33,12 +35,20 @@ class ProtocolFiles:
     tr: PathLike | None = None
     flip: PathLike | None = None
     offset: PathLike | None = None
+    mt: PathLike | None = None
+    averages: PathLike | float | None = None
 
     @property
     def settings(self) -> dict[str, PathLike]:
-        """The files that were given, by setting."""
-        files = {field.name: getattr(self, field.name) for field in fields(ProtocolFiles)}
+        """The files of settings that were given, by setting; averages are in :meth:`averaged`."""
+        files = {field.name: getattr(self, field.name) for field in fields(ProtocolFiles) if field.name != "averages"}
         return {name: path for name, path in files.items() if path is not None}
+
+    def averaged(self, acquisition: Acquisition) -> Acquisition:
+        """The settings with ``averages``, a number or a file with one for all or one per volume."""
+        if self.averages is None or isinstance(self.averages, int | float):
+            return acquisition.averaged(self.averages)
+        return acquisition.averaged(read_vector(self.averages, "averages", len(acquisition)))
 
     def acquisition(self) -> Acquisition:
         """The settings in files that belong to no image; one number stands for all measurements.
@@ -67,11 +77,14 @@ class ProtocolFiles:
             warnings.warn(warning, stacklevel=2)
         tensors = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in settings.items()}
         longest = max(map(len, tensors.values()))
-        return Acquisition(**{k: v.expand(longest, *v.shape[1:]) if len(v) == 1 else v for k, v in tensors.items()})
+        whole = {k: v.expand(longest, *v.shape[1:]) if len(v) == 1 else v for k, v in tensors.items()}
+        return self.averaged(Acquisition(**whole))
 
 
 def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, Any]) -> None:
     """Write the settings under the names that are found beside ``image``: ``.bval``, ``.bvec`` and the BIDS ``.json``.
+
+    Averages have no file that is looked for, because reconstructions differ in what they average.
 
     Parameters
     ----------
@@ -90,6 +103,10 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
             rows = 1000 * settings[name][None] if name == "bval" else settings[name].T
             text = "".join(" ".join(f"{x:.7g}" for x in row) + "\n" for row in rows)
             write_bytes(image.with_name(f"{stem}.{name}"), text.encode())
+    if acquisition.readout is not None:
+        generated = {"GeneratedBy": f"pyroqmri {__version__}"}
+        write_json(image.with_name(f"{stem}.json"), {**generated, **extra, **mp2rage_entries(acquisition)})
+        return
     table = {key: _bids(name, settings[name]) for name, key in BIDS_KEYS.items() if name in settings}
     # what this package wrote is read back as it is, whatever its size
     generated = {"GeneratedBy": f"pyroqmri {__version__}"}
@@ -98,7 +115,9 @@ def write_protocol(image: Path, acquisition: Acquisition, extra: Mapping[str, An
 
 
 def _bids(name: str, values: np.ndarray) -> float | list[float]:
-    """Seconds, degrees or ppm as BIDS has them; one number where all are equal."""
+    """Seconds, degrees, ppm, or on and off, as BIDS has them; one number where all are equal."""
+    if name == "mt":
+        return [bool(x) for x in values]
     scaled = np.degrees(values) if name == "flip" else values if name == "offset" else values / 1000
     rounded = [float(f"{x:.7g}") for x in scaled]
     return rounded[0] if len(set(rounded)) == 1 else rounded
@@ -112,6 +131,8 @@ def _check_read_back(image: Path, stem: str, acquisition: Acquisition) -> None:
         found = read_gradients(bval, bvec if bvec.is_file() else None, n_volumes=n).acquisition.settings()
     found |= read_settings(image, n_volumes=n).values
     for name, value in acquisition.settings().items():
+        if name == "averages":
+            continue
         back = torch.as_tensor(found[name], dtype=torch.float32)
         if not torch.allclose(back, value, rtol=1e-4, atol=1e-4):
             off = int((back - value).abs().reshape(n, -1).amax(1).argmax())

@@ -1,7 +1,7 @@
 """Images of a scan in its bright voxels, to be compared with one another."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -58,12 +58,13 @@ def bright_images(scan: Scan) -> Images | None:
 
 def image_noise(images: Images, volumes: list[int]) -> float:
     """Noise over the level of S0: from volumes that follow one another, unless each part of the scan has far less."""
+    settings = replace(images.scan.acquisition, averages=None)  # the noise of what is there, of means as well
     pairs = sorted(likeness(images.y[:, i], images.y[:, j]).scatter for i, j in pairwise(volumes))
     found = []
     edges = [0, *volumes[1:3], images.y.shape[1]]
     for first, last in pairwise(edges):
         try:
-            part = images.scan.acquisition[slice(first, last)]
+            part = settings[slice(first, last)]
             sigma = estimate_sigma(images.y[:, first:last], part, method="shells").sigma
         except InputError:
             continue
@@ -73,9 +74,7 @@ def image_noise(images: Images, volumes: list[int]) -> float:
     if found or np.isfinite(usual):
         return min(found) if usual > 2 * min(found, default=np.inf) else usual
     try:
-        sigma = estimate_sigma(
-            images.y, images.scan.acquisition, method="background", background=images.scan.background
-        )
+        sigma = estimate_sigma(images.y, settings, method="background", background=images.scan.background)
     except InputError:
         return UNKNOWN_NOISE
     return max(0.01, sigma.sigma / float(np.median(images.y[:, volumes[0]])))

@@ -107,7 +107,8 @@ def simulate_files(
     _check(signal, phantom, snr, shape, kind, coils)
     files = {} if protocol is None else protocol.settings
     with output_folder(out, overwrite=overwrite, inputs=_paths(files, inputs)) as folder:
-        acquisition = protocol.acquisition() if protocol is not None and files else default_protocol(model)
+        protocol = ProtocolFiles() if protocol is None else protocol
+        acquisition = protocol.acquisition() if files else protocol.averaged(default_protocol(model))
         _check_protocol(signal, acquisition, shape)
         tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
         tissue = _with(tissue, model, acquisition, inputs_on_grid(model, inputs, tissue.mask, seed), fixed, tied)
@@ -115,6 +116,7 @@ def simulate_files(
         _write_image(folder / IMAGE, model, acquisition, tissue, sigma, (kind, coils), seed)
         call = {"signal": signal, "phantom": phantom, "snr": snr, "shape": list(shape), "noise": kind, "seed": seed}
         call |= {"coils": coils} if kind == "ncchi" else {}
+        call |= {} if protocol.averages is None else {"averages": str(protocol.averages)}
         call |= {"protocol": {k: str(v) for k, v in files.items()} or "default", "ranges": dict(ranges or {})}
         call |= {"inputs": {k: _plain(v) for k, v in (inputs or {}).items()}} if inputs else {}
         call |= {"fixed": dict(fixed or {}), "tied": dict(tied or {})} if fixed or tied else {}
@@ -212,7 +214,8 @@ def _with(
     """The tissue with inputs, and with parameters that are held."""
     if not fixed and not tied:
         return replace(tissue, inputs=inputs)
-    held = BoundSignal(model, acquisition, fixed, tied, infer_s0=True)  # refuses what cannot be held
+    # refuses what cannot be held
+    held = BoundSignal(model, acquisition, fixed, tied, infer_s0=model.has_s0(acquisition))
     n = int(tissue.mask.sum())
     theta = tissue.theta | {name: torch.full((n,), value) for name, value in held.fixed.items()}
     return replace(tissue, theta=theta | {name: theta[other] for name, other in held.tied.items()}, inputs=inputs)

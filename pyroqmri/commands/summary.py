@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
-from pyroqmri.measurements.preparation import complete_inputs
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
+from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.estimates import Estimates, at_bound
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
 from pyroqmri.posterior.posterior import QUANTILES
@@ -29,22 +30,23 @@ class Summary(Estimates):
     ----------
     status
         Codes ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`.
-    n_fitted, n_at_bound
-        Voxels with numbers, and how many of them have each parameter at a bound.
+    n_fitted, n_at_bound, n_beyond_bound
+        Voxels with numbers, how many of them have each parameter at a bound, and in how many the data ask for more.
     """
 
     def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
         self.signal, self.has_sd, self._wants_khat = fit.signal, has_sd, khat
         self.parameters = {p.name: p for p in fit.signal.scalars}
-        if "S0" in self.parameters:  # maps have it in the scan's units
-            scale = fit.preparation.scale
-            self.parameters["S0"] = replace(
-                S0, lower=S0.lower * scale, upper=S0.upper * scale, unit="a.u.", doc="signal without encoding"
-            )
+        scale = fit.preparation.scale
+        for name in fit.signal.in_scan_units:  # maps have them so
+            if isinstance(p := self.parameters.get(name), Parameter):
+                doc = "signal without encoding" if p.name == S0.name else p.doc
+                self.parameters[name] = replace(p, lower=p.lower * scale, upper=p.upper * scale, doc=doc)
         self._kept: dict[str, Tensor] = {}
         self._codes = torch.zeros(n, dtype=torch.uint8)
         self.n_fitted = 0
         self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
+        self.n_beyond_bound = dict(self.n_at_bound)
 
     def put(self, where: slice, part: Any) -> None:
         """Take over what is known of the voxels at ``where``."""
@@ -52,12 +54,14 @@ class Summary(Estimates):
         self.n_fitted += len(part.batch.index)
         for name, bound in at_bound(part).items():
             self.n_at_bound[name] += int(bound.sum())
+        for name, bound in part.beyond_bounds().items():
+            self.n_beyond_bound[name] += int(bound.sum())
         found = {"mean": part.mean}
         if self.has_sd:
             found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
         arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
         arrays |= {
-            **part.goodness_of_fit._asdict(),
+            **part.goodness_of_fit.found(),
             "direction": part.direction,
             "responsibilities": part.responsibilities,
         }
@@ -103,7 +107,7 @@ class Summary(Estimates):
     @property
     def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit ``(N,)``."""
-        return GoodnessOfFit(*(self._kept[what] for what in GoodnessOfFit._fields))
+        return GoodnessOfFit.gathered(self._kept)
 
     @property
     def khat(self) -> Tensor | None:

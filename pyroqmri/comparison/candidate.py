@@ -64,8 +64,10 @@ class Candidate:
         Two candidates of one name see the same measurements, averaged alike: their scores in
         nats can be compared, whatever their prior, likelihood or signal.
         """
-        average = self.recipe.table("data").get("average", "auto")
-        some = torch.ones(2, len(acq))
-        preparation = prepare_for(SIGNALS[self.signal], acq, some, s0=self.s0, average=average, magnitude=True)
+        data: dict[str, Any] = {"average": "auto"} | self.recipe.table("data")
+        # which measurements are seen is the same of magnitudes and of data with a sign
+        preparation = prepare_for(
+            SIGNALS[self.signal], acq, torch.ones(2, len(acq)), s0=self.s0, magnitude=False, **data
+        )
         groups = [g.tolist() for g in preparation.seen(acq).groups]
         return hashlib.sha256(repr((preparation.s0 == "measured", groups)).encode()).hexdigest()

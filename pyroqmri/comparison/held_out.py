@@ -180,8 +180,7 @@ class Target:
     def at_point(self, estimates: Estimates, both: Tensor) -> Tensor:
         """Squared error of the signal at the estimates ``(n,)``."""
         theta = {p.name: estimates.mean[p.name][both] for p in self.signal.tissue}
-        if "S0" in theta:
-            theta["S0"] = theta["S0"] / self.reference
+        theta |= {k: theta[k] / self.reference for k in self.signal.in_scan_units if k in theta}
         theta |= {name: torch.full((len(both),), value) for name, value in self.signal.fixed.items()}
         theta |= {name: theta[other] for name, other in self.signal.tied.items()}
         direction = getattr(estimates, "direction", None)

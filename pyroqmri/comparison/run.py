@@ -55,6 +55,7 @@ def compare(
     scored: int = SCORED_VOXELS,
     seed: int = 0,
     inputs: Mapping[str, Any] | None = None,
+    averages: Any = None,
 ) -> Comparison:
     """Rank posteriors of the same voxels by how well they predict; ``pq.compare({"one": fit, "three": other}, y)``.
 
@@ -81,6 +82,8 @@ def compare(
         Of the draws.
     inputs
         Per-voxel inputs of the signals, each ``(N,)``; every fit takes its own.
+    averages
+        How many magnitudes each measurement is the mean of; as in the training of each fit when None.
 
     Raises
     ------
@@ -90,6 +93,7 @@ def compare(
     if len(candidates) < 2:
         raise InputError(f"a comparison needs two recipes or more, got {len(candidates)}")
     y, known = None if y is None else as_tensor(y), as_inputs(inputs)
+    candidates = {name: _averaged(given, averages) for name, given in candidates.items()}
     posteriors, seen = {}, {}
     for name, given in candidates.items():
         if isinstance(given, Fit):
@@ -112,6 +116,12 @@ def compare(
             for stage, work in left_out(Candidate.of(given), y, given.acquisition, given.noise, plan, sigma, known):
                 results.add(name, stage, work())
     return results.comparison(tuple(candidates), seen)
+
+
+def _averaged(given: Fit | Posterior, averages: Any) -> Fit | Posterior:
+    if averages is None or not isinstance(given, Fit):
+        return given
+    return given.on(given.acquisition.averaged(averages))
 
 
 def _settings(posterior: Posterior) -> list[tuple[str, list]]:

@@ -14,10 +14,12 @@ from pyroqmri.fitting.schema import with_settings
 from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.parameter import SCAN_UNIT
 from pyroqmri.priors import Mixture, RelaxedMixture
 from pyroqmri.protocol_checks.data_sign import check_sign, gaussian_in_place, magnitudes_asked_for, sign_of
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.signals.bound import S0
 from pyroqmri.voxel_model import VoxelModel
 
 
@@ -29,11 +31,12 @@ def build_signal(
     tied: Mapping[str, str],
     ranges: Mapping[str, Sequence[float]] | None = None,
 ) -> BoundSignal:
-    """The signal at the acquisition that the model sees; the range of S0 is in the scan's own units."""
-    infer_s0, ranges = preparation.s0 == "inferred", dict(ranges or {})
-    if infer_s0 and "S0" in ranges:
-        ranges["S0"] = [value / preparation.scale for value in ranges["S0"]]
-    return BoundSignal(SIGNALS[signal], preparation.seen(acq).acquisition, fixed, tied, infer_s0, ranges)
+    """The signal at the acquisition that the model sees; ranges of S0 and of amplitudes are in the scan's own units."""
+    model, ranges = SIGNALS[signal], dict(ranges or {})
+    infer_s0 = preparation.s0 == "inferred" and model.has_s0(acq)
+    scaled = [p.name for p in (*model.parameters, *((S0,) if infer_s0 else ())) if p.unit == SCAN_UNIT]
+    ranges |= {name: [value / preparation.scale for value in ranges[name]] for name in scaled if name in ranges}
+    return BoundSignal(model, preparation.seen(acq).acquisition, fixed, tied, infer_s0, ranges)
 
 
 def build_likelihood(recipe: Recipe, acq: Acquisition, preparation: Preparation) -> Likelihood:

@@ -26,7 +26,8 @@ from pyroqmri.measurements.arguments import (
     as_signal,
     pick_device,
 )
-from pyroqmri.measurements.preparation import complete_inputs, prepare_for
+from pyroqmri.measurements.preparation import prepare_for
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal
 

@@ -1,6 +1,6 @@
 """From measurements to a fit, and from a fit to posteriors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_level, as_measurements, as_positions
 from pyroqmri.measurements.noise import NoiseLevel
-from pyroqmri.measurements.preparation import Batch, Preparation, complete_inputs
+from pyroqmri.measurements.preparation import Batch, Preparation
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.misfit.causes import Cause, ResidualNoise
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.recalibration import Recalibration
@@ -54,6 +56,11 @@ class Fit:
         Names of the per-voxel inputs that it was trained with.
     covariates
         Names of the covariates that it was trained with.
+    causes
+        Why the signal does not fit, by what the residuals show (:mod:`pyroqmri.fitting.scan_misfit`); ``warnings`` has
+        their sentences.
+    residual_noise
+        The noise that the residuals show, or None where it cannot be seen.
     uninformed
         Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
         status states it then.
@@ -80,6 +87,16 @@ class Fit:
     inputs: tuple[str, ...] = ()
     covariates: tuple[str, ...] = ()
     uninformed: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    residual_noise: ResidualNoise | None = None
+
+    def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
+        """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""
+        self.residual_noise = noise
+        before = {cause.sentence for cause in self.causes}
+        self.warnings = [warning for warning in self.warnings if warning not in before]
+        self.warnings += [cause.sentence for cause in causes]
+        self.causes = tuple(causes)
 
     @property
     def sigma(self) -> float:
@@ -118,6 +135,7 @@ class Fit:
         voxels: Any = None,
         mask: Any = None,
         covariates: Mapping[str, Any] | None = None,
+        averages: Any = None,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
@@ -126,20 +144,29 @@ class Fit:
         y
             Measurements in any scale, the same as in training when S0 is inferred or known.
         sigma
-            Noise level of these voxels, one number or ``(N,)``; the training's when None.
+            Noise level of these voxels, one number or ``(N,)``; the training's when None, a noise field where
+            ``voxels`` or ``mask`` place them.
         inputs
             Per-voxel inputs of the signal, each ``(N,)``.
         n_draws, reweight
             Points per voxel, and whether importance weights correct them; the recipe's ``[posterior]`` when None.
         voxels, mask, covariates
             As in :func:`pyroqmri.fit`.
+        averages
+            How many magnitudes each measurement is the mean of; as in the training when None.
         """
+        if averages is not None:
+            other = self.on(self.acquisition.averaged(averages))
+            return other.posterior(y, sigma, inputs, n_draws, progress, reweight, voxels, mask, covariates)
         y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
         if set(known) != set(self.covariates):
             had, has = (", ".join(names) if names else "none" for names in (self.covariates, known))
             raise InputError(f"the fit was trained with the covariates {had}, and these voxels come with {has}")
-        batch = self._batch(y, sigma, inputs).placed(as_positions(voxels, mask, len(y)), known)
+        position = as_positions(voxels, mask, len(y))
+        if sigma is None and position is not None and self.noise.field is not None:
+            sigma = self.noise.field(position)
+        batch = self._batch(y, sigma, inputs).placed(position, known)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found

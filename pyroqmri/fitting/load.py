@@ -14,6 +14,7 @@ from pyroqmri.fitting.record import FitRecord, acquisition_of, check_bounds, che
 from pyroqmri.fitting.schema import check_recipe
 from pyroqmri.io.fit_folder import WEIGHTS, SavedFit, read_fit_folder, refuse_weights
 from pyroqmri.measurements.noise import NoiseLevel
+from pyroqmri.measurements.noise_field import NoiseField
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.posterior.recalibration import Recalibration
 from pyroqmri.recipe import Recipe
@@ -83,6 +84,7 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
         known = level[~level.isnan()]  # the others are voxels without a noise level, which were not fitted
         if level.dim() != 1 or not bool(((known > 0) & known.isfinite()).all()):
             raise InputError(f"{saved.folder / WEIGHTS} has a noise level that is not above zero; train again")
+    field = NoiseField.of(tensors)
     ours = [w for w in record.warnings if w not in record.alarms]  # alarms are of one image
     if tensors:
         check_bounds(saved.folder, record.signal, record.bounds)
@@ -90,8 +92,9 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
     with refuse_weights(saved.folder):
         parts = build_parts(recipe, record.signal, acq, preparation, record.fixed, record.tied, tensors)
     return Fit(
-        recipe, record.signal, acq, preparation, NoiseLevel(level, sigma.method, sigma.note), parts.signal,
+        recipe, record.signal, acq, preparation, NoiseLevel(level, sigma.method, sigma.note, field=field), parts.signal,
         parts.likelihood, parts.model, parts.guide, record.fixed, record.tied, record.seed, record.trace,
         record.seconds, record.n_voxels, [*saved.warnings, *ours], Recalibration.of(saved.record.get("recalibration")),
         parts.network, tuple(record.inputs), tuple(record.covariates), tuple(record.uninformed),
+        residual_noise=record.residual_noise,
     )  # fmt: skip

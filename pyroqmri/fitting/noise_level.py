@@ -1,18 +1,16 @@
 """The noise level a fit uses, and where it came from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import chi2
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.laplace.start import mode_under_prior
-from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.fitting.residual import Residual
 from pyroqmri.measurements.arguments import as_level
 from pyroqmri.measurements.noise import (
     NoiseEstimate,
@@ -20,14 +18,20 @@ from pyroqmri.measurements.noise import (
     disagree,
     disagreement,
     estimate_sigma,
-    rician_variance_ratio,
 )
-from pyroqmri.measurements.preparation import Preparation, prepare_for
+from pyroqmri.measurements.noise_field import (
+    FEWEST_VOXELS,
+    MOST_VOXELS,
+    Fitted,
+    field_of_groups,
+    fit_field,
+)
+from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000
 _COMPARED_VOXELS = 300
-_REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
+WORDS = ("estimate", "field", "learn")
 _RESIDUAL_NOTE = "residuals of least squares, pooled over voxels"
 
 
@@ -38,8 +42,11 @@ def noise_level(
     preparation: Preparation,
     signal: BoundSignal,
     inputs: Mapping[str, Tensor] | None = None,
+    position: Tensor | None = None,
 ) -> NoiseLevel:
-    """Noise level from what the caller said: a value, one a voxel, or None, "estimate", "learn".
+    """Noise level from what the caller said: a value, one a voxel, or None, "estimate", "field", "learn".
+
+    With voxel indices ``position`` ``(N, 3)`` an estimate is a field where the scan shows one.
 
     Raises
     ------
@@ -49,10 +56,18 @@ def noise_level(
     if isinstance(sigma, NoiseLevel) and not sigma.provisional:
         return sigma
     if sigma is None or isinstance(sigma, str | NoiseLevel):
-        if isinstance(sigma, str) and sigma not in ("estimate", "learn"):
-            raise InputError(f"sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got {sigma!r}")
-        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq)
-        return _compared(found, Residual(y, acq, preparation, signal, inputs or {}))
+        if isinstance(sigma, str) and sigma not in WORDS:
+            raise InputError(
+                f"sigma must be a number above zero, one per voxel, or one of {', '.join(WORDS)}, got {sigma!r}"
+            )
+        residual = Residual(y, acq, preparation, signal, inputs or {})
+        if isinstance(sigma, str) and sigma == "field":
+            return _field(y, acq, position, residual)
+        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq, preparation.coils)
+        found = _compared(found, residual)
+        chosen = found.method == "shells" and position is not None and sigma in (None, "estimate")
+        seen = seen_field(y, acq, position, preparation.coils) if chosen else None
+        return found if seen is None else replace(seen, warnings=found.warnings)
     level = as_level(sigma, len(y))
     if level.dim() == 0:
         return NoiseLevel(float(level), "given", "the noise level was given")
@@ -60,19 +75,53 @@ def noise_level(
     return NoiseLevel(level, "given", "a noise map was given; the number is its median")
 
 
+def seen_field(y: Tensor, acq: Acquisition, position: Tensor | None, coils: float) -> NoiseLevel | None:
+    """The field of a scan whose shells and repeats show one, at indices ``(N, 3)``; None where one number does."""
+    try:
+        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils)
+    except InputError:
+        return None
+    return field_level(found, position, "shells and repeats") if found.worth_it else None
+
+
+def field_level(found: Fitted, position: Any, source: str) -> NoiseLevel:
+    """A fitted field as the noise level of the voxels at indices ``(N, 3)``."""
+    place = torch.as_tensor(np.asarray(position))
+    level, known = found.field(place), float(found.field.relative_sd(place).median())
+    words = (
+        f"sigma is a field, {found.low:.4g} to {found.high:.4g} (5 to 95 % of the voxels), known to "
+        f"{max(known, 0.001):.1%}, from the residuals of {source}; it is {found.gain:.0f} nats likelier than one number"
+    )
+    return NoiseLevel(level, "field", words, field=found.field)
+
+
+def _field(y: Tensor, acq: Acquisition, position: Tensor | None, residual: Residual) -> NoiseLevel:
+    if position is None:
+        raise InputError("a noise field needs the voxels' places: give voxels=, or mask=, or sigma as numbers")
+    source = "shells and repeats"
+    try:
+        found = field_of_groups(y.numpy(), acq, position.numpy(), residual.preparation.coils)
+    except InputError:
+        seen = residual.scatter(MOST_VOXELS)
+        if seen is None or len(seen[0]) < FEWEST_VOXELS:
+            raise
+        found, source = fit_field(position[seen[0]].numpy(), seen[1]), "a fit of least squares"
+    return field_level(found, position, source)
+
+
 def provisional(found: NoiseEstimate) -> NoiseLevel:
     """An estimate from the scan alone, still to be compared with the residuals of a signal."""
     return NoiseLevel(found.sigma, found.method, found.note, found.warnings, provisional=True)
 
 
-def _estimate(y: Tensor, acq: Acquisition) -> NoiseLevel | None:
+def _estimate(y: Tensor, acq: Acquisition, coils: float) -> NoiseLevel | None:
     try:
-        return provisional(estimate_sigma(y.numpy(), acq))
+        return provisional(estimate_sigma(y.numpy(), acq, coils=coils))
     except InputError:
         return None
 
 
-def _compared(found: NoiseLevel | None, residual: "Residual") -> NoiseLevel:
+def _compared(found: NoiseLevel | None, residual: Residual) -> NoiseLevel:
     """The scan's own estimate beside the residuals, or the residuals where there is none."""
     if found is None:
         sigma = residual.sigma(_RESIDUAL_VOXELS)
@@ -91,85 +140,3 @@ def _compared(found: NoiseLevel | None, residual: "Residual") -> NoiseLevel:
         return NoiseLevel(other, "residual", f"{_RESIDUAL_NOTE}; not {found.note}", (*found.warnings, said))
     said = disagreement(found.sigma, found.method, other, "residual")
     return replace(found, warnings=(*found.warnings, said))
-
-
-@dataclass(frozen=True)
-class Residual:
-    """What least squares of a signal leaves, S0 free unless it is known."""
-
-    y: Tensor
-    acq: Acquisition
-    preparation: Preparation
-    signal: BoundSignal
-    inputs: Mapping[str, Tensor]
-
-    @property
-    def shortage(self) -> str:
-        """Why there is no estimate."""
-        n, p = len(self._seen(self.y)[1].acquisition), self._seen(self.y)[1].n_latents
-        return (
-            f"the noise level cannot be estimated: {n} measurements for {p} parameters and no repeats; "
-            "give it with --sigma VALUE (sigma=VALUE in Python)"
-        )
-
-    def _seen(self, y: Tensor) -> tuple[Preparation, BoundSignal]:
-        mine, bound = self.preparation, self.signal
-        if mine.s0 != "measured":
-            return mine, bound
-        # the error of a measured S0 would be in every residual
-        average = "shells" if mine.average else "volumes"
-        free = prepare_for(bound.signal, self.acq, y, s0="inferred", average=average, magnitude=mine.magnitude)
-        free = replace(free, shortest_te=mine.shortest_te)
-        seen = free.seen(self.acq).acquisition
-        return free, BoundSignal(bound.signal, seen, bound.fixed, bound.tied, True, bound.ranges)
-
-    @torch.no_grad()
-    def sigma(self, n_voxels: int) -> float | None:
-        """The noise level, pooled over at most ``n_voxels`` voxels; None without a degree of freedom or a voxel."""
-        some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
-        some = some[_bright(self.y[some])]
-        y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
-        preparation, signal = self._seen(y)
-        n_free = len(signal.acquisition) - signal.n_latents
-        if n_free < 1:
-            return None
-        batch = preparation(y, torch.tensor(1e-6), self.acq, inputs)
-        if len(batch.voxels) == 0:
-            return None
-        counts = preparation.seen(self.acq).n_average
-        counts = torch.ones(len(signal.acquisition)) if counts is None else counts
-        voxels = replace(batch.voxels, weights=counts.expand_as(batch.voxels.y))
-        weak = 1e-3 * torch.eye(signal.n_latents)
-        # a noise level for the search alone, which must not be lost in the weak prior
-        voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
-        mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
-        fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
-        left = ((voxels.y - fitted).square() * counts).sum(-1)
-        # squared slopes of the signal in units of what a parameter may vary by
-        slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
-        signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
-        found = _pooled(left.numpy(), fitted.numpy(), slopes.numpy(), signed)
-        return found * float(batch.reference[0])
-
-
-def _bright(y: Tensor) -> Tensor:
-    """Mask ``(N,)`` of the voxels that have a signal; in air noise has no level of its own."""
-    mean = torch.where(torch.isfinite(y).all(-1), y.abs().mean(-1), 0)
-    return mean > 0.3 * mean.quantile(0.9)
-
-
-def _pooled(left: np.ndarray, fitted: np.ndarray, slopes: np.ndarray, signed: bool) -> float:
-    """Noise level from residual sums of squares ``(N,)`` around ``fitted`` (N, M), squared slopes ``(N, L)``.
-
-    A parameter that moves the signal by less than the noise follows no noise, and takes no degree of freedom.
-    """
-    m = fitted.shape[1]
-    sigma = float(np.sqrt(np.median(left) / m))
-    for _ in range(0 if sigma == 0 else 100):
-        free = m - (slopes / (slopes + sigma**2)).sum(1)
-        expected = chi2.median(free) * (1.0 if signed else rician_variance_ratio(fitted / sigma).mean(1))
-        new = float(np.sqrt(np.median(left / expected)))  # a median, so that misfitted voxels do not count
-        if abs(new - sigma) < 1e-4 * sigma:
-            break
-        sigma = new
-    return sigma

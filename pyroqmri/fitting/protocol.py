@@ -6,7 +6,8 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.signals import SIGNALS
 
-TOLERANCE = 0.05  # of a setting, or ms/um2: within it two scans have one protocol
+TOLERANCE = 0.05  # of a setting: within it two scans have one protocol
+_LEAST = {"bval": 0.003, "flip": 0.002}  # ms/um2, radians: what rounding leaves; 0.05 of all other units
 SAME_DIRECTION = 0.01
 
 
@@ -29,7 +30,7 @@ def check_protocol(mine: Acquisition, its: Acquisition, signal: str) -> bool:
             raise InputError(f"the {having} has {name} and the {lacking} has not; give a scan of its protocol")
     needed = (*model.requires, *(name for name in model.optional if name in ours))
     for name in needed:
-        if name != "bvec" and (off := _differs(ours[name], theirs[name])).any():
+        if name != "bvec" and (off := _differs(name, ours[name], theirs[name], model.negligible_b)).any():
             i = int(off.nonzero()[0])
             raise InputError(
                 f"{name} of the image differs from the fit's in {int(off.sum())} volumes, the first is volume {i} with "
@@ -58,7 +59,7 @@ def check_denoiser_protocol(mine: Acquisition, its: Acquisition, signal: str) ->
             off = ((a - b).abs().amax(-1) > SAME_DIRECTION) & ((a + b).abs().amax(-1) > SAME_DIRECTION)
             off &= (mine.bval > TOLERANCE) if mine.bval is not None else off
         else:
-            off = _differs(a, b)
+            off = _differs(name, a, b, SIGNALS[signal].negligible_b)
         if off.any():
             raise InputError(
                 f"{name} of the image differs from the denoiser's in {int(off.sum())} volumes, the first is volume "
@@ -66,5 +67,7 @@ def check_denoiser_protocol(mine: Acquisition, its: Acquisition, signal: str) ->
             )
 
 
-def _differs(mine: Tensor, its: Tensor) -> Tensor:
-    return (mine - its).abs() > TOLERANCE * mine.abs().clamp_min(1)
+def _differs(name: str, mine: Tensor, its: Tensor, negligible_b: float) -> Tensor:
+    """Where settings are apart by more than a tolerance ``(M,)`` bool; b-values that are negligible are all alike."""
+    least = max(_LEAST[name], negligible_b) if name == "bval" else _LEAST.get(name, TOLERANCE)
+    return (mine - its).abs() > (TOLERANCE * mine.abs()).clamp_min(least)

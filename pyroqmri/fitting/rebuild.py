@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
@@ -77,7 +78,7 @@ def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
     Parameters
     ----------
     acquisition
-        The scan's M settings.
+        The scan's M settings; without averages, those of the fit hold.
     keep
         Measurements to use ``(M,)`` bool; all when None.
 
@@ -87,14 +88,17 @@ def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
         When the protocol is another, or the recipe's network wants what it was trained on: all measurements, or the
         same gradient directions.
     """
-    same = check_protocol(fit.acquisition, acquisition, fit.signal_name)
-    if not same and fit.network is not None:
+    mine, same = fit.acquisition, check_protocol(fit.acquisition, acquisition, fit.signal_name)
+    used = mine if same else Acquisition(**(mine.settings() | {"bvec": acquisition.settings()["bvec"]}))
+    averaged = acquisition.averages is not None and not torch.equal(acquisition.n_averages, mine.n_averages)
+    used = used.averaged(acquisition.averages) if averaged else used
+    if (averaged or not same) and fit.network is not None:
+        what = "numbers of averages" if averaged else "gradient directions"
         raise InputError(
-            f"recipe {fit.recipe.name} is a network of its own gradient directions, and this scan has others; train it "
+            f"recipe {fit.recipe.name} is a network of its own {what}, and this scan has others; train it "
             "on this scan's protocol with pyroqmri fit"
         )
-    mine = fit.acquisition
-    used = mine if same else Acquisition(**(mine.settings() | {"bvec": acquisition.settings()["bvec"]}))
+    same = same and not averaged
     if keep is None or bool(keep.all()):
         return fit if same else _remade(fit, used)
     left, out = int(keep.sum()), name_volumes((~keep).numpy())

@@ -13,6 +13,7 @@ from pyroqmri.fitting.rebuild import weights_of
 from pyroqmri.fitting.record import bounds_of
 from pyroqmri.io.fit_folder import fit_files
 from pyroqmri.maps import package_versions
+from pyroqmri.measurements.noise_field import FIELD
 from pyroqmri.whole_files import write_bytes
 
 
@@ -50,6 +51,8 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "n_voxels": fit.n_voxels,
         "population": population_record(fit),
         "warnings": fit.warnings,
+        "causes": [cause.record() for cause in fit.causes],
+        "residual_noise": None if fit.residual_noise is None else asdict(fit.residual_noise),
         "recalibration": None if fit.recalibration is None else fit.recalibration.record(),
     }
 
@@ -99,5 +102,7 @@ def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> Non
     tensors = weights_of(fit)
     if isinstance(fit.noise.level, torch.Tensor):
         tensors["noise.level"] = fit.noise.level
+    if fit.noise.field is not None:
+        tensors |= {f"{FIELD}{name}": value for name, value in vars(fit.noise.field).items()}
     for name, content in fit_files(fit_record(fit) | dict(extra or {}), fit.recipe, tensors).items():
         write_bytes(folder / name, content)

@@ -54,7 +54,7 @@ _TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
         "range": _FREE,
         "posterior": Reweighting,
     },
-    "point": {"likelihood": LIKELIHOODS, "search": Search},
+    "point": {"likelihood": LIKELIHOODS, "search": Search, "range": _FREE},
     "network": {
         "likelihood": LIKELIHOODS,
         "labels": LABELS,

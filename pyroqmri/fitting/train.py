@@ -10,12 +10,15 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, settle_likelihood
+from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
+from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe
+from pyroqmri.guides.population_refinement import can_refine, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -29,19 +32,17 @@ from pyroqmri.measurements.arguments import (
     pick_device,
 )
 from pyroqmri.measurements.directions import direction_warnings
-from pyroqmri.measurements.preparation import Batch, complete_inputs, prepare_for
+from pyroqmri.measurements.preparation import Batch, prepare_for
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi, seeded
 
 MIN_VOXELS = 10  # fewer cannot tell a population
-_ONE_COIL = (
-    "the noise level was estimated as that of one coil, which is too low where the signal is weak; "
-    "give sigma, the noise of each coil"
-)
 
 
 def fit(
@@ -54,7 +55,9 @@ def fit(
     decoder: str | Part | None = None,
     guide: str | Part | None = None,
     likelihood: str | Part | None = None,
+    coils: float | str | None = None,
     sigma: Any = None,
+    averages: Any = None,
     s0: str | float = "measured",
     seed: int = 0,
     device: str = "auto",
@@ -86,9 +89,19 @@ def fit(
         In place of the recipe's: a kind (``"rician"``), a class, or a factory with the arguments of one (see
         :func:`pyroqmri.register`). What the recipe's table says of the old kind and the new one does not know is left
         out. A fit made with a class of your own is read back by ``load_fit(folder, prior=MyPrior)``.
+    coils
+        Channels whose sum of squares the magnitudes are roots of, with likelihood ``ncchi``: a number, or ``"learn"``
+        where the floor of the weakest measurements determines it. Coils with correlated noise count as fewer.
     sigma
         Noise level in the units of ``y``: a number, one a voxel ``(N,)``, ``"estimate"`` (the same as None:
-        from repeats and shells), or ``"learn"`` (estimated, then one factor on it learned).
+        from repeats and shells), ``"field"`` (a smooth map, learned from the scan), or ``"learn"`` (estimated, then one
+        factor on it learned). A field needs ``voxels`` or ``mask``; with them an estimate is one where the scan shows
+        it.
+        It is the noise of one magnitude, whatever the ``averages``.
+    averages
+        How many magnitude images each measurement is the mean of: a number, or one per measurement ``(M,)``, such as
+        the NEX of each b-value. In place of ``acquisition.averages``; one where neither is given. Averages of complex
+        data have Rician noise of a smaller sigma, and need none.
     s0
         ``"measured"``, ``"inferred"`` or the known value. Where no measurement is S0 itself (relaxation leaves none;
         b is never negligible), "measured" is taken for "inferred"; ``fit.preparation.note(acquisition)`` states it.
@@ -106,8 +119,8 @@ def fit(
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
     voxels, mask
-        Where the voxels lie, for a prior that looks at it: integer indices ``(N, 3)`` of the rows of ``y``, or an image
-        ``(X, Y, Z)`` whose voxels inside, in C order, are the rows.
+        Where the voxels lie, for a prior or a noise field: integer indices ``(N, 3)`` of the rows of ``y``, or an
+        image ``(X, Y, Z)`` whose voxels inside, in C order, are the rows.
     covariates
         Numbers per voxel, each ``(N,)``, for a prior that depends on them (age, depth, ...).
     truth
@@ -129,18 +142,24 @@ def fit(
     parts = {"prior": prior, "decoder": decoder, "guide": guide, "likelihood": likelihood}
     plan = plan_recipe(recipe, settings, parts, sigma, given)
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
+    acquisition = acquisition.averaged(averages)
     chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
-    plan, warnings = settle_likelihood(plan, signal, y, acquisition, chosen)
+    plan, warnings = settle_likelihood(with_coils(plan, coils), signal, y, acquisition, chosen or coils is not None)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
-    data["coils"] = getattr(part_of(plan, "likelihood"), "coils_of", lambda _: 1.0)(plan.table("likelihood"))
-    preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     known = complete_inputs(physics, as_inputs(inputs), len(y))
     held = as_numbers(fixed, "fixed"), as_dict(tied, "tied")
+    if coils == LEARN:
+        plan, words = learn_coils(plan, signal, y, acquisition, sigma, held, known)
+        warnings.append(words)
+    data["coils"] = coils_of(plan)
+    preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
-    noise = noise_level(y, acquisition, sigma, preparation, bound, known)
+    position = as_positions(voxels, mask, len(y))
+    warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
+    noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
-    batch = batch.placed(as_positions(voxels, mask, len(y)), as_covariates(covariates, len(y)))
+    batch = batch.placed(position, as_covariates(covariates, len(y)))
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
@@ -149,13 +168,12 @@ def fit(
     )  # fmt: skip
     _judge(result, batch, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
-    if preparation.coils > 1 and noise.method != "given":
-        result.warnings.append(_ONE_COIL)
     _check_truth(plan, truth, first)
     if plan.estimator == "voxel_model":
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
+    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
     return result
 
 
@@ -192,6 +210,12 @@ def _train(
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
     fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
     fit.seconds["train"] = fit.trace.seconds
+    if fit.signal.signal.skewed and can_refine(model, guide):
+        say_phase("refining the population", progress)
+        begin = time.monotonic()
+        with seeded(fit.seed, voxels.y):
+            refine_population(model, guide, voxels)
+        fit.seconds["refine"] = time.monotonic() - begin
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes:
         fit.warnings.append(

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io.geometry import doubts
 from pyroqmri.io.masks import read_mask
+from pyroqmri.io.mp2rage import as_uniform
 from pyroqmri.io.names import mask_beside, prefix
 from pyroqmri.io.nifti import Header, read_header, volumes
 from pyroqmri.io.protocol import read_protocol
@@ -78,6 +79,7 @@ def read_scan(
     flip: str | Path | None = None,
     tr: str | Path | None = None,
     offset: str | Path | None = None,
+    mt: str | Path | None = None,
     json: str | Path | None = None,
     need: tuple[str, ...] = ("bval", "bvec"),
     optional: tuple[str, ...] = (),
@@ -88,7 +90,7 @@ def read_scan(
 
     Parameters
     ----------
-    bval, bvec, te, ti, flip, tr, offset, json
+    bval, bvec, te, ti, flip, tr, offset, mt, json
         Files of the settings; those not given are looked for beside the image.
     mask
         NIfTI image, see :func:`read_mask`. Without it the mask that lies beside the image under one of the usual names
@@ -109,10 +111,12 @@ def read_scan(
         When a file is missing, damaged or does not fit the others, or a needed setting is absent.
     """
     header = read_header(image)
+    if header.n_volumes is None and "readout" in need:
+        header = replace(header, n_volumes=1)  # a uniform image is the only measurement
     if header.n_volumes is None:
         shape = " x ".join(map(str, header.shape))
         raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
-    times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
+    times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset, "mt": mt}
     whole, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
     kept = np.arange(len(whole)) if leave_out is None else np.flatnonzero(~leave_out(whole))
     all_kept = len(kept) == len(whole)
@@ -120,6 +124,9 @@ def read_scan(
     warned += doubts(header)
     inside = _mask(header, acquisition, kept, mask, resample, notes, warned)
     y, background = _scatter(header, inside, kept, notes)
+    if "readout" in need:
+        y, said = as_uniform(y, acquisition)
+        notes += said
     ref = ImageRef(
         header.path, header.shape, header.affine, header.zooms, prefix(header.path), header.oriented, header.qform
     )

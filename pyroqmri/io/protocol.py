@@ -8,6 +8,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.io.btensor import check_linear
 from pyroqmri.io.gradients import read_gradients
+from pyroqmri.io.mp2rage import read_mp2rage
 from pyroqmri.io.names import gradient_files, unused_tables
 from pyroqmri.io.nifti import Header
 from pyroqmri.io.settings import read_settings
@@ -36,6 +37,9 @@ def read_protocol(
     InputError
         When a file is wrong, or a needed setting is absent.
     """
+    if "readout" in need:
+        made, notes = read_mp2rage(header.path, json, 1 if header.n_volumes is None else header.n_volumes)
+        return made, notes, []
     used = (*need, *optional)
     settings, notes, warnings = _read_gradients(header, bval, bvec, "bval" in used or "bvec" in used)
     times = read_settings(

@@ -16,8 +16,15 @@ from pyroqmri.io.units import TO_OURS, Stated, offset_unit, span, spelled
 __all__ = ["BIDS_KEYS", "Found", "Settings", "convert", "find_settings", "read_settings"]
 
 # units that the end of a text file's name may state
-UNITS = {"te": ("ms", "s"), "ti": ("ms", "s"), "tr": ("ms", "s"), "flip": ("deg", "rad"), "offset": ("ppm", "hz")}
-_ORDER = ("te", "ti", "flip", "offset", "tr")  # which repetition time is meant depends on the others
+UNITS = {
+    "te": ("ms", "s"),
+    "ti": ("ms", "s"),
+    "tr": ("ms", "s"),
+    "flip": ("deg", "rad"),
+    "offset": ("ppm", "hz"),
+    "mt": (),
+}
+_ORDER = ("te", "ti", "flip", "offset", "mt", "tr")  # which repetition time is meant depends on the others
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def read_settings(
     flip: str | Path | None = None,
     tr: str | Path | None = None,
     offset: str | Path | None = None,
+    mt: str | Path | None = None,
     json: str | Path | None = None,
     n_volumes: int | None = None,
     names: Collection[str] = tuple(BIDS_KEYS),
@@ -72,7 +80,7 @@ def read_settings(
         For a missing or malformed file, a value that is not positive, a unit that cannot be decided, or another
         number of entries than ``n_volumes``.
     """
-    given = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset}
+    given = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset, "mt": mt}
     needed = {name for name in BIDS_KEYS if name in names or given[name] is not None}
     found = find_settings(image_path, given, json, n_volumes, needed, others=others)
     return convert(found.stated, found, needed, suffix(image_path))
@@ -120,21 +128,29 @@ def _find(name: str, image: Path, given: str | Path | None, found: Found, n: int
             _compare(stated, found, key)
     elif key is not None:
         ours = found.sidecar.ours(key)
-        unit = {"flip": "deg", "offset": "ppm" if ours else None}.get(name, "s")
+        unit = {"flip": "deg", "offset": "ppm" if ours else None, "mt": None}.get(name, "s")
         kind = "name" if ours else "sidecar"
         stated = Stated(name, found.sidecar.numbers(key), unit, found.sidecar.source(key), kind)
+    elif name == "mt" and ("_mt-on_" in image.name or "_mt-off_" in image.name):
+        stated = Stated(name, np.array([float("_mt-on_" in image.name)]), None, image.name, "name")
     else:
         return None
-    values, source = stated.values, path if path is not None else found.sidecar.files[str(key)]
-    wrong = (values < 0) | ((values == 0) & (name != "ti")) if name != "offset" else np.zeros(len(values), bool)
+    values, source = stated.values, path if path is not None else found.sidecar.files.get(str(key), image)
+    wrong = _wrong(name, values)
     if wrong.any():
-        raise InputError(
-            f"{name} in {source} contains {values[wrong][0]:g} for {name_volumes(wrong)}; give positive numbers"
-        )
+        wanted = "give 1 for on and 0 for off" if name == "mt" else "give positive numbers"
+        raise InputError(f"{name} in {source} contains {values[wrong][0]:g} for {name_volumes(wrong)}; {wanted}")
     if n is not None and len(values) not in (1, n):
         raise InputError(f"{name} in {source} has {len(values)} entries and the image has {n} volumes")
     whole = np.repeat(values, n) if n is not None and len(values) == 1 else values
     return Stated(name, whole, stated.unit, stated.source, stated.kind)
+
+
+def _wrong(name: str, values: np.ndarray) -> np.ndarray:
+    """Which values ``(M,)`` a setting cannot have."""
+    if name == "mt":
+        return (values != 0) & (values != 1)
+    return (values < 0) | ((values == 0) & (name != "ti")) if name != "offset" else np.zeros(len(values), bool)
 
 
 def _key(name: str, found: Found) -> str | None:
@@ -159,6 +175,8 @@ def _compare(text: Stated, found: Found, key: str) -> None:
         return
     same = len(theirs) in (1, len(text.values))
     readings = [text.read_in(unit) / (TO_OURS["deg"] if text.name == "flip" else 1000) for unit in UNITS[text.name]]
+    if text.name == "mt":
+        return
     if text.name != "offset" and not (same and any(np.allclose(r, theirs, rtol=0.02) for r in readings)):
         found.warnings.append(
             f"{text.name} is taken from {text.source} ({span(text.values)}), and {key} in "
@@ -180,7 +198,7 @@ def convert(stated: Mapping[str, Stated], found: Found, needed: Collection[str],
     InputError
         When the unit of a needed setting cannot be decided.
     """
-    timed = {name: s for name, s in stated.items() if name != "offset"}
+    timed = {name: s for name, s in stated.items() if name not in ("offset", "mt")}
     asked = {name: s for name, s in timed.items() if name in needed}
     settings = Settings({}, list(found.notes), [*found.warnings])
     try:
@@ -191,7 +209,11 @@ def convert(stated: Mapping[str, Stated], found: Found, needed: Collection[str],
         units, warnings = decide(asked, kind)
         settings.notes.append(f"not used: {error}")
     for name, s in stated.items():
-        if name not in needed and (np.ptp(s.values) == 0 or name not in units):
+        if name not in needed and (np.ptp(s.values) == 0 or (name not in units and name != "mt")):
+            continue
+        if name == "mt":
+            (settings.values if name in needed else settings.others)[name] = s.values
+            settings.notes.append(f"mt is on in {int(s.values.sum())} of {len(s.values)} volumes ({s.source})")
             continue
         if name == "offset":
             values, unit, how = _offsets(s, found.sidecar)

@@ -18,6 +18,7 @@ BIDS_KEYS = {
     "tr": "RepetitionTime",
     "flip": "FlipAngle",
     "offset": "SaturationOffset",
+    "mt": "MTState",
 }
 _PROTON_MHZ_PER_T = 42.577
 _EXCITATION, _PREPARATION = "RepetitionTimeExcitation", "RepetitionTimePreparation"
@@ -51,6 +52,8 @@ class Sidecar:
         shown = f"sidecar {path}: {key} is {_short(entry)}"
         if any(isinstance(value, str) for value in found) and all(isinstance(v, str) and _is_number(v) for v in found):
             raise InputError(f"{shown}, a text; write the number without quotation marks")
+        if key == BIDS_KEYS["mt"]:
+            found = [int(value) if isinstance(value, bool) else value for value in found]
         # True is an int in Python
         if not found or any(type(value) not in (int, float) for value in found):
             raise InputError(f"{shown}; expected a number or a list of numbers")
@@ -130,3 +133,20 @@ def _is_number(word: str) -> bool:
 def _short(entry: Any) -> str:
     text = repr(entry)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def averages_note(image: str | Path, json: str | Path | None = None) -> list[str]:
+    """A sentence where an image's sidecars state that it was averaged, which does not say of what."""
+    found = read_sidecar(image, json)
+    if "NumberOfAverages" not in found.entries:
+        return []
+    try:
+        most = found.numbers("NumberOfAverages").max()
+    except InputError:
+        return []
+    if most <= 1:
+        return []
+    return [
+        f"NumberOfAverages is {most:g} in {found.source('NumberOfAverages')}: where magnitude images were averaged, "
+        f"and not complex ones, give --averages {most:g}"
+    ]

@@ -118,6 +118,8 @@ def _best_candidates(voxels: Voxels, signal: BoundSignal, frame: Tensor | None) 
 
     Regions are those of the first parameter, as many as the signal says that posteriors may have modes.
     """
+    if guess := signal.first_guess(voxels.y):
+        return torch.stack([p.unconstrain(guess[p.name]).clamp(-2.0, 2.0) for p in signal.tissue], -1)[None]
     n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
     points = points[points[:, 0].argsort()]

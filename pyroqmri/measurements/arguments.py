@@ -114,7 +114,7 @@ def as_measurements(y: Any, acquisition: Acquisition) -> Tensor:
     some = some[(some > 0) & some.isfinite()]
     if not len(some):
         return found
-    bright = float(torch.quantile(some[:: max(1, len(some) // 100_000)], 0.98))
+    bright = float(torch.quantile(some[:: max(1, len(some) // 10_000)], 0.98))
     if not USUAL[0] <= bright <= USUAL[1]:
         raise InputError(
             f"the measurements reach {bright:.1g}, and {USUAL[0]:g} to {USUAL[1]:g} can be fitted; multiply them, "

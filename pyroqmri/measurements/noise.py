@@ -1,21 +1,22 @@
 """The noise level of a scan, measured on the scan itself."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy import special
-from scipy.stats import chi2
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.measurements.air import FEWEST, air_sigma
+from pyroqmri.measurements.air import FEWEST, air_sigma, coils_in_air
+from pyroqmri.measurements.noise_field import NoiseField
 from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repeats_without_encoding
+from pyroqmri.measurements.scatter import group_scatter, lowest, scatters
 
 Method = Literal["auto", "shells", "b0", "background"]
 MAX_VOXELS = 20_000
 DISAGREE = 1.5  # two estimates that differ by more are not both right
+_SEVERAL, _SAME = 1.8, 1.25  # coils in air that are named, where sigma in tissue is within this factor of that in air
 _ALIKE = 1.15  # two estimates that differ by less may differ by chance
 _COMPARED = 50  # voxels; fewer tell too little to compare estimates
 
@@ -42,7 +43,7 @@ class NoiseLevel:
     """Noise in the scan's units: ``level`` is one number or ``(N,)``, ``sigma`` its median.
 
     ``warnings`` say which estimates disagree; a ``provisional`` level is still to be compared with the residuals of
-    least squares.
+    least squares. Where it is a smooth map learned from the scan, ``field`` gives it at any voxel.
     """
 
     level: float | torch.Tensor
@@ -50,6 +51,15 @@ class NoiseLevel:
     note: str
     warnings: tuple[str, ...] = ()
     provisional: bool = False
+    field: NoiseField | None = None
+
+    def of(self, index: Any) -> "NoiseLevel":
+        """The level of some of the voxels."""
+        return replace(self, level=self.level[index]) if isinstance(self.level, torch.Tensor) else self
+
+    def at(self, position: Any) -> "NoiseLevel":
+        """The level at other voxel indices ``(N, 3)``, where it is a field."""
+        return self if self.field is None else replace(self, level=self.field(torch.as_tensor(position)))
 
     @property
     def sigma(self) -> float:
@@ -63,8 +73,11 @@ def estimate_sigma(
     *,
     method: Method = "auto",
     background: np.ndarray | None = None,
+    coils: float = 1.0,
 ) -> NoiseEstimate:
     """Standard deviation of the Gaussian noise in each channel behind magnitude measurements.
+
+    Where measurements are means of several magnitudes (``acquisition.averages``) it is that of a single one.
 
     Parameters
     ----------
@@ -78,6 +91,8 @@ def estimate_sigma(
         ``auto``: the first of these that the scan allows, compared with the others.
     background
         Values measured in air, ``(K,)``.
+    coils
+        Channels whose sum of squares a magnitude is the root of.
 
     Raises
     ------
@@ -94,8 +109,10 @@ def estimate_sigma(
         raise InputError(f"noise method {method!r} is unknown; give auto, shells, b0 or background")
     groups = groups_of(acquisition) if method in ("auto", "shells") else []
     same = repeats_without_encoding(acquisition)
-    shells = _from_groups(y, groups, acquisition) if groups else None
-    b0 = _from_b0(y, same) if len(same) > 1 and method in ("auto", "b0") else None
+    shells = _from_groups(y, groups, acquisition, coils) if groups else None
+    if acquisition.averages is not None and bool((acquisition.averages > 1).any()):
+        background = None  # a mean of magnitudes in air has another law than one
+    b0 = _from_b0(y, same, acquisition, coils) if len(same) > 1 and method in ("auto", "b0") else None
     if shells is not None:
         found = shells
         # signal taken for noise only ever adds: few directions leave some of it in, and b0s then are the better ones
@@ -114,19 +131,36 @@ def estimate_sigma(
             "background were found; give sigma as a number or learn it"
         )
     else:
-        return _checked(_from_background(background), y)
+        return _checked(_from_background(background, coils), y)
     found = _checked(found, y)
     if method != "auto":
         return found
-    others = [other for other in (shells, b0, _believed(background)) if other is not None and other is not found]
-    return replace(found, warnings=tuple(_disagreements(found, others, len(y))))
+    others = [other for other in (shells, b0, _believed(background, coils)) if other is not None and other is not found]
+    warnings = [*_disagreements(found, others, len(y)), *(_of_coils(background, y, acquisition) if coils == 1 else [])]
+    return replace(found, warnings=tuple(warnings))
 
 
-def _believed(background: np.ndarray | None) -> NoiseEstimate | None:
+def _of_coils(background: np.ndarray | None, y: np.ndarray, acquisition: Acquisition) -> list[str]:
+    """A sentence where air has the law of several coils, with the noise that tissue then has."""
+    air = np.asarray([] if background is None else background, dtype=np.float64)
+    try:
+        seen = coils_in_air(air)
+        sigma = air_sigma(air, seen)[0], estimate_sigma(y, acquisition, coils=seen).sigma
+    except InputError:
+        return []
+    if seen < _SEVERAL or max(sigma) > _SAME * min(sigma):
+        return []
+    return [
+        f"noise: air has the spread of a sum of squares over {seen:.2g} coils, or of means of several magnitudes, and "
+        "one coil was taken, under which weak signals come out too strong; give --coils learn, or --averages N"
+    ]
+
+
+def _believed(background: np.ndarray | None, coils: float) -> NoiseEstimate | None:
     if background is None:
         return None
     try:
-        return _from_background(background)
+        return _from_background(background, coils)
     except InputError:
         return None
 
@@ -196,12 +230,10 @@ def _usable(y: np.ndarray, n_measurements: int) -> np.ndarray:
     return y[kept].astype(np.float64)
 
 
-def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition) -> NoiseEstimate:
-    signed = (y < 0).mean() > 0.05
-    sigmas = np.array([_group_sigma(y[:, g.volumes], g.basis, g.n_smooth, signed) for g in groups])
+def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition, coils: float) -> NoiseEstimate:
+    parts = scatters(y, groups, acquisition, coils)
+    sigmas, kept = lowest(parts)
     dof = np.array([g.dof for g in groups])
-    # a fit that misses signal can only add to the residuals, so the lowest shells are right
-    kept = sigmas <= (1.05 + 2 / np.sqrt(dof * len(y))) * sigmas.min()
     sigma = float(np.sqrt((dof * sigmas**2)[kept].sum() / dof[kept].sum()))
     found = "; ".join(f"{g.words}, {s:.4g}" for g, s in zip(groups[:8], sigmas, strict=False))
     rest = f"; and {len(groups) - 8} more" if len(groups) > 8 else ""
@@ -212,50 +244,19 @@ def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition) -
     return NoiseEstimate(sigma, "shells", len(y), note, trusted=any(g.trusted for g in groups))
 
 
-def _group_sigma(y: np.ndarray, basis: np.ndarray, n_smooth: int, signed: bool) -> float:
-    """Noise level from the residuals ``(N, n)`` around the projection on ``basis``, robust over voxels."""
-    n, p = basis.shape
-    weights = y @ basis
-    rss = np.square(y - weights @ basis.T).sum(1)
-    outline = weights[:, :n_smooth] @ basis[:, :n_smooth].T
-    freedom = 1 - np.square(basis).sum(1)
-    to_mean = chi2.median(n - p) / (n - p)  # a median over voxels shrugs off pulsation and movement
-    sigma = float(np.sqrt(np.median(rss) / (n - p) / to_mean))
-    for _ in range(0 if signed or sigma == 0 else 50):
-        expected = rician_variance_ratio(outline / sigma) @ freedom
-        new = float(np.sqrt(np.median(rss / expected) / to_mean))
-        if abs(new - sigma) < 1e-5 * sigma:
-            break
-        sigma = new
-    return sigma
-
-
-def _rician_table() -> tuple[np.ndarray, np.ndarray]:
-    snr = np.concatenate([np.linspace(0, 5, 500), np.linspace(5.05, 40, 700)])
-    quarter = snr**2 / 4
-    mean = np.sqrt(np.pi / 8) * ((2 + snr**2) * special.i0e(quarter) + snr**2 * special.i1e(quarter))
-    return mean, 2 + snr**2 - mean**2
-
-
-_MEAN, _VARIANCE = _rician_table()
-
-
-def rician_variance_ratio(mean: np.ndarray) -> np.ndarray:
-    """Variance over sigma^2 of Rician data of any shape with this mean over sigma; 0.43 in air, 1 in bright tissue."""
-    return np.interp(mean, _MEAN, _VARIANCE)
-
-
-def _from_b0(y: np.ndarray, volumes: np.ndarray) -> NoiseEstimate:
+def _from_b0(y: np.ndarray, volumes: np.ndarray, acquisition: Acquisition, coils: float) -> NoiseEstimate:
     b0 = y[:, volumes]
     mean = b0.mean(1)
     dark = b0[mean <= np.median(mean)]
-    sigma = _group_sigma(dark, constant(b0.shape[1]), 1, bool((y < 0).mean() > 0.05))
+    n = acquisition.n_averages.double().numpy()[volumes]
+    group = Group(np.arange(len(volumes)), constant(len(volumes)), 1, True, "")
+    sigma = group_scatter(dark, group, None if (y < 0).mean() > 0.05 else coils, n).sigma()
     note = f"sigma {sigma:.4g} from {b0.shape[1]} b0 repeats in the darker half of the voxels ({len(dark)})"
     return NoiseEstimate(sigma, "b0", len(dark), note)
 
 
-def _from_background(values: np.ndarray) -> NoiseEstimate:
-    sigma, n, law = air_sigma(np.asarray(values, dtype=np.float64))
+def _from_background(values: np.ndarray, coils: float) -> NoiseEstimate:
+    sigma, n, law = air_sigma(np.asarray(values, dtype=np.float64), coils)
     below = "below 2.5 sigma, " if law == "Rayleigh" else ""
     note = f"sigma {sigma:.4g} from {n} background values {below}taken for {law} noise"
     return NoiseEstimate(sigma, "background", n, note)

@@ -103,7 +103,7 @@ def _directional(volumes: np.ndarray, g: np.ndarray, name: str) -> Group | None:
     orders = [order for order in (2, 4, 6, 8) if (order + 1) * (order + 2) / 2 <= 0.65 * len(axes)]
     if not orders:
         return None
-    q, r = np.linalg.qr(_even_harmonics(g, orders[-1]))
+    q, r = np.linalg.qr(even_harmonics(g, orders[-1]))
     independent = np.abs(np.diag(r)) > 1e-6 * np.abs(r[0, 0])
     words = f"{name}: {n} directions, order {orders[-1]}"
     return Group(volumes, q[:, independent], int(independent[:15].sum()), orders[-1] > 2, words)
@@ -115,7 +115,7 @@ def _first_sign(g: np.ndarray) -> np.ndarray:
     return signs[np.arange(len(g)), np.argmax(signs != 0, axis=1)]
 
 
-def _even_harmonics(g: np.ndarray, order: int) -> np.ndarray:
+def even_harmonics(g: np.ndarray, order: int) -> np.ndarray:
     """Real spherical harmonics ``(n, (order + 1)(order + 2) / 2)`` of even degree."""
     polar, azimuth = np.arccos(np.clip(g[:, 2], -1, 1)), np.arctan2(g[:, 1], g[:, 0])
     columns = []

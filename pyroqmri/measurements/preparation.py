@@ -16,6 +16,7 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import SignalModel
 
 _FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density
+_BLOCK = 2**18  # measurements at once: a megabyte
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Seen(NamedTuple):
     groups
         Indices of the scan's measurements behind each entry.
     n_average
-        Measurements that each entry is the mean of ``(M',)``, or None where they are single.
+        Magnitudes that each entry is the mean of ``(M',)``, or None where they are single.
     n_s0
-        Measurements that a measured S0 is made of; None where S0 has no error, or is a parameter.
+        Magnitudes that a measured S0 is made of; None where S0 has no error, or is a parameter.
     """
 
     acquisition: Acquisition
@@ -133,11 +134,13 @@ class Preparation:
             When nothing is left once S0 is measured.
         """
         groups = self._groups(acq)
-        n_s0 = int(self.s0_volumes(acq).sum()) if self.s0 == "measured" else None
+        counts = acq.n_averages
+        n_s0 = int(counts[self.s0_volumes(acq)].sum()) if self.s0 == "measured" else None
+        n_average = torch.stack([counts[g].sum() for g in groups])
         if not self.average:
-            return Seen(acq[torch.cat(groups)], groups, None, n_s0)
+            return Seen(acq[torch.cat(groups)], groups, n_average if bool((counts > 1).any()) else None, n_s0)
         means = {n: torch.stack([v[g].mean() for g in groups]) for n, v in acq.settings().items() if n != "bvec"}
-        return Seen(Acquisition(**means), groups, torch.tensor([float(len(g)) for g in groups]), n_s0)
+        return Seen(Acquisition(**means), groups, n_average, n_s0)
 
     def _groups(self, acq: Acquisition) -> list[Tensor]:
         """Indices of the measurements behind each entry that the model sees."""
@@ -156,84 +159,73 @@ class Preparation:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
         if y.dim() != 2 or y.shape[1] != len(acq):
             raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
-        y, sigma = y.to(torch.get_default_dtype()), sigma.to(torch.get_default_dtype())
-        status, finite = self._status(y)
-        sigma, given = sigma.expand(len(y)), {k: v.to(y.dtype) for k, v in (inputs or {}).items()}
-        lacking = ~((sigma > 0) & sigma.isfinite() & torch.stack([sigma, *given.values()]).isfinite().all(0))
-        clean = torch.where(finite.unsqueeze(-1), y, 0)
-        if self.magnitude:
-            clean = clean.clamp_min(0)
-        reference = self._reference(clean, sigma, acq)
-        dark = finite & ~(reference > sigma * (self.s0 == "measured"))
-        dark |= finite & (clean == 0).all(-1)
-        status[finite & lacking] = NO_INPUT
-        status[dark & ~lacking] = NO_SIGNAL
-        index = torch.nonzero(finite & ~lacking & ~dark).squeeze(-1)
-        scaled = clean[index] / reference[index].unsqueeze(-1)
-        groups = self._groups(acq)
-        if self.average:
-            seen = torch.stack([scaled[:, g].mean(-1) for g in groups], -1)
-        else:
-            seen = scaled[:, torch.cat(groups)]
-        if self.magnitude:
-            seen = seen.clamp_min(_FLOOR)
+        kind = torch.get_default_dtype()
+        sigma, given = sigma.to(kind).expand(len(y)), {k: v.to(kind) for k, v in (inputs or {}).items()}
+        known = (sigma > 0) & torch.stack([sigma, *given.values()]).isfinite().all(0)
+        view = self._view(acq)
+        # blocks stay in a core's cache, so that the scan itself is read once
+        size = max(1, _BLOCK // max(1, y.shape[1]))
+        blocks = (slice(i, i + size) for i in range(0, max(1, len(y)), size))
+        parts = [self._block(y[at].to(kind), sigma[at], known[at], view) for at in blocks]
+        seen, status, fitted, reference = (torch.cat(each) for each in zip(*parts, strict=True))
+        index = torch.nonzero(fitted).squeeze(-1)
         given = {name: value[index] for name, value in given.items()}
-        voxels = Voxels(seen.contiguous(), (sigma[index] / reference[index]).unsqueeze(-1), inputs=given)
-        return Batch(voxels, index, status, reference[index])
+        voxels = Voxels(seen, (sigma[index] / reference).unsqueeze(-1), inputs=given)
+        return Batch(voxels, index, status, reference)
 
-    def _status(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        finite = torch.isfinite(y).all(-1)
+    def _view(self, acq: Acquisition) -> "_View":
+        groups, which = self._groups(acq), self.s0_volumes(acq)
+        counts = acq.n_averages[which]
+        share = None
+        if self.average:
+            share = torch.zeros(len(acq), len(groups))
+            for k, volumes in enumerate(groups):
+                share[volumes, k] = 1 / len(volumes)
+        return _View(torch.cat(groups), share, torch.nonzero(which).squeeze(-1), counts)
+
+    def _block(self, y: Tensor, sigma: Tensor, known: Tensor, view: "_View") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is seen of the voxels that can be fitted, the status of all, which ones can be, and their reference."""
+        low, high = torch.aminmax(y, dim=-1)  # NaN where one is among them
+        finite = low.isfinite() & high.isfinite()
         status = torch.full((len(y),), FINE, dtype=torch.uint8)
         if self.magnitude:
-            status[(y < 0).any(-1)] = NEGATIVE
+            status[low < 0] = NEGATIVE
+            y = y.clamp_min(0) if bool((low < 0).any()) else y
+            low = low.clamp_min(0)
+        reference = self._reference(y, sigma, view)
+        dark = ~(reference > sigma * (self.s0 == "measured")) | ((low == 0) & (high <= 0))
+        status[finite & dark & known] = NO_SIGNAL
+        status[finite & ~known] = NO_INPUT
         status[~finite] = NOT_FINITE
-        return status, finite
+        fitted = finite & known & ~dark
+        if not bool(fitted.all()):
+            y, reference = y[fitted], reference[fitted]
+        seen = y[:, view.columns] if view.share is None else y @ view.share.to(y)
+        seen = seen / reference.unsqueeze(-1)
+        return seen.clamp_min_(_FLOOR) if self.magnitude else seen, status, fitted, reference
 
-    def _reference(self, y: Tensor, sigma: Tensor, acq: Acquisition) -> Tensor:
+    def _reference(self, y: Tensor, sigma: Tensor, view: "_View") -> Tensor:
         if self.s0 != "measured":
             return torch.full((len(y),), self.scale)
-        b0 = y[:, self.s0_volumes(acq)]
+        b0, counts = y[:, view.s0], view.s0_counts
+        weights = (counts / counts.mean()).to(y)  # ones where all are alike
         if not self.magnitude:
-            return b0.mean(-1)
+            return (b0 * weights).mean(-1)
         # squares of a scan in very large or small units leave the range of float32; a power of two loses nothing
         unit = torch.ldexp(torch.ones_like(sigma), b0.amax(-1).frexp().exponent)
         b0, sigma = b0 / unit.unsqueeze(-1), sigma / unit
-        # the second moment of L coils is nu^2 + 2 L sigma^2
-        return unit * (b0.square().mean(-1) - 2 * self.coils * sigma.square()).clamp_min(0).sqrt()
+        # the second moment of L coils is nu^2 + 2 L sigma^2, and averaging takes away from its variance, near sigma^2
+        excess = 2 * self.coils - 1 + float(len(counts) / counts.sum())
+        return unit * ((b0.square() * weights).mean(-1) - excess * sigma.square()).clamp_min(0).sqrt()
 
 
-def is_factor(signal: type[SignalModel], name: str) -> bool:
-    """Whether a per-voxel input multiplies, as B1 does, so that zero and less is no value."""
-    default = signal.default_input(name)
-    return default is not None and default > 0
+class _View(NamedTuple):
+    """Which measurements become what: columns that are seen, or shares of all in each mean, and those of S0."""
 
-
-def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
-    """Per-voxel inputs of a signal, each ``(n,)``: those given, NaN where they have no value, and the others' defaults.
-
-    Raises
-    ------
-    InputError
-        When one is missing, unknown, of another length or without a value in every voxel.
-    """
-    unknown = [name for name in inputs if name not in signal.inputs]
-    if unknown:
-        has = f"takes {', '.join(signal.inputs)}" if signal.inputs else "takes none"
-        raise InputError(f"inputs names {unknown[0]!r}, and {signal.__name__} {has}")
-    complete = {}
-    for name in signal.inputs:
-        default = signal.default_input(name)
-        if name not in inputs and default is None:
-            raise InputError(f"{signal.__name__} needs the input {name}, one number per voxel; give it with inputs")
-        value = inputs[name] if default is None or name in inputs else torch.full((n,), default)
-        if value.shape != (n,):
-            raise InputError(f"input {name} has shape {tuple(value.shape)} for {n} voxels; give one number per voxel")
-        known = value.isfinite() & ((value > 0) | (not is_factor(signal, name)))
-        if n and not known.any():
-            kind = "NaN, Inf or not above zero" if is_factor(signal, name) else "NaN or Inf"
-            raise InputError(f"input {name} has no value ({kind}) in any of the {n} voxels; give another map")
-        complete[name] = torch.where(known, value, torch.nan)
-    return complete
+    columns: Tensor
+    share: Tensor | None
+    s0: Tensor
+    s0_counts: Tensor
 
 
 def prepare_for(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import FAR_OFFSET, WEIGHTED_ABOVE, Acquisition
+from pyroqmri.parameter import SCAN_UNIT
 from pyroqmri.signals import SignalModel
 
 
@@ -26,6 +27,8 @@ def s0_volumes(acq: Acquisition, negligible_b: float) -> Tensor:
 
 def settled_s0(signal: type[SignalModel], s0: str | float, acq: Acquisition) -> str | float:
     """What ``s0`` comes to: "measured" becomes "inferred" where no measurement of the signal is S0 itself."""
+    if not signal.has_s0(acq) and all(p.unit != SCAN_UNIT for p in signal.parameters):
+        return 1.0  # a ratio of measurements has no scale
     if s0 != "measured" or (signal.measures_s0() and bool(s0_volumes(acq, signal.negligible_b).any())):
         return s0
     return "inferred"

@@ -21,12 +21,15 @@ def shells_of(b: np.ndarray) -> list[np.ndarray]:
     """
     order = np.argsort(b, kind="stable")
     groups: list[list[int]] = []
-    for i in order:
-        mean = b[groups[-1]].mean() if groups else -np.inf
-        if groups and b[i] - mean <= TOLERANCE * mean:
+    total = 0.0  # of the last group
+    for i, value in zip(order.tolist(), b[order].tolist(), strict=True):
+        mean = total / len(groups[-1]) if groups else -np.inf
+        if groups and value - mean <= TOLERANCE * mean:
             groups[-1].append(i)
+            total += value
         else:
             groups.append([i])
+            total = value
     shells: list[np.ndarray] = []
     for k, group in enumerate(groups):
         width = b[group[-1]] - b[group[0]]

@@ -179,7 +179,7 @@ class NetworkEstimates(Estimates):
         mean, variance = self.likelihood.moments(signal, voxels.noise)
         residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
         found = judge_fit(residuals.square().sum(-1).unsqueeze(0), n, lambda index: residuals[index])
-        return GoodnessOfFit(*map(self.scatter, found))
+        return GoodnessOfFit.gathered(found.found() | self.direction_misfit(voxels, self._theta), self.scatter)
 
     @property
     def status(self) -> Tensor:

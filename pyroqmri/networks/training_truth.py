@@ -72,13 +72,18 @@ class Scanner:
         generator = torch.Generator().manual_seed(seed)
         like = torch.randint(len(self.batch.voxels), (n,), generator=generator)
         full = BoundSignal(
-            self.signal.signal, self.acquisition, self.signal.fixed, self.signal.tied, self.signal.infer_s0
+            self.signal.signal,
+            self.acquisition,
+            self.signal.fixed,
+            self.signal.tied,
+            self.signal.infer_s0,
+            self.signal.ranges,
         )
         reference = self.batch.reference[like]
         inputs = {name: value[like] for name, value in self.batch.voxels.inputs.items()}
         sigma = self.batch.voxels.noise[like, 0] * reference
         clean = full(theta, inputs) * reference.unsqueeze(-1)
-        y = add_noise(clean, sigma, self.noise, generator)
+        y = add_noise(clean, sigma, self.noise, generator, averages=self.acquisition.n_averages)
         found = self.preparation(y, sigma, self.acquisition, inputs)
         return found.voxels, found.index
 

@@ -10,12 +10,18 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import AT_BOUND, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.misfit.by_direction import direction_basis, direction_p
+from pyroqmri.misfit.residuals import Residuals, residuals_at
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT, GoodnessOfFit
+from pyroqmri.protocol_checks.bounds import beyond_bounds
 from pyroqmri.protocol_checks.no_signal import without_signal
 from pyroqmri.protocol_checks.voxels import weakly_informed
 from pyroqmri.signals import BoundSignal
+
+_CHUNK_VALUES = 2_000_000  # numbers of the residuals' slopes in memory
 
 
 class Estimates(ABC):
@@ -53,9 +59,59 @@ class Estimates(ABC):
         """Quantile of each quantity ``(N,)``."""
 
     @property
+    def best_theta(self) -> dict[str, Tensor]:
+        """Parameters of the fitted voxels ``(n,)`` near their best fit, in the model's units, directions ``(n, 3)``."""
+        return self.mean_theta
+
+    @property
+    def mean_theta(self) -> dict[str, Tensor]:
+        """The estimates of the fitted voxels ``(n,)`` in the model's units, directions ``(n, 3)``."""
+        theta = {name: value[self.batch.index] for name, value in in_model_units(self).items()}
+        if self.signal.direction is not None:
+            theta[self.signal.direction.name] = self.direction[self.batch.index]  # type: ignore[attr-defined]
+        return theta
+
+    def residuals(self) -> Residuals:
+        """Standardised residuals of the fitted voxels, freed of what an error of the parameters would leave in them.
+
+        Raises
+        ------
+        InputError
+            When the noise of the measurements is not known.
+        """
+        if self.likelihood is None:
+            raise InputError("these estimates have no likelihood, so there is no noise to compare residuals with")
+        return residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
+
+    @property
     @abstractmethod
     def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit."""
+
+    def direction_misfit(self, voxels: Voxels, theta: dict[str, Tensor]) -> dict[str, Tensor]:
+        """p-value of the residuals' power by gradient direction ``(n,)``, under its name; nothing without directions.
+
+        Parameters
+        ----------
+        theta
+            Parameters of ``voxels`` in the model's units, near the best ones.
+        """
+        if self._harmonics is None or self.likelihood is None or len(voxels) == 0:
+            return {}
+        size = max(1, _CHUNK_VALUES // (voxels.y.shape[1] * (self.signal.n_latents + 2)))
+        parts = []
+        for i in range(0, len(voxels), size):
+            here = {name: value[i : i + size] for name, value in theta.items()}
+            found = residuals_at(self.signal, self.likelihood, voxels[i : i + size], here)
+            parts.append(direction_p(found, self._harmonics))
+        return {"direction": torch.cat(parts).to(torch.get_default_dtype())}
+
+    @cached_property
+    def _harmonics(self) -> Tensor | None:
+        """What a second fibre would leave in the measurements."""
+        if "bvec" not in self.signal.signal.requires:
+            return None
+        return direction_basis(self.signal.acquisition, self.signal.n_latents)
 
     @property
     def ppc(self) -> Tensor:
@@ -89,10 +145,8 @@ class Estimates(ABC):
         return full
 
     def rescale(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        """S0 back in the scan's own units."""
-        if "S0" in theta and self.signal.infer_s0:
-            theta = theta | {"S0": theta["S0"] * self.reference}
-        return theta
+        """S0 and amplitudes back in the scan's own units."""
+        return theta | {name: theta[name] * self.reference for name in self.signal.in_scan_units if name in theta}
 
     @cached_property
     def contraction(self) -> dict[str, Tensor]:
@@ -112,11 +166,17 @@ class Estimates(ABC):
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
-        theta = {name: value[self.batch.index].float() for name, value in in_model_units(self).items()}
-        if self.signal.direction is not None:
-            theta[self.signal.direction.name] = self.direction[self.batch.index]  # type: ignore[attr-defined]
         narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, theta, narrow)
+        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
+
+    def beyond_bounds(self) -> dict[str, Tensor]:
+        """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
+        held = at_bound(self)
+        if self.likelihood is None:  # nothing says that they do not
+            return held
+        among = {name: value[self.batch.index] for name, value in held.items()}
+        found = beyond_bounds(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, among)
+        return {name: _among_all(self, value) for name, value in found.items()}
 
     @property
     def reference(self) -> Tensor:
@@ -125,11 +185,9 @@ class Estimates(ABC):
 
 
 def in_model_units(estimates: Estimates) -> dict[str, Tensor]:
-    """Point estimates ``(N,)`` with S0 over the scan's scale."""
-    mean = dict(estimates.mean)
-    if "S0" in mean:
-        mean["S0"] = mean["S0"] / estimates.reference
-    return mean
+    """Point estimates ``(N,)`` with S0 and amplitudes over the scan's scale."""
+    scaled = estimates.signal.in_scan_units
+    return {k: value / estimates.reference if k in scaled else value for k, value in estimates.mean.items()}
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
@@ -149,6 +207,8 @@ def with_findings(estimates: Estimates) -> Tensor:
     status[fine & bound] = AT_BOUND
     found = estimates.goodness_of_fit
     status[fine & (found.ppc < P_MISFIT)] = MISFIT
+    if found.direction is not None:
+        status[fine & (found.direction < P_MISFIT)] = DIRECTIONAL
     status[fine & (found.few > 0)] = FEW_MISFIT
     if estimates.uninformed:
         status[(status == FINE) | (status == AT_BOUND)] = UNINFORMED

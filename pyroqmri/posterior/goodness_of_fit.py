@@ -1,6 +1,6 @@
 """How well the signal that was found describes a voxel's measurements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -21,11 +21,23 @@ class GoodnessOfFit(NamedTuple):
         Root-mean-square residual in units of the noise: 1 where noise is all there is.
     few
         1.0 where the p-value is below .001 because of few measurements: without them the others fit.
+    direction
+        p-value of the residuals' power by gradient direction; None where directions are too few for it.
     """
 
     ppc: Tensor
     residual: Tensor
     few: Tensor
+    direction: Tensor | None = None
+
+    @classmethod
+    def gathered(cls, kept: Mapping[str, Tensor], place: Callable[[Tensor], Tensor] = lambda x: x) -> "GoodnessOfFit":
+        """What is kept by name, each put in its ``place``."""
+        return cls(**{what: place(kept[what]) for what in cls._fields if what in kept})
+
+    def found(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        return {what: value for what, value in self._asdict().items() if value is not None}
 
 
 def judge_fit(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor], Tensor]) -> GoodnessOfFit:

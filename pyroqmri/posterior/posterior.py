@@ -82,7 +82,6 @@ class Posterior(Estimates):
             q = self.guide.z_dist(voxels) if len(voxels) else None
             for j in range(0, len(voxels), n):
                 part = voxels[j : j + n]
-                # a mixture is known for all of them at once; another distribution is made for each part
                 found = q[j : j + n] if isinstance(q, GaussianMixture) else Sampled(self.guide.z_dist(part))
                 yield part, self._corrected(found, part)
 
@@ -107,8 +106,7 @@ class Posterior(Estimates):
         if direction is None:
             return theta | derived(theta)
         theta = theta if self.signal.direction is not None else theta | derived(theta)
-        n = theta[direction.name]
-        axis = mean_axis(n)
+        axis = mean_axis(n := theta[direction.name])
         theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
         fixed_axis = self.signal.direction is None
         return theta if fixed_axis else theta | derived_around(self.signal.signal, theta, {direction.name: axis})
@@ -138,32 +136,34 @@ class Posterior(Estimates):
             return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
+    @property
+    def best_theta(self):
+        """Parameters of the fitted voxels ``(n,)`` that fit best among draws, in the model's units."""
+        return {k.removeprefix("best "): v for k, v in self._summary.items() if k.startswith("best ")}
+
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
         some = z[:: max(1, self.n_draws // 16)]
         discrepancy = self.model.discrepancy(some, voxels)
         best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
-        out = judge_fit(
-            discrepancy, voxels.y.shape[1], lambda index: self.model.residuals(best[index], voxels[index])
-        )._asdict()
+        out = judge_fit(discrepancy, voxels.y.shape[1], lambda i: self.model.residuals(best[i], voxels[i])).found()
+        found = self.model.theta(best, voxels)
+        out |= self.direction_misfit(voxels, found) | {f"best {name}": value for name, value in found.items()}
         classes = self.model.prior.classes()
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
             own = uncorrected(q)
             if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
-        if self.has_khat and isinstance(q, Reweighted):
-            out["khat"] = q.khat
+        out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
         direction = self.signal.axis
-        if direction is not None:
-            out |= axis_summary(theta[direction.name])
+        out |= {} if direction is None else axis_summary(theta[direction.name])
         for name, parameter in self.parameters.items():
             draws = theta[name]
             if direction is not None and parameter.unit == "rad":
                 centre = self.signal.signal.derived({direction.name: out["axis"]})[name]
-                out[f"mean {name}"] = centre
-                out[f"sd {name}"] = (draws - centre).square().mean(0).sqrt()
+                out |= {f"mean {name}": centre, f"sd {name}": (draws - centre).square().mean(0).sqrt()}
             else:
                 out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
         out |= self._quantiles(QUANTILES, theta, voxels, q)
@@ -261,7 +261,7 @@ class Posterior(Estimates):
     @property
     def goodness_of_fit(self):
         """What each voxel's measurements say against the posterior ``(N,)``."""
-        return GoodnessOfFit(*(self.scatter(self._summary[what]) for what in GoodnessOfFit._fields))
+        return GoodnessOfFit.gathered(self._summary, self.scatter)
 
     @cached_property
     @torch.no_grad()

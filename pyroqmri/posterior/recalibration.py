@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyroqmri.parameter import Parameter
+from pyroqmri.parameter import SCAN_UNIT, Parameter
 
 LEVELS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
 POINTS = 256  # that stand for a posterior whose draws are mapped
@@ -81,13 +81,17 @@ def learn_recalibration(
 
 
 def coordinate(p: Parameter, x: Tensor) -> Tensor:
-    """The coordinate in which a parameter has no bounds; S0 comes in the scan's own units."""
-    return x.clamp_min(torch.finfo(x.dtype).tiny).log() if p.name == "S0" else p.unconstrain(x)
+    """The coordinate in which a parameter has no bounds; S0 and amplitudes come in the scan's own units."""
+    if p.name == "S0":
+        return x.clamp_min(torch.finfo(x.dtype).tiny).log()
+    return x if p.unit == SCAN_UNIT else p.unconstrain(x)
 
 
 def value(p: Parameter, u: Tensor) -> Tensor:
     """The inverse of :func:`coordinate`."""
-    return u.exp() if p.name == "S0" else p.constrain(u)
+    if p.name == "S0":
+        return u.exp()
+    return u if p.unit == SCAN_UNIT else p.constrain(u)
 
 
 def _standard(u: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ _VOXELS = 2000
 _SHARE = 0.01  # of values below zero, which magnitudes have only by rounding and interpolation
 _SIZE = 2e-3  # of a voxel's largest value: less is rounding or the ringing of an interpolation
 _INVERTED = 0.25, 0.2  # of a voxel's largest value, below zero: more than noise; share of the voxels
+_NULL = 0.05, 0.01  # of a voxel's largest value, and share of the voxels
 _FOLDED = 0.1, 0.3  # dip of an inversion recovery in magnitudes, and share of the voxels that have it
 
 
@@ -67,10 +68,16 @@ def check_sign(found: Sign, y: Tensor, acquisition: Acquisition, signal: str) ->
     """
     model = SIGNALS[signal]
     twin = _twin(signal)
-    if not model.signed and twin is not None and found.real and found.inverted:
+    if not model.signed and "ti" in model.requires and found.real and found.inverted:
+        other = "" if twin is None else f"use signal {twin}, or "
         raise InputError(
             f"{100 * found.share:.2g} % of the values are negative, so these data keep their sign, and {signal} "
-            f"describes magnitudes; use signal {twin}, or give magnitude data"
+            f"describes magnitudes; {other}give magnitude data"
+        )
+    if acquisition.readout is not None and len(acquisition) > 1 and found.share == 0 and _null_is_seen(y):
+        raise InputError(
+            "no value is negative: magnitudes of the pair leave the sign of its first image, and with it T1, open; "
+            "give the uniform image (UNIT1), or the pair with its sign"
         )
     if model.signed and twin is not None and not found.real and _folded(y, acquisition):
         return [
@@ -104,11 +111,19 @@ def _folded(y: Tensor, acquisition: Acquisition) -> bool:
     return float((drop > dip).double().mean()) > share
 
 
+def _null_is_seen(y: Tensor) -> bool:
+    """Whether the smaller of the measurements passes near zero in some voxels, where a sign would change."""
+    some = _sample(y)
+    near, share = _NULL
+    return len(some) > 0 and float((some.amin(-1) < near * some.amax(-1)).double().mean()) > share
+
+
 def gaussian_in_place(found: Sign, kind: str) -> str:
     """A sentence for a likelihood of magnitudes that gives way to a Gaussian one."""
     return (
         f"{100 * found.share:.2g} % of the values are negative, so these data keep their sign and are no magnitudes: "
-        f"likelihood gaussian is used in place of {kind}; give --likelihood, or likelihood=, to choose it yourself"
+        f"likelihood gaussian is used in place of {kind}, and sds are right where the phase was removed without noise "
+        "of its own; give --likelihood, or likelihood=, to choose another"
     )
 
 

@@ -1,6 +1,6 @@
 """What an image's name and sidecar state, as BIDS has it, against the signal that it is to be fitted with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +88,8 @@ def _refuse_phase(names: Iterable[str], sidecar: Mapping[str, Any], image: str) 
 
 def _describes(model: type[SignalModel], name: str, needs: str | None) -> bool:
     """Whether a signal describes series of a kind: by a setting that it requires, or by its own name."""
+    if "mt" in model.requires or "readout" in model.requires:
+        return needs is not None and name.startswith(needs)
     if needs in ("bval", "flip", "ti", "te", "offset"):
         return needs in model.requires
     return needs is not None and name.startswith(needs)
@@ -100,10 +102,8 @@ def _suffix(names: Iterable[str], signal: str) -> str:
         return ""
     kind = _KINDS[suffix]
     if _describes(model, signal, kind.needs):
-        relaxes = {"T2", "T2_long"} & {p.name for p in model.parameters}
-        if suffix in _GRADIENT_ECHO and relaxes and "bval" not in model.requires:
-            star = "; signal t2star_decay names it so" if "t2star_decay" in SIGNALS else ""
-            return f"{suffix} is {kind.what}, whose echoes decay with T2*: what {signal} calls T2 is T2*{star}"
+        if "bval" not in model.requires:
+            return _star(suffix, kind.what, signal, {p.name for p in model.parameters})
         return ""
     fitting = [name for name, other in SIGNALS.items() if _describes(other, name, kind.needs)]
     remedy = f"signals for it are {listed(fitting)}" if fitting else "no signal here describes it"
@@ -111,6 +111,17 @@ def _suffix(names: Iterable[str], signal: str) -> str:
         f"the file's suffix {suffix} means {kind.what}, which {signal} does not describe; {remedy} (rename the file "
         "if it is something else)"
     )
+
+
+def _star(suffix: str, what: str, signal: str, names: Collection[str]) -> str:
+    """On a train of echoes that decays with T2* where the signal has T2, or the other way round."""
+    if suffix in _GRADIENT_ECHO and {"T2", "T2_long"} & set(names):
+        return (
+            f"{suffix} is {what}, whose echoes decay with T2*: what {signal} calls T2 is T2*; use signal t2star_decay"
+        )
+    if suffix == "MESE" and "T2star" in names:
+        return f"{suffix} is {what}, whose echoes decay with T2: what {signal} calls T2* is T2; use signal t2_decay"
+    return ""
 
 
 def _transfer(names: Iterable[str], sidecar: Mapping[str, Any], signal: str) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyroqmri.laplace.mode import expand
+from pyroqmri.laplace.mode import Expansion, expand
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import BoundSignal
@@ -44,18 +44,23 @@ class Scaled(NamedTuple):
     unit: Tensor
 
 
-def scaled_information(
-    signal: BoundSignal, likelihood: Likelihood, z: Tensor, frame: Tensor | None, voxels: Voxels
-) -> Scaled:
-    """What voxels' measurements, and no prior, say of latents ``(N, L)``; the error of a measured S0 is counted."""
-    theta = signal.constrain(z, frame)
-    found = expand(
+def expanded(signal: BoundSignal, likelihood: Likelihood, z: Tensor, frame: Tensor | None, voxels: Voxels) -> Expansion:
+    """The log-likelihood of voxels' measurements to second order around latents ``(N, L)``; no prior is counted."""
+    return expand(
         lambda u: signal(signal.constrain(u, frame), voxels.inputs),
         likelihood,
         voxels,
         z,
         lambda u: signal.unconstrained_slopes(u, frame, voxels.inputs),
-    ).information
+    )
+
+
+def scaled_information(
+    signal: BoundSignal, likelihood: Likelihood, z: Tensor, frame: Tensor | None, voxels: Voxels
+) -> Scaled:
+    """What voxels' measurements, and no prior, say of latents ``(N, L)``; the error of a measured S0 is counted."""
+    theta = signal.constrain(z, frame)
+    found = expanded(signal, likelihood, z, frame, voxels).information
     unit, plausible = torch.ones_like(z), plausible_sd(signal, theta)
     for i, p in enumerate(signal.tissue):
         unit[:, i] = plausible[p.name] / p.slope(z[:, i], signal.box(p, theta))

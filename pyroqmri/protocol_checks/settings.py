@@ -37,7 +37,7 @@ def unused_settings(acquisition: Acquisition, signal: str) -> list[str]:
     return [
         _unused(name, value, signal, model)
         for name, value in acquisition.settings().items()
-        if name not in used and name != "bvec" and varies(name, value)
+        if name not in used and name not in ("bvec", "averages") and varies(name, value)
     ]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from pyroqmri.parameter import Parameter, frame_around
 from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
+from pyroqmri.signals.kurtosis import QUARTIC
 from pyroqmri.signals.tensor import ELEMENTS, elements_of
 
 # values at 3 T of what signals without tissue of their own describe, from short-lived water to fluid
@@ -36,6 +37,8 @@ _MORE: dict[frozenset[str], tuple[dict[str, float], ...]] = {
     frozenset({"f", "D_fast", "D_slow"}): ({"f": 0.25, "D_fast": 50.0, "D_slow": 1.1},),
 }
 _EIGENVALUES = ((1.7, 0.4, 0.3), (1.0, 0.8, 0.7), (3.1, 3.0, 2.9))
+_KURTOSIS = (1.0, 0.7, 0.1)  # isotropic, of the same tissues
+_FREE_WATER = (0.1, 0.1, 0.9)
 _TURN = ((0.5, 0.3, -0.6), (0.7, -0.8, 0.2), (0.4, 0.5, 0.9))  # along no axis of the scanner
 _AXIS = (0.48, 0.60, 0.64)
 _SPREAD = (0.3, 0.5, 0.7)  # of a range that nothing is known of
@@ -68,7 +71,8 @@ def _tissues(signal: BoundSignal) -> list[Mapping[str, float]]:
     """Values by parameter of each kind of tissue; a parameter that nothing is known of is left out."""
     names = [p.name for p in signal.signal.parameters if isinstance(p, Parameter)]
     if set(ELEMENTS) <= set(names):
-        return [_tensor(values) for values in _EIGENVALUES]
+        found = zip(_EIGENVALUES, _KURTOSIS, _FREE_WATER, strict=True)
+        return [_tensor(values) | _kurtosis(mean) | {"FWF": water} for values, mean, water in found]
     own = [{name: mean for name, (mean, _) in tissue.items()} for tissue in signal.signal.typical_tissue.values()]
     if own:
         return [*own, *_MORE.get(frozenset(names), ())]
@@ -82,6 +86,13 @@ def _tensor(eigenvalues: tuple[float, ...]) -> dict[str, float]:
     turn = torch.linalg.qr(torch.tensor(_TURN, dtype=torch.float64))[0]
     tensor = turn @ torch.tensor(eigenvalues, dtype=torch.float64).diag() @ turn.mT
     return {name: float(value) for name, value in zip(ELEMENTS, elements_of(tensor), strict=True)}
+
+
+def _kurtosis(mean: float) -> dict[str, float]:
+    """Elements of a kurtosis tensor that is the same along all axes."""
+    return {f"W{i}{i}{j}{j}": mean if i == j else mean / 3 for i in "xyz" for j in "xyz" if i <= j} | {
+        f"W{name}": 0.0 for name in QUARTIC[6:]
+    }
 
 
 def _value(tissue: Mapping[str, float], p: Parameter, k: int) -> float:

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 
-_UNITS = {"bval": ("s/mm2", 1000.0), "flip": ("degrees", 180 / math.pi), "offset": ("ppm", 1.0)}
+_UNITS = {
+    "bval": ("s/mm2", 1000.0),
+    "flip": ("degrees", 180 / math.pi),
+    "offset": ("ppm", 1.0),
+    "mt": ("(on 1, off 0)", 1.0),
+}
 _MOST = 6  # values that are listed
 
 

@@ -1,7 +1,7 @@
 """The numbers that the verdict on a fit is taken from, and how they are read back from its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,8 @@ class FitNumbers:
         Parameters and measurements; None where they are not known.
     at_bound, symbols
         Share of voxels with each free parameter at a bound, and the symbols of those parameters, by name.
+    beyond_bound
+        Share of voxels whose data ask for a value beyond the bound at which each lies; None where that is not known.
     p_name
         What kind of p-value ``misfit`` is of.
     misfit, bad_khat
@@ -51,6 +53,10 @@ class FitNumbers:
         Share of all voxels in the mask.
     uninformed
         Parameters that the protocol does not determine.
+    causes
+        Kinds of the causes of misfit that the residuals show.
+    predictive
+        Record of :class:`pyroqmri.calibration.predicted.Predicted`; empty where no volume was kept aside.
     """
 
     signal: str
@@ -63,12 +69,15 @@ class FitNumbers:
     bad_khat: float | None
     not_converged: float
     uninformed: tuple[str, ...] = ()
+    beyond_bound: Mapping[str, float] | None = None
+    causes: tuple[str, ...] = ()
+    predictive: Mapping[str, Any] = field(default_factory=dict)
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
     """Sizes of a signal's fit in which the parameters ``held`` are fixed or tied."""
     n_free = sum(p.n_latents for p in SIGNALS[signal].parameters if p.name not in held)
-    n_free += preparation.s0 == "inferred"
+    n_free += preparation.s0 == "inferred" and SIGNALS[signal].has_s0(acquisition)
     return ModelSize(n_free, len(preparation.seen(acquisition).groups), preparation.average)
 
 
@@ -107,7 +116,28 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         bad_khat=share_bad_khat(_values(folder, "khat")),
         not_converged=share_not_converged(folder.status),
         uninformed=tuple(map(str, folder.record.get("uninformed", ()))),
+        beyond_bound=folder.record.get("beyond_bound") or None,
+        causes=_recorded_causes(folder),
+        predictive=_recorded_predictive(folder),
     )
+
+
+def _recorded_causes(folder: FolderOfMaps) -> tuple[str, ...]:
+    found = folder.record.get("causes")
+    entries = found if isinstance(found, list) else []
+    return tuple(str(cause["kind"]) for cause in entries if isinstance(cause, dict) and "kind" in cause)
+
+
+def _recorded_predictive(folder: FolderOfMaps) -> dict[str, Any]:
+    """The record of volumes kept aside, if it is one."""
+    found = folder.record.get("predictive")
+    if not isinstance(found, dict) or not isinstance(found.get("volumes"), list):
+        return {}
+    shares = [found.get("inside")]
+    for group in ("by_setting", "by_class", "by_status"):
+        values = found.get(group)
+        shares += list(values.values()) if isinstance(values, dict) else [None]
+    return found if all(isinstance(share, int | float) for share in shares) else {}
 
 
 def p_name(folder: FolderOfMaps) -> str:

@@ -16,7 +16,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.io.map_names import from_file
 from pyroqmri.maps import read_image
 from pyroqmri.measurements.status import STATUS
-from pyroqmri.parameter import Direction, Parameter
+from pyroqmri.parameter import SCAN_UNIT, Direction, Parameter
 from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes, orientation
 from pyroqmri.signals import SIGNALS
 from pyroqmri.signals.bound import S0
@@ -96,8 +96,8 @@ class FolderOfMaps:
     def parameter(self, name: str) -> Parameter:
         """Symbol, unit, bounds: from the signal's table, else from the sidecar."""
         known = self._tables.get(name)
-        # S0 has the scan's units, which its sidecar knows
-        if isinstance(known, Parameter) and name != "S0":
+        # S0 and amplitudes have the scan's units, which their sidecars state
+        if isinstance(known, Parameter) and known.unit != SCAN_UNIT:
             return known
         said = self.entries[name, "mean"].sidecar
         doc = str(said.get("Description", name)).rsplit(": ", 1)[0]

@@ -17,6 +17,7 @@ _SIGMA_FROM = {
     "shells": "estimated from the scatter of the volumes of a shell",
     "b0": "estimated from repeated b0 volumes",
     "residual": "estimated from the residuals of least squares",
+    "field": "a smooth map learned from the scan itself",
     "background": "estimated from voxels outside the mask",
     "given": "given by the user",
     "learned": "learned with the model",
@@ -24,7 +25,7 @@ _SIGMA_FROM = {
 }
 _SETTINGS = (
     ("te", "TE", "ms"), ("ti", "TI", "ms"), ("tr", "TR", "ms"), ("flip", "Flip angle", "degrees"),
-    ("offset", "Offset", "ppm"),
+    ("offset", "Offset", "ppm"), ("mt", "Magnetisation transfer pulse", "(on 1, off 0)"),
 )  # fmt: skip
 _LISTED = 16
 _PAPERS = {

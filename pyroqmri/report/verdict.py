@@ -1,11 +1,14 @@
 """What a fit's own numbers say against it, in plain language."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup
 
+from pyroqmri.calibration.predicted import LEAST
+from pyroqmri.misfit.causes import in_brief
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.fit_numbers import KHAT_BAD, FitNumbers, numbers_of
@@ -24,7 +27,7 @@ class FitCheck:
     ``state`` is "alarm", "fine" or "unknown"; ``found`` what was seen, ``limit``
     what would be an alarm, ``text`` what an alarm means. Checks of ``kind``
     "misfit" speak about the signal, "bound" about a parameter, "noise" about
-    sigma, "inference" about the computation.
+    sigma, "predictive" about volumes kept aside, "inference" about the computation.
     """
 
     title: Markup
@@ -90,16 +93,18 @@ def judge(fit: FitNumbers) -> Verdict:
     if powerless:
         misfit = [replace(check, state="unknown", text=Markup()) for check in misfit]
     checks = [misfit[0], *_bounds(fit), misfit[1]]
-    checks += [check for check in (_khat(fit), _convergence(fit)) if check is not None]
+    checks += [check for check in (_aside(fit.predictive), _khat(fit), _convergence(fit)) if check is not None]
     alarms = {check.kind for check in checks if check.state == "alarm"}
     if "misfit" in alarms:
-        return Verdict(f"The {noun} signal does not describe these data.", "alarm", tuple(checks))
+        return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
     if fit.uninformed:
         return Verdict(f"This scan does not determine {', '.join(fit.uninformed)}.", "alarm", tuple(checks), powerless)
     if "bound" in alarms:
         return Verdict("These data do not determine every parameter.", "alarm", tuple(checks), powerless)
     if "noise" in alarms:
         return Verdict("The noise level does not look right.", "alarm", tuple(checks), powerless)
+    if "predictive" in alarms:
+        return Verdict("Volumes kept aside are not predicted as well as stated.", "alarm", tuple(checks), powerless)
     if "inference" in alarms:
         return Verdict("The computation did not succeed everywhere.", "alarm", tuple(checks), powerless)
     if powerless:
@@ -164,15 +169,20 @@ def _noise(factor: float | None, noun: str) -> FitCheck:
 
 
 def _bounds(fit: FitNumbers) -> list[FitCheck]:
+    """An alarm where the data ask for more than a bound allows; estimates that noise puts at a bound are none."""
     checks = []
     for name, share in fit.at_bound.items():
         symbol = words.named(name, fit.symbols[name]) if name in fit.symbols else Markup("{}").format(name)
+        found, title = words.percent(share), Markup("Voxels with {} at its bound").format(symbol)
         text = Markup(
             "{} lies at a bound of its range in {} of voxels: there its value is that of the bound, not of the tissue, "
             "and the other parameters of those voxels have adapted to it. Fixing or tying it may help."
-        )
-        title = Markup("Voxels with {} at its bound").format(symbol)
-        checks.append(_share_check(title, share, text.format(name, words.percent(share)), "bound"))
+        ).format(name, found)
+        beyond = share if fit.beyond_bound is None else fit.beyond_bound.get(name, share)
+        check = _share_check(title, beyond, text, "bound")
+        if fit.beyond_bound is not None:
+            found = f"{found}; the data point beyond it in {words.percent(beyond)}"
+        checks.append(replace(check, found=found))
     return checks
 
 
@@ -191,6 +201,24 @@ def _share_check(title: Markup, share: float, text: Markup, kind: str) -> FitChe
     alarm = share > SHARE
     limit = _SHARE_LIMIT
     return FitCheck(title, "alarm" if alarm else "fine", words.percent(share), limit, text if alarm else Markup(), kind)
+
+
+def _aside(found: Mapping[str, Any]) -> FitCheck | None:
+    """How often predictive intervals contain measurements of volumes kept aside; None where none were."""
+    if not found:
+        return None
+    title = Markup("Measurements kept aside inside 90 % predictive intervals")
+    groups = {**found["by_setting"], **found["by_class"]}
+    groups |= {f"voxels with status {name}": share for name, share in found["by_status"].items()}
+    each = ", ".join(f"{name}: {words.percent(share)}" for name, share in groups.items())
+    seen = f"{words.percent(found['inside'])} ({each})"
+    text = Markup(
+        "90 % predictive intervals contain {} of the measurements in {} volumes that were kept aside for this ({}): "
+        "the signal or the noise level is not right for these data, and intervals of the parameters are too narrow."
+    )
+    alarm = found["inside"] < LEAST
+    said = text.format(words.percent(found["inside"]), len(found["volumes"]), each) if alarm else Markup()
+    return FitCheck(title, "alarm" if alarm else "fine", seen, f"below {100 * LEAST:.0f} %", said, "predictive")
 
 
 def _khat(fit: FitNumbers) -> FitCheck | None:

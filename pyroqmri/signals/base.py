@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
-from pyroqmri.parameter import Box, Direction, Parameter
+from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
 
 Tissue = Mapping[str, tuple[float, float]]  # mean and sd of each scalar parameter
 
@@ -26,11 +26,14 @@ class LogLinear:
         Physical parameters, each ``(N,)``, of coefficients ``(C, N)``.
     predicted
         Weigh by the squared signal that unweighted least squares predicts; else by the squared measurement.
+    final
+        Whether it is the estimate where the noise is Gaussian; else a search starts from it.
     """
 
     design: Callable[[Acquisition], Tensor]
     theta: Callable[[Tensor], dict[str, Tensor]]
     predicted: bool
+    final: bool = True
 
 
 class SignalModel(ABC):
@@ -43,8 +46,8 @@ class SignalModel(ABC):
 
     A signal may also have a ``default_protocol``, a common scan at 3 T that is
     simulated when no protocol is given, and ``typical_tissue``: by tissue (white
-    matter, grey matter, csf), the mean and sd of each scalar parameter in healthy
-    adults. Without them `simulate` needs a protocol and draws uniform parameters.
+    matter, grey matter, csf), the mean and sd of each scalar parameter that is not ``held``,
+    in healthy adults. Without them `simulate` needs a protocol and draws uniform parameters.
 
     Raises
     ------
@@ -67,6 +70,8 @@ class SignalModel(ABC):
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
     n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
+    skewed: ClassVar[bool] = False  # tissue lies near bounds, where a normal posterior narrows a learned population
+    held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
     def __init_subclass__(cls) -> None:
@@ -78,7 +83,7 @@ class SignalModel(ABC):
         settings = {} if cls.default_protocol is None else cls.default_protocol.settings()
         if settings and not set(cls.requires) <= set(settings):
             raise TypeError(f"{cls.__name__}: default_protocol has {list(settings)}, not all of {list(cls.requires)}")
-        scalars = [p.name for p in cls.parameters if isinstance(p, Parameter)]
+        scalars = [p.name for p in cls.parameters if isinstance(p, Parameter) and p.name not in cls.held]
         for name, tissue in cls.typical_tissue.items():
             if set(tissue) != set(scalars):
                 raise TypeError(f"{cls.__name__}: typical_tissue of {name} is of {list(tissue)}, not of {scalars}")
@@ -110,6 +115,11 @@ class SignalModel(ABC):
         return set(cls.requires) <= {"bval", "bvec", "offset"}
 
     @classmethod
+    def has_s0(cls, acq: Acquisition) -> bool:
+        """Whether S0 multiplies the signal; where its parameters have the scan's units, or a ratio is measured, not."""
+        return all(p.unit != SCAN_UNIT for p in cls.parameters)
+
+    @classmethod
     def amplitude(cls, acq: Acquisition) -> float:
         """The largest measurement over S0 in common tissue, where it is far from 1: it scales an inferred S0."""
         return 1.0
@@ -125,6 +135,14 @@ class SignalModel(ABC):
         """Quantities of interest that follow from the parameters, each ``(...)``; named in ``derived_parameters``.
 
         A signal without a free direction may derive one, ``(..., 3)``: its sign means nothing.
+        """
+        return {}
+
+    @classmethod
+    def first_guess(cls, acq: Acquisition, y: Tensor) -> dict[str, Tensor]:
+        """Parameters and S0, each ``(N,)``, that come near measurements ``(N, M)`` and that searches start from.
+
+        Where several minima compete a formula finds the right one; signals without one start from points of the box.
         """
         return {}
 

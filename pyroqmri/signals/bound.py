@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.parameter import Box, Direction, Parameter
+from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 
-S0 = Parameter("S0", "S_0", "1", 0.0, 4.0, "signal without encoding, over the scan's scale")
+S0 = Parameter("S0", "S_0", SCAN_UNIT, 0.0, 4.0, "signal without encoding, over the scan's scale")
+_STEP = 1e-5  # of latents
 
 
 class BoundSignal(nn.Module):
@@ -23,7 +24,8 @@ class BoundSignal(nn.Module):
     acquisition
         Its settings, kept as buffers so that they move with the module.
     fixed
-        Parameters held at a value.
+        Parameters held at a value; those that the signal has ``held`` have theirs already, unless they are tied or in
+        ``ranges``.
     tied
         Parameters that take another parameter's value, ``{"D_iso": "D_par"}``.
     infer_s0
@@ -50,10 +52,11 @@ class BoundSignal(nn.Module):
         super().__init__()
         acquisition.require(*signal.requires)
         self.signal = signal
-        self.fixed = {k: float(v) for k, v in (fixed or {}).items()}
         self.tied = dict(tied or {})
         self.infer_s0 = infer_s0
         self.ranges = {k: tuple(v) for k, v in (ranges or {}).items()}
+        usual = {k: v for k, v in signal.held.items() if k not in self.tied and k not in self.ranges}
+        self.fixed = {k: float(v) for k, v in (usual | dict(fixed or {})).items()}
         self._settings = tuple(acquisition.settings())
         for name, value in acquisition.settings().items():
             self.register_buffer(name, value, persistent=False)
@@ -127,6 +130,11 @@ class BoundSignal(nn.Module):
         return (*self.tissue, *(p for p in self.signal.derived_parameters if isinstance(p, Parameter)))
 
     @property
+    def in_scan_units(self) -> tuple[str, ...]:
+        """The free parameters that scale with the measurements: S0 where it is one, and a signal's own amplitudes."""
+        return tuple(p.name for p in self.free if p.unit == SCAN_UNIT)
+
+    @property
     def n_tissue(self) -> int:
         """Number of tissue latents; they come first."""
         return len(self.tissue)
@@ -168,6 +176,13 @@ class BoundSignal(nn.Module):
         signal = self.signal.signal(self.acquisition, **self._arguments(theta, inputs))
         return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal
 
+    def first_guess(self, y: Tensor) -> dict[str, Tensor]:
+        """Free parameters, each ``(N,)``, of the signal's own formula; none where it has none or some are held."""
+        if self.fixed or self.tied:
+            return {}
+        guess = self.signal.first_guess(self.acquisition, y)
+        return {p.name: guess[p.name] for p in self.free} if {p.name for p in self.free} <= set(guess) else {}
+
     @property
     def has_slopes(self) -> bool:
         """Whether the signal has a formula for its slopes, over bounds that do not depend on one another."""
@@ -198,16 +213,31 @@ class BoundSignal(nn.Module):
 
         None for signals without a formula.
         """
-        if not self.has_slopes:
+        if self.signal.slopes is SignalModel.slopes:
             return None
         signal, by = self.slopes(self.constrain(z, frame), inputs)
-        columns = [by[p.name] * p.slope(z[..., i]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
+        if self.has_slopes:
+            columns = [by[p.name] * p.slope(z[..., i]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
+        else:
+            table = torch.stack([by[p.name] for p in self.tissue], -1)
+            columns = list((table @ self._stretch(z[..., : self.n_tissue])).unbind(-1))
         if self.direction is not None:
             assert frame is not None
             assert self.acquisition.bvec is not None
             turns = self.direction.slopes(z[..., self.n_tissue :], frame) @ self.acquisition.bvec.mT
             columns += [by[self.direction.name] * turn for turn in turns.unbind(-2)]
         return signal, torch.stack(columns, -1)
+
+    def _stretch(self, z: Tensor) -> Tensor:
+        """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another.
+
+        By differences in float64, for all latents at once: exact to 1e-8, and no signal is simulated.
+        """
+        step = _STEP * torch.eye(self.n_tissue, dtype=torch.float64, device=z.device)
+        step = step.reshape(-1, *[1] * (z.dim() - 1), self.n_tissue)
+        ends = [self.constrain_tissue(z.double() + sign * step) for sign in (1, -1)]
+        up, down = (torch.stack([theta[p.name] for p in self.tissue], -1) for theta in ends)
+        return ((up - down) / (2 * _STEP)).movedim(0, -1).to(z)
 
     def _arguments(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         columns = {p.name: theta[p.name].unsqueeze(-2 if p.is_direction else -1) for p in self.signal.parameters}

@@ -60,6 +60,13 @@ class DTI(SignalModel):
         elements = torch.cat(torch.broadcast_tensors(Dxx, Dyy, Dzz, Dxy, Dxz, Dyz), -1)
         return torch.exp(elements @ _design(acq).mT)
 
+    @staticmethod
+    def slopes(acq, **theta):
+        design = _design(acq)
+        elements = torch.cat(torch.broadcast_tensors(*(theta[name] for name in ELEMENTS)), -1)
+        signal = torch.exp(elements @ design.mT)
+        return signal, tuple(signal * column for column in design.unbind(-1))
+
     @classmethod
     def box(cls, name, theta):
         if name == "Dxy":

@@ -21,6 +21,12 @@ def _theta(coefficients: Tensor) -> dict[str, Tensor]:
     return {"D": D, "K": variance / D.square()}
 
 
+def expanded(exponent: Tensor) -> Tensor:
+    """Exponential ``(...)`` that goes on linearly above 20: a kurtosis expansion at large b would leave float32."""
+    beyond = (exponent - 3).clamp_min(0)
+    return torch.exp(exponent - beyond) * (1 + beyond)
+
+
 class MSDKI(SignalModel):
     r"""Kurtosis expansion of the signal averaged over gradient directions.
 
@@ -61,6 +67,4 @@ class MSDKI(SignalModel):
     @staticmethod
     def signal(acq, D, K):
         bD = acq.bval * D
-        exponent = -bD + bD.square() * K / 6
-        beyond = (exponent - 3).clamp_min(0)
-        return torch.exp(exponent - beyond) * (1 + beyond)
+        return expanded(-bD + bD.square() * K / 6)

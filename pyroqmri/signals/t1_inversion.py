@@ -6,6 +6,7 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.recovery_grid import best_recovery
 
 
 class T1Inversion(SignalModel):
@@ -44,6 +45,16 @@ class T1Inversion(SignalModel):
     @staticmethod
     def signal(acq, T1, inv_eff):
         return recovery(acq, T1, inv_eff).abs()
+
+    @classmethod
+    def first_guess(cls, acq, y):
+        T1, a, b = best_recovery(acq, y, cls.signed)
+        if acq.tr is None:
+            return {"T1": T1, "inv_eff": -b / (2 * a), "S0": a}
+        # a = S0 (1 + (2 eta - 1) E), b = -2 eta S0
+        left = torch.exp(-acq.tr.mean() / T1)
+        S0 = (a + b * left) / (1 - left)
+        return {"T1": T1, "inv_eff": -b / (2 * S0), "S0": S0}
 
 
 class T1InversionSigned(T1Inversion):

@@ -65,11 +65,38 @@ def fractional_anisotropy(
 
 
 def fastest_axis(xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz: Tensor) -> Tensor:
-    """Eigenvectors ``(..., 3)`` of the largest eigenvalues of symmetric tensors; their sign means nothing.
+    """Eigenvectors ``(..., 3)`` of the largest eigenvalues of symmetric tensors; their sign means nothing."""
+    last, first, u, w, angle = _axes(xx, yy, zz, xy, xz, yz)
+    return torch.where(last, torch.cos(angle) * u + torch.sin(angle) * w, first)
 
-    In closed form, since LAPACK takes five times as long for very many small matrices. The eigenvalue that lies
-    furthest from the others comes first, whose eigenvector rounding cannot turn (Eberly, A robust eigensolver for
-    3 x 3 symmetric matrices, 2014); where it is the smallest, the plane across has the one that is wanted.
+
+def eigensystem(xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(..., 3)`` of symmetric tensors, the largest first, and their vectors, rows of ``(..., 3, 3)``.
+
+    The vectors are without slopes, of which those of equal eigenvalues have none.
+    """
+    with torch.no_grad():
+        last, first, u, w, angle = _axes(xx, yy, zz, xy, xz, yz)
+        large = torch.cos(angle) * u + torch.sin(angle) * w
+        small = torch.cos(angle) * w - torch.sin(angle) * u
+        rows = torch.where(last, large, first), torch.where(last, small, large), torch.where(last, first, small)
+    values = [_form(n, n, xx, yy, zz, xy, xz, yz) for n in rows]
+    return torch.stack(values, -1), torch.stack(rows, -2)
+
+
+def _axes(
+    xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The eigenvector of the eigenvalue furthest from the others, and the two across as an angle in their plane.
+
+    In closed form, since LAPACK takes five times as long for very many small matrices: that vector is the one which
+    rounding cannot turn (Eberly, A robust eigensolver for 3 x 3 symmetric matrices, 2014).
+
+    Returns
+    -------
+    tuple
+        Whether its eigenvalue is the smallest ``(..., 1)``, else it is the largest; the vector and two vectors across
+        ``(..., 3)``; the angle ``(..., 1)`` from the first of these to the eigenvector of the larger eigenvalue there.
     """
     mean = (xx + yy + zz) / 3
     a, b, c = xx - mean, yy - mean, zz - mean
@@ -81,8 +108,8 @@ def fastest_axis(xx: Tensor, yy: Tensor, zz: Tensor, xy: Tensor, xz: Tensor, yz:
     far = 2 * torch.cos(torch.acos(half.abs().clamp_max(1)) / 3) * torch.where(half < 0, -1.0, 1.0)
     first, u, w = frame_around(_column(a - far, b - far, c - far, d, e, f)).unbind(-2)
     one, other, both = (_form(m, n, a, b, c, d, e, f) for m, n in ((u, u), (w, w), (u, w)))
-    angle = (torch.atan2(2 * both, one - other) / 2).unsqueeze(-1)
-    return torch.where((half < 0).unsqueeze(-1), torch.cos(angle) * u + torch.sin(angle) * w, first)
+    angle = torch.atan2(2 * both, one - other) / 2
+    return (half < 0).unsqueeze(-1), first, u, w, angle.unsqueeze(-1)
 
 
 def _column(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def simulate(
     sigma: float | Tensor | None = None,
     noise: str = "rician",
     coils: float = 1.0,
-    averages: int | Tensor = 1,
+    averages: int | Tensor | None = None,
     seed: int = 0,
     inputs: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
@@ -35,7 +35,7 @@ def simulate(
     snr, sigma
         Noise level: exactly one of 1/sigma, for an S0 of 1, and sigma itself, a number or ``(N,)``.
     noise, coils, averages
-        As in :func:`add_noise`, or ``"none"`` (which needs no level).
+        As in :func:`add_noise`, or ``"none"`` (which needs no level). Averages are the acquisition's own when None.
     seed
         Same seed, same noise.
 
@@ -53,7 +53,8 @@ def simulate(
     if noise == "none":
         return clean
     level = noise_level(snr, sigma).to(clean)
-    return add_noise(clean, level, noise, torch.Generator().manual_seed(seed), coils, averages)
+    counts = acquisition.n_averages if averages is None else averages
+    return add_noise(clean, level, noise, torch.Generator().manual_seed(seed), coils, counts)
 
 
 def add_noise(

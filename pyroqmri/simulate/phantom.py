@@ -69,6 +69,8 @@ def brain_phantom(signal: type[SignalModel], shape: tuple[int, int, int], seed: 
     for i, name in enumerate(classes.parameters):
         g = np.sqrt(0.5) * _smooth_field(rng, shape) + np.sqrt(0.5) * rng.standard_normal(shape)
         theta[name] = _fill(head, _truncated(ndtr(g[head]), classes, k, i))
+    for name, value in signal.held.items():
+        theta[name] = _fill(head, np.full(len(k), value))
     for p in signal.parameters:
         if isinstance(p, Direction):
             field = np.stack([_smooth_field(rng, shape) for _ in range(3)], -1)

@@ -30,10 +30,13 @@ def uniform(
     if unknown:
         raise InputError(f"ranges names {', '.join(sorted(unknown))}, which {signal.__name__} does not have")
     rng = np.random.default_rng(seed)
-    table = [p for p in signal.parameters if isinstance(p, Parameter)]
+    held = {name: value for name, value in signal.held.items() if name not in ranges}
+    table = [p for p in signal.parameters if isinstance(p, Parameter) and p.name not in held]
     every = {p.name: (p.lower, p.upper) for p in table} | ranges
     draws = (torch.from_numpy(rng.random(n)) for _ in table)
-    theta = uniform_scalars(table, every, draws, lambda p, t: None if p.name in ranges else signal.box(p.name, t))
+    theta = constant(held, n) | uniform_scalars(
+        table, every, draws, lambda p, t: None if p.name in ranges else signal.box(p.name, t)
+    )
     theta |= {p.name: uniform_axes(n, rng) for p in signal.parameters if isinstance(p, Direction)}
     if "S0" in ranges:
         theta["S0"] = _float(rng.uniform(*ranges["S0"], n))
@@ -189,8 +192,8 @@ def signal_classes(
     weights: Sequence[float],
     names: Sequence[str] | None = None,
 ) -> GaussianClasses:
-    """Classes of any signal's scalar parameters, one mapping a class, truncated to the signal's bounds."""
-    table = [p for p in signal.parameters if isinstance(p, Parameter)]
+    """Classes of any signal's scalar parameters that are not held, one mapping a class, truncated to its bounds."""
+    table = [p for p in signal.parameters if isinstance(p, Parameter) and p.name not in signal.held]
     for row in (*means, *sds):
         if set(row) != {p.name for p in table}:
             raise InputError(f"each class needs {', '.join(p.name for p in table)}, got {', '.join(row)}")
@@ -243,7 +246,13 @@ def tissue(signal: type[SignalModel], n: int, seed: int) -> tuple[Theta, Tensor]
 def _sample(signal: type[SignalModel], classes: GaussianClasses, n: int, seed: int) -> tuple[Theta, Tensor]:
     theta, labels = classes.sample(n, seed)
     rng = np.random.default_rng([seed, 1])
+    theta |= constant(signal.held, n)
     return theta | {p.name: uniform_axes(n, rng) for p in signal.parameters if isinstance(p, Direction)}, labels
+
+
+def constant(values: Mapping[str, float], n: int) -> Theta:
+    """Parameters, each ``(n,)``, that all voxels have in common."""
+    return {name: torch.full((n,), float(value)) for name, value in values.items()}
 
 
 def _float(values: np.ndarray) -> Tensor:

@@ -112,7 +112,9 @@ class PointEstimates(Estimates):
             moved = (quadratic_form(information, slopes + pull) - quadratic_form(information, slopes - pull)) / 4
             variance = variance + s0_variance * moved.square()
         sd = variance.sqrt().mT
-        widths = [torch.inf if name == "S0" else p.upper - p.lower for name, p in self.parameters.items()]
+        widths = [
+            torch.inf if name in self.signal.in_scan_units else p.upper - p.lower for name, p in self.parameters.items()
+        ]
         return torch.minimum(sd, sd.new_tensor(widths))
 
     def _pull_of_s0(self, voxels: Voxels, point: Point) -> Tensor:
@@ -137,14 +139,18 @@ class PointEstimates(Estimates):
     @cached_property
     def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the estimate ``(N,)``, degrees of freedom counted."""
-        return GoodnessOfFit(*self.scatter(self._chunked(self._judge_fit)).T)
+        by_direction = self.direction_misfit(self.batch.voxels, self.theta)
+        return GoodnessOfFit.gathered(
+            dict(zip(GoodnessOfFit._fields, self._chunked(self._judge_fit).T, strict=False)) | by_direction,
+            self.scatter,
+        )
 
     def _judge_fit(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
         mean, variance = self.likelihood.moments(self._box.signal(theta, voxels.inputs), voxels.noise)
         residuals = (voxels.y - mean) / variance.sqrt()
         freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
         found = judge_fit(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
-        return torch.stack(found, -1)
+        return torch.stack([found.ppc, found.residual, found.few], -1)
 
     def weakly_informed(self):
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool; the sd has it already."""

@@ -23,6 +23,7 @@ from pyroqmri.voxelwise.unit_box import Point, UnitBox
 
 _ELEMENTS = 2**22  # measurements in a block, which bounds the memory
 _FEWEST = 1024  # voxels in a block
+_LARGE = 12  # unknowns
 _CHOICES = {"method": ("auto", "closed_form", "levenberg_marquardt"), "engine": ("torch", "dipy")}
 
 
@@ -34,7 +35,7 @@ class Search:
     ----------
     method
         ``closed_form`` is weighted linear least squares of the logarithm, ``levenberg_marquardt``
-        the search inside the bounds; ``auto`` takes the first where the signal has one and the
+        the search inside the bounds; ``auto`` takes the first where the signal has one that is final and the
         noise is Gaussian, and searches the voxels that it puts outside their bounds or that have negative values.
     engine
         ``torch``, or ``dipy`` for dipy's own fit of this signal.
@@ -42,12 +43,13 @@ class Search:
         Of the search, at most.
     starts
         Points that the search begins from; 0 is as many as surfaces of the kind need: two for a signal
-        with a direction, whose axis a tensor fit gives, else three.
+        with a direction, whose axis a tensor fit gives, one for
+        a kurtosis tensor, which a regression gives, else three.
     """
 
     method: str = "auto"
     engine: str = "torch"
-    steps: int = 100
+    steps: int = 400
     starts: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +70,8 @@ class _Block:
         self.counts = likelihood.n_average
         gaussian = isinstance(likelihood, GaussianLikelihood)
         self.linear = has_closed_form(signal)
-        self.closed = self.linear and gaussian and settings.method != "levenberg_marquardt"
+        final = self.linear and (signal.signal.log_linear.final or settings.method == "closed_form")  # type: ignore[union-attr]
+        self.closed = final and gaussian and settings.method != "levenberg_marquardt"
         if settings.method == "closed_form" and not self.closed:
             raise InputError(
                 f"search.method 'closed_form' needs gaussian noise and a signal whose logarithm is linear in free "
@@ -126,9 +129,13 @@ class _Block:
             theta = weighted_fit(self.signal, voxels, self.counts)
             starts.append(Point(self.box.point(theta).tissue.clamp(0.005, 0.995), None))
         voxels = self.short(voxels)
+        if guess := self.short.signal.first_guess(voxels.y):
+            starts.append(Point(self.box.point(guess).tissue.clamp(0.005, 0.995), None))
         wanted = self.settings.starts
         if wanted == 0:
-            wanted = 3 if self.signal.direction is None else 2
+            wanted = 3 if self.signal.direction is None and not guess else 2
+            if self.linear and self.signal.n_latents > _LARGE:
+                wanted = 1  # no few points come near in so many dimensions, and a regression does
         if len(starts) < wanted:
             starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
         point, done = best_of(

@@ -17,14 +17,15 @@ from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
 from pyroqmri.commands.demo.index import demo_table, read_demo
 from pyroqmri.commands.demo.quarter import compare_quarter, tissues
-from pyroqmri.commands.demo.thinning import thin
-from pyroqmri.commands.fit_outputs import at_bound_shares
-from pyroqmri.commands.inputs import digest, given_noise
+from pyroqmri.commands.fit_outputs import shares_of_fitted
+from pyroqmri.commands.inputs import digest
 from pyroqmri.commands.manifest import CALL, CHECKPOINT, MANIFEST
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.fitting.save import save_fit
+from pyroqmri.measurements.thinning import thin
 from pyroqmri.report.fit_numbers import numbers_of
 from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.verdict import judge
@@ -314,8 +315,8 @@ def test_voxels_to_learn_from_are_drawn_by_the_seed(monkeypatch):
 
 
 def test_a_share_at_a_bound_is_of_the_voxels_that_were_fitted():
-    known = SimpleNamespace(n_at_bound={"D": 3, "K": 0}, n_fitted=6, status=torch.zeros(10))
-    assert at_bound_shares(known) == {"D": 0.5, "K": 0.0}
+    known = SimpleNamespace(n_fitted=6, status=torch.zeros(10))
+    assert shares_of_fitted(known, {"D": 3, "K": 0}) == {"D": 0.5, "K": 0.0}
 
 
 def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):

@@ -10,7 +10,7 @@ from pyroqmri.comparison import Candidate, Plan, Results
 from pyroqmri.comparison.held_out import held_out_shell, predict, shells_of, volume_folds
 from pyroqmri.comparison.run import cross_fitted, halves
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.schema import load_recipe
+from pyroqmri.fitting.schema import load_recipe, with_settings
 from pyroqmri.signals import MSDKI, BoundSignal
 from tests.helpers import msdki_data, rician, shells
 
@@ -37,6 +37,26 @@ def fits(two_tissues):
         "two": pq.fit(y, acq, recipe="hierarchical_mixture", settings=STEPS | {"prior.classes": 2}, **told),
         "ml": pq.fit(y, acq, recipe="maximum_likelihood", **told),
     }
+
+
+def test_signals_with_a_sign_are_compared_too():
+    rng = np.random.default_rng(0)
+    ti = np.array([50.0, 100, 200, 400, 800, 1600, 3200])
+    clean = 1000 * (1 - 1.9 * np.exp(-ti / rng.normal(1000, 100, (150, 1))))
+    y, acq = clean + 20 * rng.standard_normal(clean.shape), Acquisition(ti=ti, tr=[10_000.0] * 7)
+    ones = {
+        name: pq.fit(y, acq, signal="t1_inversion_signed", recipe=name, sigma=20.0, settings={"training.steps": 5})
+        for name in ("hierarchical", "hierarchical_mixture")
+    }
+    assert pq.compare(ones, y).best in ones
+
+
+def test_another_first_echo_is_other_data():
+    acq = Acquisition(te=np.arange(10.0, 90, 10))
+    recipe = load_recipe("hierarchical")
+    later = with_settings(recipe, {"data.first_echo": 2})
+    assert Candidate("t2_decay", recipe).data_seen(acq) != Candidate("t2_decay", later).data_seen(acq)
+    assert Candidate("t2_decay", later).data_seen(acq) == Candidate("t2_decay", later, seed=1).data_seen(acq)
 
 
 def test_the_right_prior_wins(fits, two_tissues):

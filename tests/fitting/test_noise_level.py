@@ -82,7 +82,7 @@ def test_too_few_measurements_to_tell_are_said():
 @pytest.mark.parametrize(
     ("sigma", "said"),
     [
-        ("loud", "sigma must be a number above zero, one per voxel, 'estimate' or 'learn', got 'loud'"),
+        ("loud", "sigma must be a number above zero, one per voxel, or one of estimate, field, learn, got 'loud'"),
         (0.0, "above zero everywhere, got 0"),
         (-2.0, "above zero everywhere, got -2"),
         (float("nan"), "finite and above zero everywhere, got nan"),

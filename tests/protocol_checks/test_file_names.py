@@ -11,8 +11,14 @@ from pyroqmri.signals import SIGNALS
 RIGHT = {
     "dwi": ("msdki", "dti", "ivim", "ball_stick"),
     "VFA": ("t1_vfa",),
-    "IRT1": ("t1_inversion", "t1_inversion_signed"),
-    "MESE": ("t2_decay", "t2_floor", "t2_biexp"),
+    "IRT1": (
+        "t1_inversion",
+        "t1_inversion_signed",
+        "t1_inversion_ab",
+        "t1_inversion_ab_signed",
+        "t1_looklocker",
+    ),
+    "MESE": ("t2_decay", "t2_epg", "t2_floor", "t2_biexp"),
     "cest": ("cest_lorentz",),
 }
 
@@ -36,7 +42,8 @@ def test_series_that_no_signal_describes_are_named(name, tmp_path):
 @pytest.mark.parametrize("suffix", ["MEGRE", "T2starw"])
 def test_gradient_echoes_give_t2_star(suffix, tmp_path):
     (text,) = judge_files(tmp_path / f"sub-01_{suffix}.nii.gz", "t2_decay")
-    assert "T2*" in text
+    assert "use signal t2star_decay" in text
+    assert judge_files(tmp_path / f"sub-01_{suffix}.nii.gz", "t2star_decay") == []
 
 
 @pytest.mark.parametrize("name", ["sub-01_part-phase_MESE", "sub-01_echo-1_part-phase_MEGRE", "sub-01_phase"])

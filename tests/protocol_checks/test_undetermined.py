@@ -66,6 +66,8 @@ OPEN = {
     "one shell": ("msdki", shells(2, 30, 1.0), {"K"}),
     "one shell at another b": ("msdki", shells(4, 20, 2.5), {"K"}),
     "three directions": ("dti", Acquisition(bval=[0.0, 0, 1, 1, 1], bvec=EYE), {"Dxy", "Dxz", "Dyz", "FA", "AD", "RD"}),
+    "one shell for a kurtosis tensor": ("dki", spread_shells(4, 60, 1.0), {"Wxxxx", "Wxxyy", "MK", "RK"}),
+    "nine directions a shell for a kurtosis tensor": ("dki", spread_shells(4, 9, 1.0, 2.0), {"Wxxxx", "Wyyyy"}),
     "directions in one plane": (
         "dti",
         Acquisition(bval=[0.0] + [1.0] * 12, bvec=PLANE),

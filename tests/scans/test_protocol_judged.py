@@ -91,6 +91,7 @@ CLEAN = {
     "t1_inversion_signed": {"T1": 1000.0, "inv_eff": 0.93},
     "t1_vfa": {"T1": 1000.0},
     "t2_decay": {"T2": 70.0},
+    "t2star_decay": {"T2star": 50.0},
     "t2_floor": {"T2": 70.0, "floor": 0.1},
     "t2_biexp": {"f": 0.3, "T2_short": 15.0, "T2_long": 90.0},
 }

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from pyroqmri.commands.demo.thinning import thin
 from pyroqmri.commands.outlier_volumes import outlier_volumes
 from pyroqmri.comparison.held_out import held_out_shell, volume_folds
 from pyroqmri.denoising.tensors import tensor_volumes
@@ -15,6 +14,7 @@ from pyroqmri.measurements.noise import estimate_sigma
 from pyroqmri.measurements.preparation import prepare_for
 from pyroqmri.measurements.repeats import repeats
 from pyroqmri.measurements.shells import alike, describe, gather_shells, shells_of
+from pyroqmri.measurements.thinning import thin
 from pyroqmri.signals import SIGNALS
 
 

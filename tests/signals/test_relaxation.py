@@ -8,7 +8,8 @@ import torch
 import pyroqmri as pq
 from pyroqmri import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.measurements.preparation import complete_inputs, prepare_for
+from pyroqmri.measurements.preparation import prepare_for
+from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.signals import IVIM, SIGNALS, T1VFA, T2ADC, BoundSignal, CESTLorentz, T1Inversion, T2Biexp, T2Decay
 from tests.helpers import rician
 

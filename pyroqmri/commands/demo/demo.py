@@ -15,7 +15,8 @@ from pyroqmri.commands.demo.index import HEADLINE, INDEX, write_demo_index
 from pyroqmri.commands.demo.quarter import Quarter, compare_quarter
 from pyroqmri.commands.fit import plan_of
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles, given_noise
+from pyroqmri.commands.inputs import ScanFiles
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.commands.summary import Summary

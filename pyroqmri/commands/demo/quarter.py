@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyroqmri.commands.demo.thinning import thin
-from pyroqmri.commands.inputs import given_noise
+from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.summary import Summary, summarise
 from pyroqmri.fitting.train import fit
 from pyroqmri.io import Scan
 from pyroqmri.measurements.shells import shell_indices
 from pyroqmri.measurements.status import UNFITTED
+from pyroqmri.measurements.thinning import thin
 from pyroqmri.signals.tensor import elements_of, fractional_anisotropy, log_linear_tensor
 
 SHARE = 0.25

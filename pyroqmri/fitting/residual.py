@@ -1,0 +1,133 @@
+"""What least squares of a signal leaves, and the noise level that it gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.laplace.start import mode_under_prior
+from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.measurements.preparation import Preparation, prepare_for
+from pyroqmri.measurements.scatter import Scatter, variance_ratio
+from pyroqmri.signals import BoundSignal
+
+_REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What least squares of a signal leaves, S0 free unless it is known."""
+
+    y: Tensor
+    acq: Acquisition
+    preparation: Preparation
+    signal: BoundSignal
+    inputs: Mapping[str, Tensor]
+
+    @property
+    def shortage(self) -> str:
+        """Why there is no estimate."""
+        n, p = len(self._seen(self.y)[1].acquisition), self._seen(self.y)[1].n_latents
+        return (
+            f"the noise level cannot be estimated: {n} measurements for {p} parameters and no repeats; "
+            "give it with --sigma VALUE (sigma=VALUE in Python)"
+        )
+
+    def _seen(self, y: Tensor) -> tuple[Preparation, BoundSignal]:
+        mine, bound = self.preparation, self.signal
+        if mine.s0 != "measured":
+            return mine, bound
+        # the error of a measured S0 would be in every residual
+        average = "shells" if mine.average else "volumes"
+        free = prepare_for(bound.signal, self.acq, y, s0="inferred", average=average, magnitude=mine.magnitude)
+        free = replace(free, shortest_te=mine.shortest_te, coils=mine.coils)
+        seen = free.seen(self.acq).acquisition
+        return free, BoundSignal(bound.signal, seen, bound.fixed, bound.tied, True, bound.ranges)
+
+    def sigma(self, n_voxels: int) -> float | None:
+        """The noise level, pooled over at most ``n_voxels`` voxels; None without a degree of freedom or a voxel."""
+        found = self._left(n_voxels)
+        return None if found is None else found.sigma() * found.scale
+
+    def scatter(self, n_voxels: int) -> tuple[Tensor, Scatter] | None:
+        """Which of the voxels, at most ``n_voxels``, and their scatter; None as for :meth:`sigma`."""
+        found = self._left(n_voxels)
+        return None if found is None else (found.rows, found.scatter())
+
+    @torch.no_grad()
+    def _left(self, n_voxels: int) -> "_Left | None":
+        some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
+        some = some[bright(self.y[some])]
+        y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
+        preparation, signal = self._seen(y)
+        if len(signal.acquisition) - signal.n_latents < 1:
+            return None
+        batch = preparation(y, torch.tensor(1e-6), self.acq, inputs)
+        if len(batch.voxels) == 0:
+            return None
+        counts = preparation.seen(self.acq).n_average
+        counts = torch.ones(len(signal.acquisition)) if counts is None else counts
+        voxels = replace(batch.voxels, weights=counts.expand_as(batch.voxels.y))
+        weak = 1e-3 * torch.eye(signal.n_latents)
+        # a noise level for the search alone, which must not be lost in the weak prior
+        voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
+        mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
+        fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
+        left = ((voxels.y - fitted).square() * counts).sum(-1)
+        # squared slopes of the signal in units of what a parameter may vary by
+        slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
+        signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
+        coils = None if signed else preparation.coils
+        return _Left(some[batch.index], left.numpy(), fitted.numpy(), slopes.numpy(), coils, float(batch.reference[0]))
+
+
+@dataclass(frozen=True)
+class _Left:
+    """Residual sums of squares ``(n,)`` of some ``rows`` around ``fitted`` (n, M), and squared slopes ``(n, L)``.
+
+    In units of ``scale``; without ``coils`` measurements keep their sign. A parameter that moves the signal by less
+    than the noise follows no noise, and takes no degree of freedom.
+    """
+
+    rows: Tensor
+    left: np.ndarray
+    fitted: np.ndarray
+    slopes: np.ndarray
+    coils: float | None
+    scale: float
+
+    def sigma(self) -> float:
+        m = self.fitted.shape[1]
+        sigma = float(np.sqrt(np.median(self.left) / m))
+        for _ in range(0 if sigma == 0 else 100):
+            expected = chi2.median(self._free(sigma)) * self._ratio(np.asarray(sigma))
+            new = float(np.sqrt(np.median(self.left / expected)))  # a median, so that misfitted voxels do not count
+            if abs(new - sigma) < 1e-4 * sigma:
+                break
+            sigma = new
+        return sigma
+
+    def scatter(self) -> Scatter:
+        def ratio(sigma: np.ndarray) -> np.ndarray:
+            return self._ratio(sigma / self.scale)
+
+        left = self.left * self.scale**2
+        return Scatter(left, self._free(self.sigma()), None if self.coils is None else ratio)
+
+    def _free(self, sigma: float) -> np.ndarray:
+        return self.fitted.shape[1] - (self.slopes / (self.slopes + sigma**2)).sum(1)
+
+    def _ratio(self, sigma: np.ndarray) -> np.ndarray:
+        if self.coils is None:
+            return np.ones(len(self.left))
+        return variance_ratio(self.fitted / np.reshape(sigma, (-1, 1)), self.coils).mean(1)
+
+
+def bright(y: Tensor) -> Tensor:
+    """Mask ``(N,)`` of the voxels that have a signal; in air noise has no level of its own."""
+    mean = torch.where(torch.isfinite(y).all(-1), y.abs().mean(-1), 0)
+    return mean > 0.3 * mean.quantile(0.9)

@@ -1,0 +1,87 @@
+"""The causes of misfit that a scan shows once a fit is there."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri.fitting.fit import Fit
+from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL
+from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
+
+VOXELS = 400
+_FEWEST = 200  # voxels; fewer show little for sure
+_SIGNED = 1e-3  # share of negative values; magnitudes have none
+_DRAWS = 64  # per voxel; of which the best of 16 is looked at
+
+
+class Found(NamedTuple):
+    """Causes of misfit, those of most consequence first, and the noise of the residuals, where it can be seen."""
+
+    causes: list[Cause]
+    noise: ResidualNoise | None
+
+
+def scan_causes(
+    fit: Fit, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None, position: Any = None, seed: int = 0
+) -> Found:
+    """Why a fit does not describe some voxels, by the residuals of about 400 of them; nothing where it does.
+
+    Parameters
+    ----------
+    y
+        Measurements ``(N, M)`` of the fit's protocol.
+    sigma
+        Noise level, one number or ``(N,)``; the fit's when None.
+    inputs
+        Per-voxel inputs of the signal, each ``(N,)``.
+    position
+        Where the voxels lie, integers ``(N, 3)``; None where that is not known.
+
+    Returns
+    -------
+    Found
+        None for fewer than 200 voxels or fewer than two degrees of freedom per voxel,
+        for networks, whose estimates are not the best ones, and for priors that depend on more than measurements.
+    """
+    y, known = as_tensor(y), as_inputs(inputs)
+    if len(y) < _FEWEST or fit.network is not None or (fit.model is not None and fit.model.prior.looks_at_voxels):
+        return Found([], None)
+    if position is None:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:VOXELS])
+        pairs = np.zeros((0, 2), dtype=int)
+    else:
+        chosen, pairs = neighbours(np.asarray(position), VOXELS, seed)
+    level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
+    some = level[torch.from_numpy(chosen)] if level.dim() else level
+    draws = None if fit.model is None else _DRAWS
+    found = fit.posterior(y[chosen], sigma=some, inputs={k: v[chosen] for k, v in known.items()}, n_draws=draws)
+    if len(found.batch.voxels) == 0:
+        return Found([], None)
+    status = found.status[found.batch.index]
+    kept = ~torch.isin(status, torch.tensor([NO_SIGNAL, FEW_MISFIT], dtype=status.dtype))
+    residuals = found.residuals()
+    kept &= residuals.value.isfinite().all(-1)
+    fitted = found.batch.index[kept]
+    seen = Looked(
+        residuals=residuals[kept],
+        acquisition=found.signal.acquisition,
+        likelihood=found.likelihood,
+        signal=fit.signal_name,
+        sigma=fit.sigma if sigma is None or level.dim() else float(level),
+        directional=status[kept] == DIRECTIONAL,
+        pairs=_among(torch.from_numpy(pairs), fitted, len(chosen)),
+        averaged=fit.preparation.average,
+    )
+    return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
+
+
+def _among(pairs: Tensor, fitted: Tensor, n: int) -> Tensor:
+    """Pairs of the n chosen voxels as indices into those that were fitted, where both were."""
+    place = torch.full((n,), -1, dtype=torch.long)
+    place[fitted] = torch.arange(len(fitted))
+    renumbered = place[pairs]
+    return renumbered[(renumbered >= 0).all(1)]

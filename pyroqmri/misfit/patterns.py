@@ -1,0 +1,124 @@
+"""Patterns that a cause of misfit leaves in the mean of residuals, and how much of each is there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri.acquisition import Acquisition
+from pyroqmri.distributions import ncchi_moments, rice_moments
+from pyroqmri.measurements.shells import alike
+from pyroqmri.misfit.residuals import Residuals
+
+FLOOR, SETTING, DRIFT = "noise floor", "setting", "drift"
+_SURE = 4.0  # standard errors
+_LEAST = {FLOOR: 0.15, SETTING: 0.1, DRIFT: 0.1}  # sd of the noise, in some measurement: what is worth a warning
+_MORE_COILS = 4.0
+_FEWEST_PER_SETTING = 3
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What one unit of a cause adds to residuals ``(M,)`` or ``(n, M)``; ``where`` are a setting's measurements."""
+
+    kind: str
+    shape: Tensor
+    where: np.ndarray | None = None
+
+
+class Seen(NamedTuple):
+    """How much of a pattern residuals have.
+
+    Attributes
+    ----------
+    amount, error
+        In units of the pattern, and the standard error.
+    largest
+        The largest mean over voxels of the pattern at a measurement, in sd of the noise; as far as the parameters
+        cannot take it up where the pattern is that of a setting.
+    """
+
+    pattern: Pattern
+    amount: float
+    error: float
+    largest: float
+
+    @property
+    def alarms(self) -> bool:
+        """Whether it is there for sure, and large enough to matter."""
+        return abs(self.amount) > _SURE * self.error and self.largest > _LEAST[self.pattern.kind]
+
+
+def floor_of(found: Residuals, magnitude: bool, coils: float) -> Tensor:
+    """What the next higher noise floor adds to the mean of each measurement, in sd ``(n, M)``.
+
+    That of magnitudes where a likelihood has none, that of four times as many coils where it has one.
+    """
+    noise = found.noise.expand_as(found.signal)
+    signal = found.signal.abs() if not magnitude else found.signal
+    if not magnitude:
+        return (rice_moments(signal, noise)[0] - signal) / found.sd
+    above = ncchi_moments(signal, noise, _MORE_COILS * coils)[0]
+    own = rice_moments(signal, noise)[0] if coils == 1 else ncchi_moments(signal, noise, coils)[0]
+    return (above - own) / found.sd
+
+
+def patterns_of(found: Residuals, acq: Acquisition, likelihood: object, in_order: bool) -> list[Pattern]:
+    """Every pattern that a scan's measurements can show.
+
+    Parameters
+    ----------
+    acq
+        Settings of the M measurements.
+    likelihood
+        Of the measurements.
+    in_order
+        Whether measurements stand in the order in which they were made.
+    """
+    magnitude, coils = bool(getattr(likelihood, "magnitude", False)), float(getattr(likelihood, "coils", 1.0))
+    patterns = [Pattern(FLOOR, floor_of(found, magnitude, coils))] if (found.signal >= 0).all() else []
+    groups = [group for group in alike(acq) if len(group)]
+    if len(groups) > 1:
+        for group in groups:
+            shape = torch.zeros(len(acq), dtype=torch.float64)
+            shape[torch.from_numpy(group)] = 1.0
+            patterns.append(Pattern(SETTING, shape, group))
+    if in_order and len(acq) >= 2 * len(groups):
+        time = torch.linspace(-0.5, 0.5, len(acq), dtype=torch.float64)
+        for group in groups:  # what the order shares with the settings is theirs
+            time[torch.from_numpy(group)] -= time[torch.from_numpy(group)].mean()
+        patterns.append(Pattern(DRIFT, found.signal / found.sd * time))
+    return patterns
+
+
+def amount_of(pattern: Pattern, found: Residuals, value: Tensor) -> Seen:
+    """How much of a pattern is in residuals ``value`` ``(n, M)``; the error is the spread between voxels."""
+    shape = found.free_of_parameters(pattern.shape)
+    each, weight = (shape * value).sum(-1), shape.square().sum(-1)
+    total = float(weight.sum())
+    if not total > 1e-6 * shape.numel():
+        return Seen(pattern, 0.0, 1.0, 0.0)
+    amount = float(each.sum()) / total
+    error = float((each - amount * weight).square().sum().sqrt()) / total
+    whole = shape if pattern.kind == SETTING else pattern.shape.expand_as(value)
+    return Seen(pattern, amount, error, abs(amount) * float(whole.mean(0).abs().max()))
+
+
+def patterns_in(found: Residuals, patterns: Sequence[Pattern], report: Callable[[Seen], None]) -> Tensor:
+    """Report the patterns that residuals show, the clearest first, and return the residuals without them ``(n, M)``.
+
+    Each is taken out before the next is looked for, so that what two causes share goes to the one that explains more.
+    """
+    value, left = found.value, list(patterns)
+    while left:
+        seen = [amount_of(pattern, found, value) for pattern in left]
+        best = max((s for s in seen if s.alarms), key=lambda s: abs(s.amount) / s.error, default=None)
+        if best is None:
+            break
+        report(best)
+        value = value - best.amount * found.free_of_parameters(best.pattern.shape)
+        left = [pattern for pattern in left if pattern is not best.pattern]
+    return value

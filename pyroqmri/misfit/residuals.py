@@ -1,0 +1,106 @@
+"""Residuals of fitted voxels, freed of what an error of the parameters would leave in them."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyroqmri.laplace.mode import jacobian
+from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.parameter import frame_around
+from pyroqmri.signals import BoundSignal
+
+_RIDGE = 1e-6  # of a column's square: parameters that a voxel does not determine take nothing up
+_STEP = 0.05  # of the noise level: for the slope of the measurements' mean in the signal
+
+
+@dataclass(frozen=True)
+class Residuals:
+    r"""Standardised residuals :math:`e = (I - H) r` of n voxels.
+
+    H projects on the M measurements' slopes in the parameters (and in S0 where it is measured), so that to first order
+    e does not depend on where in the posterior the fit is looked at, nor on a prior: under a right signal it is noise
+    with covariance :math:`I - H`.
+
+    Attributes
+    ----------
+    value
+        e ``(n, M)``.
+    tangent
+        Orthonormal columns that span the slopes ``(n, M, P)``; shorter than one where a parameter is not determined.
+    signal, sd
+        Noise-free signal and standard deviation of each measurement ``(n, M)``, in units of S0.
+    noise
+        Noise level ``(n, 1)`` in the same units.
+    """
+
+    value: Tensor
+    tangent: Tensor
+    signal: Tensor
+    sd: Tensor
+    noise: Tensor
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, pick: Tensor) -> "Residuals":
+        return Residuals(*(getattr(self, name)[pick] for name in ("value", "tangent", "signal", "sd", "noise")))
+
+    @property
+    def leverage(self) -> Tensor:
+        """Diagonal of H ``(n, M)``: the share of each measurement's noise that the parameters take up."""
+        return self.tangent.square().sum(-1)
+
+    @property
+    def freedom(self) -> Tensor:
+        """Degrees of freedom that are left ``(n,)``."""
+        return self.value.shape[-1] - self.leverage.sum(-1)
+
+    def free_of_parameters(self, pattern: Tensor) -> Tensor:
+        """What is left ``(n, M)`` of a pattern ``(M,)`` or ``(n, M)`` once the parameters have adapted to it."""
+        pattern = pattern.expand_as(self.value).unsqueeze(-1)
+        return (pattern - self.tangent @ (self.tangent.mT @ pattern)).squeeze(-1)
+
+
+@torch.no_grad()
+def residuals_at(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, theta: dict[str, Tensor]) -> Residuals:
+    """Residuals of fitted voxels at parameters ``theta`` near their best ones, in float64.
+
+    Parameters
+    ----------
+    theta
+        Physical parameters in the model's units, each ``(n,)``, a direction ``(n, 3)``.
+    """
+    signal, likelihood = copy.deepcopy(signal).double(), copy.deepcopy(likelihood).double()
+    voxels, theta = voxels.map(lambda t: t.double()), {name: value.double() for name, value in theta.items()}
+    z, frame = signal.unconstrain(theta), None
+    if signal.direction is not None:
+        frame = frame_around(theta[signal.direction.name])
+        z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
+    found = signal.unconstrained_slopes(z, frame, voxels.inputs)
+    if found is None:
+        found = jacobian(lambda u: signal(signal.constrain(u, frame), voxels.inputs), z)
+    clean, slopes = found
+    mean, variance = likelihood.moments(clean, voxels.noise)
+    step = _STEP * voxels.noise
+    above, below = (likelihood.moments(x, voxels.noise)[0] for x in (clean + step, (clean - step).abs()))
+    by_signal = (above - below) / (clean + step - (clean - step).abs())
+    if likelihood.n_s0 is not None:
+        slopes = torch.cat([slopes, clean.unsqueeze(-1)], -1)
+    sd = variance.sqrt()
+    tangent = _orthonormal(slopes * (by_signal / sd).unsqueeze(-1))
+    raw = ((voxels.y - mean) / sd).unsqueeze(-1)
+    value = (raw - tangent @ (tangent.mT @ raw)).squeeze(-1)
+    return Residuals(value, tangent, clean, sd, voxels.noise)
+
+
+def _orthonormal(columns: Tensor) -> Tensor:
+    """Orthonormal columns of the span of ``(n, M, P)``; what is not finite, or nothing, spans nothing."""
+    columns = columns.nan_to_num(0.0, 0.0, 0.0)
+    columns = columns / columns.norm(dim=-2, keepdim=True).clamp_min(1e-9)
+    gram = columns.mT @ columns
+    gram.diagonal(dim1=-2, dim2=-1).add_(_RIDGE)
+    factor = torch.linalg.cholesky(gram)
+    return torch.linalg.solve_triangular(factor, columns.mT, upper=False).mT
