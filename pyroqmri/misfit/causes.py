@@ -178,7 +178,7 @@ def _floor(seen: Seen, scan: Looked) -> str:
     if seen.amount > 0:
         return (
             f"{start} above the fit: a noise floor higher than that of one coil (a sum of squares over coils: "
-            "--likelihood ncchi --set likelihood.coils=N; or a mean of several magnitudes), or tissue that decays less "
+            "--likelihood ncchi --coils N; or a mean of several magnitudes: --averages N), or tissue that decays less "
             f"than {scan.signal} describes"
         )
     return (
@@ -226,7 +226,7 @@ def _over_space(correlation: float, field: float, found: Residuals) -> list[Caus
         words = (
             f"the size of the residuals varies by {100 * field:.2g} % (sd) over the image, and neighbouring voxels "
             "share it: noise that grows towards the centre (parallel imaging), or tissue that the signal does not "
-            "describe; give a map of the noise level with --sigma FILE"
+            "describe; use --sigma field, or a map of the noise level with --sigma FILE"
         )
         causes.append(Cause(NOISE_FIELD, field, words))
     if correlation > NEIGHBOURS:
