@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pyroqmri import Acquisition, InputError
 from pyroqmri.commands import ScanFiles, fit_image
 from pyroqmri.commands.protocol_files import write_protocol
 from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.signals.kurtosis import QUARTIC
 from pyroqmri.signals.shells import shells
 from pyroqmri.signals.tensor import ELEMENTS, elements_of
 from pyroqmri.simulate import brain_phantom
@@ -41,7 +43,8 @@ AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 SUFFIX = {
     "t1_inversion": "IRT1", "t1_inversion_signed": "IRT1", "t1_vfa": "VFA", "t1_looklocker": "IRT1",
     "t1_inversion_ab": "IRT1", "t1_inversion_ab_signed": "IRT1", "t2_decay": "MESE", "t2_floor": "MESE",
-    "t2_biexp": "MESE", "t2star_decay": "MEGRE", "mpm": "MPM", "mp2rage": "MP2RAGE", "cest_lorentz": "cest",
+    "t2_epg": "MESE", "t2_biexp": "MESE", "t2star_decay": "MEGRE", "mpm": "MPM", "mp2rage": "MP2RAGE",
+    "cest_lorentz": "cest",
 }  # fmt: skip  # of the others dwi
 
 
@@ -76,6 +79,9 @@ OTHERS: dict[str, tuple[Acquisition, Acquisition]] = {
     "msdki": (shells(5, 30, 1.0, 2.0), shells(10, 30, 0.7, 1.4, 2.1)),
     "ball_stick": (shells(5, 32, 1.0, 2.0), shells(8, 64, 1.0, 3.0)),
     "dti": (shells(1, 12, 0.8), shells(6, 64, 1.0)),
+    "dki": (shells(5, 32, 1.0, 2.0), shells(8, 64, 0.7, 1.4, 2.1)),
+    "fwdti": (shells(4, 30, 0.4, 1.2), shells(6, 64, 0.7, 1.5)),
+    "noddi": (shells(5, 32, 0.7, 2.0), shells(9, 60, 1.0, 2.5)),
     "adc": (_perfusion(0, 800, n=2), _perfusion(0, 50, 400, 800, n=3)),
     "ivim": (
         _perfusion(0, 10, 20, 40, 60, 80, 100, 200, 400, 600, 800, n=3),
@@ -110,13 +116,42 @@ def tensors(phantom: Phantom, rng: np.random.Generator) -> dict[str, torch.Tenso
     return dict(zip(ELEMENTS, elements_of(tensor), strict=True))
 
 
+def with_free_water(phantom: Phantom, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """The tensors of tissue of every kind beside some free water, of which fluid has the most."""
+    tissue = phantom.labels[phantom.mask].long() - 1
+    fraction = (
+        torch.tensor([0.08, 0.12, 0.9])[tissue] + torch.from_numpy(0.02 * rng.standard_normal(len(tissue))).float()
+    )
+    found = tensors(replace(phantom, labels=phantom.labels.clamp_max(2)), rng)
+    return found | {"FWF": fraction}
+
+
+def with_kurtosis(phantom: Phantom, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """The tensors with the kurtosis of a stick and a ball: three times the variance of D(n) over the square of MD."""
+    theta = phantom.voxels()
+    n, f = theta["n"].double(), theta["f"].double()[:, None, None]
+    outer, eye = n.unsqueeze(-1) * n.unsqueeze(-2), torch.eye(3).double()
+    stick, ball = theta["D_par"].double()[:, None, None] * outer, theta["D_iso"].double()[:, None, None] * eye
+    mean, apart = f * stick + (1 - f) * ball, stick - ball
+    scale = 3 * (f * (1 - f)).flatten() / (mean.diagonal(dim1=1, dim2=2).mean(-1)).square()
+    found = dict(zip(ELEMENTS, elements_of(mean), strict=True))
+    for name in QUARTIC:
+        i, j, k, m = ("xyz".index(axis) for axis in name)
+        pairs = ((i, j, k, m), (i, k, j, m), (i, m, j, k))
+        found[f"W{name}"] = scale * sum(apart[:, a, b] * apart[:, c, d] for a, b, c, d in pairs) / 3
+    return {name: value.float() for name, value in found.items()}
+
+
+_OF_TENSORS = {"dti": tensors, "fwdti": with_free_water, "dki": with_kurtosis}
+
+
 def write_scan(folder: Path, name: str, acquisition: Acquisition, snr: float, seed: int) -> ScanFiles:
     """A clean scan in files named as BIDS has it; maps of per-voxel inputs, such as B1, lie beside it."""
     signal = SIGNALS[name]
-    phantom = brain_phantom(SIGNALS["ball_stick"] if name == "dti" else signal, SHAPE, seed)
+    phantom = brain_phantom(SIGNALS["ball_stick"] if name in _OF_TENSORS else signal, SHAPE, seed)
     rng = np.random.default_rng([seed, 1])
     head = phantom.mask.numpy()
-    theta = tensors(phantom, rng) if name == "dti" else phantom.voxels()
+    theta = _OF_TENSORS[name](phantom, rng) if name in _OF_TENSORS else phantom.voxels()
     b1 = 1 + 0.15 * np.sin(np.linspace(0, 3, SHAPE[0]))[:, None, None] * np.ones(SHAPE)
     inputs = {key: torch.from_numpy(b1[head]).float() for key in signal.inputs}
     clean = np.zeros((*SHAPE, len(acquisition)))

@@ -89,20 +89,21 @@ def drawn(name: str, n: int, fluid: bool, rng: np.random.Generator) -> dict[str,
 
 
 def simulated(name: str, snr: float, n: int, fluid: bool, seed: int) -> tuple[Settings, np.ndarray, float, Any]:
-    """Truth by parameter ``(N,)``, measurements ``(N, M)`` of S0 1000, their noise level and maps of inputs."""
+    """Truth by parameter ``(N,)``, measurements ``(N, M)`` of S0 near 1000, their noise level and maps of inputs."""
     model, rng = SIGNALS[name], np.random.default_rng(seed)
     truth = drawn(name, n, fluid, rng)
     assert model.default_protocol is not None
     settings = {key: value.double().numpy() for key, value in model.default_protocol.settings().items()}
     inputs = {key: 1 + 0.1 * rng.standard_normal(n).clip(-2, 2) for key in model.inputs}
     columns = {key: value[:, None] for key, value in (truth | inputs).items()}
-    clean = 1000 * EQUATIONS[name](settings, **columns)
+    level = 1000 * (1 + 0.1 * rng.standard_normal(n).clip(-2.5, 2.5))
+    clean = level[:, None] * EQUATIONS[name](settings, **columns)
     clean = clean if model.signed else np.abs(clean)
     sigma = float(np.abs(clean).max(1).mean()) / snr
     noise = sigma * rng.standard_normal((2, *clean.shape))
     y = clean + noise[0] if model.signed else np.hypot(clean + noise[0], noise[1])
     derived = model.derived({key: torch.as_tensor(value) for key, value in truth.items()})
-    truth |= {p.name: 1000 * truth[p.name] for p in model.parameters if p.unit == "a.u."}
+    truth |= {p.name: level * truth[p.name] for p in model.parameters if p.unit == "a.u."}
     truth |= {key: value.numpy() for key, value in derived.items()}
     return truth, y, sigma, {key: torch.as_tensor(value, dtype=torch.float32) for key, value in inputs.items()}
 

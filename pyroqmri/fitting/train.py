@@ -18,6 +18,7 @@ from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe
+from pyroqmri.guides.population_refinement import can_refine, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -36,8 +37,8 @@ from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
-from pyroqmri.protocol_checks.noise_kind import noise_kind_warnings
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi, seeded
 
@@ -155,7 +156,7 @@ def fit(
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
     position = as_positions(voxels, mask, len(y))
-    warnings += noise_kind_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
+    warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
     batch = batch.placed(position, as_covariates(covariates, len(y)))
@@ -209,6 +210,12 @@ def _train(
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
     fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
     fit.seconds["train"] = fit.trace.seconds
+    if fit.signal.signal.skewed and can_refine(model, guide):
+        say_phase("refining the population", progress)
+        begin = time.monotonic()
+        with seeded(fit.seed, voxels.y):
+            refine_population(model, guide, voxels)
+        fit.seconds["refine"] = time.monotonic() - begin
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes:
         fit.warnings.append(

@@ -226,7 +226,7 @@ def _over_space(correlation: float, field: float, found: Residuals) -> list[Caus
         words = (
             f"the size of the residuals varies by {100 * field:.2g} % (sd) over the image, and neighbouring voxels "
             "share it: noise that grows towards the centre (parallel imaging), or tissue that the signal does not "
-            "describe; use --sigma field, or a map of the noise level with --sigma FILE"
+            "describe; take a noise field with --sigma field, or a map with --sigma FILE"
         )
         causes.append(Cause(NOISE_FIELD, field, words))
     if correlation > NEIGHBOURS:

@@ -20,6 +20,7 @@ from pyroqmri.signals.t1_vfa import T1VFA
 from pyroqmri.signals.t2_adc import T2ADC
 from pyroqmri.signals.t2_biexp import T2Biexp
 from pyroqmri.signals.t2_decay import T2Decay
+from pyroqmri.signals.t2_epg import T2EPG
 from pyroqmri.signals.t2_floor import T2Floor
 from pyroqmri.signals.t2star_decay import T2StarDecay
 
@@ -40,6 +41,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t1_looklocker": T1LookLocker,
     "t1_vfa": T1VFA,
     "t2_decay": T2Decay,
+    "t2_epg": T2EPG,
     "t2_floor": T2Floor,
     "t2_biexp": T2Biexp,
     "t2star_decay": T2StarDecay,
@@ -61,6 +63,7 @@ __all__ = [
     "SIGNALS",
     "T1VFA",
     "T2ADC",
+    "T2EPG",
     "BallStick",
     "BoundSignal",
     "CESTLorentz",

@@ -49,6 +49,7 @@ class NODDI(SignalModel):
         Parameter("D_iso", "D_{iso}", "um2/ms", 1.0, 4.0, "diffusivity of free water"),
         Direction("n", "n", "mean axis of the sticks"),
     )
+    skewed = True
     held = {"D_par": 1.7, "D_iso": 3.0}
     derived_parameters = (
         Parameter("NDI_mod", r"\nu_{mod}", "1", 0.0, 1.0, "tissue-weighted neurite density index"),

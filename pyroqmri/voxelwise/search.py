@@ -23,6 +23,7 @@ from pyroqmri.voxelwise.unit_box import Point, UnitBox
 
 _ELEMENTS = 2**22  # measurements in a block, which bounds the memory
 _FEWEST = 1024  # voxels in a block
+_LARGE = 12  # unknowns
 _CHOICES = {"method": ("auto", "closed_form", "levenberg_marquardt"), "engine": ("torch", "dipy")}
 
 
@@ -42,7 +43,8 @@ class Search:
         Of the search, at most.
     starts
         Points that the search begins from; 0 is as many as surfaces of the kind need: two for a signal
-        with a direction, whose axis a tensor fit gives, else three.
+        with a direction, whose axis a tensor fit gives, one for
+        a kurtosis tensor, which a regression gives, else three.
     """
 
     method: str = "auto"
@@ -132,6 +134,8 @@ class _Block:
         wanted = self.settings.starts
         if wanted == 0:
             wanted = 3 if self.signal.direction is None and not guess else 2
+            if self.linear and self.signal.n_latents > _LARGE:
+                wanted = 1  # no few points come near in so many dimensions, and a regression does
         if len(starts) < wanted:
             starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
         point, done = best_of(

@@ -97,6 +97,21 @@ def t2star_decay(te, T2star):
     return np.exp(-te / T2star)
 
 
+def t2_epg(te, T2, B1):
+    """Spins that precess by different angles between pulses about the axis that they lie along, one by one."""
+    phase = 2 * np.pi * np.arange(32) / 32
+    x, y, z = np.zeros((len(T2), 32)), np.ones((len(T2), 32)), np.zeros((len(T2), 32))
+    E1, E2, angle, seen = np.exp(-te[0] / 2000), np.exp(-te[0] / (2 * T2)), np.pi * B1, []
+    for _ in te:
+        for pulse in (True, False):
+            x, y = E2 * (x * np.cos(phase) - y * np.sin(phase)), E2 * (x * np.sin(phase) + y * np.cos(phase))
+            z = E1 * z
+            if pulse:
+                x, z = x * np.cos(angle) + z * np.sin(angle), z * np.cos(angle) - x * np.sin(angle)
+        seen.append(y.mean(1))
+    return np.stack(seen, 1)
+
+
 def t2_floor(te, T2, floor):
     return np.exp(-te / T2) + floor
 
@@ -190,6 +205,7 @@ CASES = {
     "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),
     "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
+    "t2_epg": Case(Acquisition(te=[10.0, 20, 30, 40, 50, 60]), t2_epg),
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
     "mp2rage": Case(TRAINS, mp2rage),

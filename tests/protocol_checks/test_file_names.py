@@ -18,7 +18,7 @@ RIGHT = {
         "t1_inversion_ab_signed",
         "t1_looklocker",
     ),
-    "MESE": ("t2_decay", "t2_floor", "t2_biexp"),
+    "MESE": ("t2_decay", "t2_epg", "t2_floor", "t2_biexp"),
     "cest": ("cest_lorentz",),
 }
 
