@@ -205,7 +205,7 @@ def _write_parameters(writer: _Writer, posterior: "Estimates", suffix: str) -> N
             }  # fmt: skip
             written = value[name] if factor == 1 else np.asarray(value[name]) * factor
             writer.add(written, (f"param-{name}", f"stat-{stat}", map_suffix(name, suffix)), sidecar)
-    for name, value in posterior.contraction.items():
+    for name, value in getattr(posterior, "contraction", {}).items():
         doc = f"{posterior.parameters[name].doc}: {_CONTRACTION}"
         sidecar = {"Parameter": name, "Statistic": "contraction", "Units": "1", "Description": doc}
         writer.add(value, (f"param-{name}", "stat-contraction", "dwimap"), sidecar)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess, randomised_ranks, resolution
-from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, tissue_voxels
+from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, scan_voxels, tissue_voxels
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.coils import coils_of, with_coils
 from pyroqmri.fitting.fit import Fit
@@ -118,9 +118,9 @@ def check(
     n, snr, seed
         Voxels to simulate; S0 over sigma, the training's when None; seed of truths, noise and draws.
     truth
-        ``"own"``: from the fit's own learned population, which tests the inference alone. ``"tissue"``: from white
-        and grey matter and csf (``typical_tissue`` of the signal), which tests the population too. Or
-        voxels made elsewhere.
+        ``"own"``: from the fit's own learned population, which tests the inference alone. ``"scan"``: the same with the
+        noise that its scan's residuals show, which tests noise level and likelihood. ``"tissue"``: from white and grey
+        matter and csf (:attr:`SignalModel.typical_tissue`), which tests the population too. Or voxels made elsewhere.
     inputs
         Per-voxel inputs of the signal as :func:`pyroqmri.simulate.draw_inputs` takes them; their defaults when None.
     averages
@@ -135,7 +135,7 @@ def check(
         raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
     found = found if averages is None else found.on(found.acquisition.averaged(averages))
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr, inputs)
-    samples, kept, classes = _samples(found, simulated, seed, n_draws)
+    samples, kept, classes = ranked_samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)
     counting = simulated.counts or classes is not None
     n_cells = len(samples) * (1 + (len(groups) if counting else 0))
@@ -153,11 +153,11 @@ def check(
 def simulated_voxels(
     found: Fit, truth: str, n: int, seed: int, snr: float | None = None, inputs: Mapping[str, Any] | None = None
 ) -> SimulatedVoxels:
-    """Voxels with known truth for a fit: from its ``own`` population, or of ``tissue``."""
-    if truth == "own":
-        return own_voxels(found, n, seed, snr, inputs)
+    """Voxels with known truth for a fit: of its ``own`` population, with its ``scan``'s noise, or of ``tissue``."""
+    if truth in ("own", "scan"):
+        return own_voxels(found, n, seed, snr, inputs) if truth == "own" else scan_voxels(found, n, seed, inputs)
     if truth != "tissue":
-        raise InputError(f"truth must be 'own' or 'tissue', got {truth!r}")
+        raise InputError(f"truth must be 'own', 'scan' or 'tissue', got {truth!r}")
     return tissue_voxels(found, n, seed, snr, inputs)
 
 
@@ -222,7 +222,7 @@ def recalibrate(
     return replace(found, recalibration=learn_recalibration(draws, simulated.truth, scalars, made))
 
 
-def _samples(
+def ranked_samples(
     found: Fit, simulated: SimulatedVoxels, seed: int, n_draws: int
 ) -> tuple[list[Sample], Tensor, Tensor | None]:
     """Samples of every parameter, which voxels they are of, and the likeliest class of each of these."""

@@ -27,7 +27,7 @@ LEVEL = 0.9
 LEAST = 0.8  # of the measurements inside; fewer are worth a warning
 VOXELS = 400
 _FEWEST = 20  # volumes beside those of S0; of fewer none can be spared
-_FEWEST_OF_SHELL = 20  # volumes of a shell whose halves are powder averages each
+_FEWEST_OF_SHELL = 60  # volumes of a shell; means over fewer than 30 directions depend on which they are
 _GROUP = 100  # measurements of a group that has a number of its own
 _DRAWS = 199
 _TENTHS = 10
@@ -63,7 +63,7 @@ class Predicted:
 def volumes_to_keep_aside(fit: Fit, acq: Acquisition, seed: int = 0) -> Tensor | None:
     """A tenth of each shell's volumes; half of them, spread evenly, where the model sees means over directions.
 
-    None where there are fewer than 20 volumes beside those of S0 (per shell, where half of them make another mean).
+    None where there are fewer than 20 volumes beside those of S0, or 60 in a shell whose mean the model sees.
     """
     free = torch.nonzero(~fit.preparation.s0_volumes(acq)).squeeze(-1)
     if not fit.preparation.average:

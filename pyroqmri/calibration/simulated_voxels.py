@@ -1,7 +1,7 @@
 """Voxels whose truth is known, to check a fit on: of its own population, or of tissue."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -68,6 +68,50 @@ def own_voxels(
     InputError
         When the fit has no population.
     """
+    own = own_tissue(fit, n, seed, given)
+    sigma = fit.sigma if snr is None else own.level / snr
+    y = _measured(fit, own.clean, sigma, seed)
+    return own.voxels(fit, "voxels of the fit's own population", y, sigma)
+
+
+@dataclass(frozen=True)
+class OwnTissue:
+    """Voxels of a fit's population before they are measured.
+
+    Parameters
+    ----------
+    theta
+        Parameters in the model's units, each ``(n,)``.
+    clean
+        Noise-free measurements ``(n, M)`` in the scan's units.
+    s0, level
+        The scan's scale, and the mean signal without encoding.
+    inputs
+        Per-voxel inputs of the signal, each ``(n,)``.
+    """
+
+    theta: dict[str, Tensor]
+    clean: Tensor
+    s0: float
+    level: float
+    inputs: dict[str, Tensor]
+
+    def voxels(self, fit: Fit, name: str, y: Tensor, sigma: float) -> SimulatedVoxels:
+        """The voxels with measurements ``y`` ``(n, M)``, of which the fit is given ``sigma``."""
+        given = sigma / float(fit.likelihood.factor.detach())
+        return SimulatedVoxels(name, _quantities(fit, self.theta, self.s0), y, given, self.level / sigma,
+                               inputs=_taken(fit, self.inputs))  # fmt: skip
+
+
+@torch.no_grad()
+def own_tissue(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = None, shift: float = 0.0) -> OwnTissue:
+    """Voxels of the population that a fit learned; ``shift`` moves every latent of tissue by so many sd.
+
+    Raises
+    ------
+    InputError
+        When the fit has no population.
+    """
     model = fit.model
     if model is None:
         raise InputError(f"recipe {fit.recipe.name} has no population of its own; check it on tissue (--truth tissue)")
@@ -76,17 +120,48 @@ def own_voxels(
         torch.manual_seed(seed)
         z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
         frame = frame_around(torch.randn(n, 3)).to(device)
+    tissue_latents = slice(0, model.prior.n_tissue)
+    z[:, tissue_latents] += shift * z[:, tissue_latents].std(0)
     m = len(model.signal.acquisition)
     theta = {k: v.cpu() for k, v in model.theta(z, Voxels(z.new_zeros(n, m), frame=frame)).items()}
     s0 = fit.noise.sigma / float(model.sigma) if fit.preparation.s0 == "measured" else fit.preparation.scale
     scaled = fit.signal.in_scan_units
     level = s0 * (float(theta[scaled[0]].mean()) if scaled else 1.0)
-    sigma = fit.sigma if snr is None else level / snr
     inputs = draw_inputs(SIGNALS[fit.signal_name], given, n, seed + 5)
-    y = _measured(fit, theta, s0, sigma, seed, inputs)
-    told = sigma / float(fit.likelihood.factor.detach())
-    return SimulatedVoxels("voxels of the fit's own population", _quantities(fit, theta, s0), y, told, level / sigma,
-                  inputs=_taken(fit, inputs))  # fmt: skip
+    return OwnTissue(theta, clean_signal(fit, theta, s0, inputs), s0, level, inputs)
+
+
+def clean_signal(fit: Fit, theta: dict[str, Tensor], s0: float, inputs: dict[str, Tensor]) -> Tensor:
+    """Noise-free measurements ``(n, M)`` of a fit's whole protocol in the scan's units."""
+    whole = BoundSignal(SIGNALS[fit.signal_name], fit.acquisition, fit.fixed, fit.tied, fit.signal.infer_s0)
+    return whole(theta, inputs) * s0
+
+
+@torch.no_grad()
+def scan_voxels(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = None) -> SimulatedVoxels:
+    """Voxels of a fit's population with the noise that the residuals of its scan show.
+
+    A parametric bootstrap: the noise is that of magnitudes wherever the scan has no sign, and its level that of the
+    residuals, whatever the fit was given.
+
+    Raises
+    ------
+    InputError
+        When the fit has no population, or its record no noise of residuals.
+    """
+    noise = fit.residual_noise
+    if noise is None:
+        raise InputError(
+            "the residuals of this fit's scan are not recorded (fewer than 200 voxels, means over directions, no spare "
+            "measurements or an earlier version); check it on its own population (--truth own)"
+        )
+    own = own_tissue(fit, n, seed, given)
+    coils = fit.preparation.coils
+    kind = ("ncchi" if coils > 1 else "rician") if noise.magnitude else "gaussian"
+    generator = torch.Generator().manual_seed(seed + 104729)
+    y = add_noise(own.clean, fit.sigma * noise.ratio, kind, generator, coils, fit.acquisition.n_averages)
+    found = own.voxels(fit, "voxels with the noise of the scan's residuals", y, fit.sigma)
+    return replace(found, snr=found.snr / noise.ratio)
 
 
 def _taken(fit: Fit, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,12 +169,8 @@ def _taken(fit: Fit, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in inputs.items() if name in fit.inputs}
 
 
-def _measured(
-    fit: Fit, theta: dict[str, Tensor], s0: float, sigma: float, seed: int, inputs: dict[str, Tensor]
-) -> Tensor:
-    whole = BoundSignal(SIGNALS[fit.signal_name], fit.acquisition, fit.fixed, fit.tied, fit.signal.infer_s0)
+def _measured(fit: Fit, clean: Tensor, sigma: float, seed: int) -> Tensor:
     kind = fit.recipe.kind("likelihood")
-    clean = whole(theta, inputs) * s0
     if kind in NOISES:
         generator = torch.Generator().manual_seed(seed + 104729)
         return add_noise(clean, sigma, kind, generator, fit.preparation.coils, fit.acquisition.n_averages)

@@ -15,12 +15,16 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @protocol_options
 @simulated_inputs
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; a fit's own by default.")
-@click.option("--truth", metavar="own|tissue|both",
-              help="Truths of the fit's own population or of tissue. [default: own of a fit, else both]")  # fmt: skip
+@click.option("--truth", metavar="own|scan|tissue|both",
+              help="Truths of the fit's own population, the same with the noise of the scan's residuals, or tissue. "
+                   "[default: own and, where residuals are recorded, scan; without a fit both]")  # fmt: skip
 @model_options
 @click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, help="How many to simulate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--recalibrate", is_flag=True, help="Correct the intervals, save that with the fit, and check again.")
+@click.option(
+    "--stress", is_flag=True, help="Also try other noise, a lesion and a second fibre; no part of the verdict."
+)
 @trust_option
 @click.option("--out", metavar="DIR", help="Folder to write. [default: check in the fit's folder, else out/check]")
 @click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
@@ -28,14 +32,15 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @debug_option
 def check(
     fit_dir: str | None, signal: str | None, recipe: str | None, snr: float | None, truth: str | None,
-    likelihood: str | None, coils: float | None, s0: str | float, settings: Any, fix: Any, tie: Any,
-    voxels: int, seed: int,    recalibrate: bool, trust: bool, out: str | None, overwrite: bool, quiet: bool,
+    likelihood: str | None, coils: float | None, s0: str | float, settings: Any, fix: Any, tie: Any, voxels: int,
+    seed: int, recalibrate: bool, stress: bool, trust: bool, out: str | None, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
     """Are the intervals right? Simulate voxels on this protocol and noise, and count; exit 1 when they are not.
 
     Give the folder of a fit, or --signal, --recipe, --snr and the files of a protocol.
     """
     common: dict[str, Any] = {"n": voxels, "seed": seed, "recalibrated": recalibrate, "overwrite": overwrite}
+    common["stressed"] = stress
     common["inputs"] = input_values()
     extra = {
         **protocol_files().settings,
@@ -51,7 +56,7 @@ def check(
     from pyroqmri.commands.check import check_fit, check_recipe
 
     if fit_dir is not None:
-        found = check_fit(fit_dir, out=out, snr=snr, trust=trust, truth="own" if truth is None else truth, **common)
+        found = check_fit(fit_dir, out=out, snr=snr, trust=trust, truth="auto" if truth is None else truth, **common)
     else:
         assert signal is not None and recipe is not None and snr is not None
         found = check_recipe(
@@ -64,6 +69,7 @@ def check(
         click.echo(f"before recalibration: {one.verdict}")
     for one in found.checks.values():
         click.echo(one.verdict)
+    click.echo(found.untested)
     click.echo(found.folder / "check.md")
     return 0 if found.holds else 1
 

@@ -22,7 +22,7 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.load_denoiser import is_denoiser
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import pick_device
-from pyroqmri.protocol_checks.noise_kind import noise_kind_warnings
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 
 
 def apply_image(
@@ -72,7 +72,7 @@ def apply_image(
         begin = time.monotonic()
         scan = files.read(found.signal_name, earlier)
         found = on_scan(found, scan, earlier)
-        scan.warnings.extend(noise_kind_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
+        scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         level = None
         if sigma is not None or found.noise.method != "given":
             level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample, found.preparation.coils)

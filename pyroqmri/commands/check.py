@@ -10,6 +10,7 @@ from pyroqmri import __version__
 from pyroqmri.calibration.check import Check, check, fit_protocol, recalibrate
 from pyroqmri.calibration.plots import coverage_figure, rank_figure
 from pyroqmri.calibration.ranks import LEVELS, SHIFT, WIDTH
+from pyroqmri.calibration.stress import StressRow, stress, stress_sentence
 from pyroqmri.commands.left_out import beyond_reach
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
@@ -36,6 +37,12 @@ class CheckResult:
     checks: dict[str, Check]
     before: dict[str, Check]
     warnings: tuple[str, ...] = ()
+    stressed: tuple[StressRow, ...] = ()
+
+    @property
+    def untested(self) -> str:
+        """What the verdicts do not cover, and what breaks under stress."""
+        return untested(self.checks, self.stressed)
 
     @property
     def holds(self) -> bool:
@@ -53,6 +60,7 @@ def check_fit(
     inputs: Mapping[str, Any] | None = None,
     seed: int = 0,
     recalibrated: bool = False,
+    stressed: bool = False,
     trust: bool = False,
     overwrite: bool = False,
 ) -> CheckResult:
@@ -67,9 +75,11 @@ def check_fit(
     n, snr, seed
         As in :func:`pyroqmri.calibration.check.check`.
     truth
-        ``own``, ``tissue`` or ``both``.
+        ``own``, ``scan``, ``tissue``, ``both`` (own and tissue) or ``auto`` (own, and scan where it is recorded).
     inputs
         Per-voxel inputs of the simulated voxels by name: a number, a range ``[low, high]`` or the path of a map.
+    stressed
+        Also try conditions that the fit does not expect (:mod:`pyroqmri.calibration.stress`).
     trust
         As in :func:`pyroqmri.load_fit`.
 
@@ -81,11 +91,13 @@ def check_fit(
     found = load_fit(fit_dir, trust=trust)
     place = Path(fit_dir) / "check" if out is None else Path(out)
     with output_folder(place, overwrite=overwrite or out is None) as folder:
-        checks, before, found = _run(found, truth, n, snr, seed, recalibrated, read_inputs(inputs))
-        _write(folder, checks, before)
+        values = read_inputs(inputs)
+        checks, before, found = _run(found, truth, n, snr, seed, recalibrated, values)
+        rows = stress(found, seed=seed, inputs=values) if stressed else []
+        _write(folder, checks, before, rows=rows)
     if recalibrated:
         _keep(found, Path(fit_dir))
-    return CheckResult(place, checks, before)
+    return CheckResult(place, checks, before, stressed=tuple(rows))
 
 
 def check_recipe(
@@ -106,6 +118,7 @@ def check_recipe(
     truth: str = "both",
     seed: int = 0,
     recalibrated: bool = False,
+    stressed: bool = False,
     overwrite: bool = False,
 ) -> CheckResult:
     """Fit a recipe to simulated tissue on a protocol, then check the fit; the fit is kept in ``out/fit``.
@@ -130,20 +143,22 @@ def check_recipe(
         checks, before, found = _run(found, truth, n, snr, seed, recalibrated, values)
         found.warnings.extend(warnings)
         save_fit(found, folder / "fit")
-        _write(folder, checks, before, warnings)
-    return CheckResult(place, checks, before, tuple(warnings))
+        rows = stress(found, seed=seed, inputs=values) if stressed else []
+        _write(folder, checks, before, warnings, rows)
+    return CheckResult(place, checks, before, tuple(warnings), tuple(rows))
 
 
 def _run(
     found: Fit, truth: str, n: int, snr: float | None, seed: int, recalibrated: bool, inputs: Mapping[str, Any]
 ) -> tuple[dict[str, Check], dict[str, Check], Fit]:
-    if truth not in ("own", "tissue", "both"):
-        raise InputError(f"--truth must be own, tissue or both, got {truth!r}")
+    if truth not in ("own", "scan", "tissue", "both", "auto"):
+        raise InputError(f"--truth must be own, scan, tissue or both, got {truth!r}")
     if found.network is not None:
         raise InputError(f"recipe {found.recipe.name} is a network without uncertainty, so there is nothing to check")
-    grounds = ("own", "tissue") if truth == "both" else (truth,)
+    known = ("own", "scan") if found.residual_noise is not None and snr is None else ("own",)
+    grounds = {"both": ("own", "tissue"), "auto": known}.get(truth, (truth,))
     if found.model is None:  # a point estimator learns no population
-        grounds = tuple(g for g in grounds if g != "own")
+        grounds = tuple(g for g in grounds if g == "tissue")
         if not grounds:
             raise InputError(f"recipe {found.recipe.name} has no population of its own; use --truth tissue")
     checks = {g: check(found, n=n, snr=snr, truth=g, seed=seed, inputs=inputs) for g in grounds}
@@ -166,7 +181,11 @@ def _keep(found: Fit, folder: Path) -> None:
 
 
 def _write(
-    folder: Path, checks: Mapping[str, Check], before: Mapping[str, Check], warnings: Sequence[str] = ()
+    folder: Path,
+    checks: Mapping[str, Check],
+    before: Mapping[str, Check],
+    warnings: Sequence[str] = (),
+    rows: Sequence[StressRow] = (),
 ) -> None:
     """Figures, the page and the record, which comes last."""
     for name, found in checks.items():
@@ -179,18 +198,25 @@ def _write(
             stream = BytesIO()
             figure.savefig(stream, format="png", dpi=140, metadata={"Software": None})
             write_bytes(folder / f"{name}_{what}.png", stream.getvalue())
-    write_bytes(folder / "check.md", page(checks, before, warnings).encode())
+    write_bytes(folder / "check.md", page(checks, before, warnings, rows).encode())
     record = {
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
         "holds": all(found.holds for found in checks.values()),
         "warnings": list(warnings),
         "checks": {name: found.record() for name, found in checks.items()},
+        "untested": untested(checks, rows),
+        "stress": [row.record() for row in rows],
         "before_recalibration": {name: found.record() for name, found in before.items()},
     }
     write_json(folder / "check.json", record)
 
 
-def page(checks: Mapping[str, Check], before: Mapping[str, Check], warnings: Sequence[str] = ()) -> str:
+def page(
+    checks: Mapping[str, Check],
+    before: Mapping[str, Check],
+    warnings: Sequence[str] = (),
+    rows: Sequence[StressRow] = (),
+) -> str:
     """The findings as Markdown."""
     told = next(iter(checks.values())).told
     parts = [
@@ -205,7 +231,26 @@ def page(checks: Mapping[str, Check], before: Mapping[str, Check], warnings: Seq
         parts += [f"![ranks]({name}_ranks.png)", f"![coverage]({name}_coverage.png)", cells_table(found)]
         if name in before:
             parts += [f"Before recalibration: {before[name].verdict}", cells_table(before[name])]
+    parts += ["## What these checks do not cover", untested(checks, rows), *([stress_table(rows)] if rows else [])]
     return "\n\n".join(parts) + "\n"
+
+
+def untested(checks: Mapping[str, Check], rows: Sequence[StressRow]) -> str:
+    """What the verdicts do not cover, in words, and what breaks under stress where that was tried."""
+    left = [] if "scan" in checks else ["the noise of the scan itself"]
+    left += [] if "tissue" in checks else ["tissue outside the population"]
+    if rows:
+        return " ".join([f"Not tested: {', '.join(left)}."] * bool(left) + [stress_sentence(list(rows))])
+    left += ["noise of another level or kind (several coils, averages, a field)", "lesions", "second fibres"]
+    return f"Not tested: {', '.join(left)}; --stress tries the last ones."
+
+
+def stress_table(rows: Sequence[StressRow]) -> str:
+    """One row a condition: coverage of 90 % intervals by parameter."""
+    names = list(rows[0].coverage)
+    lines = [["condition", *names, "status fine"], ["---"] * (len(names) + 2)]
+    lines += [[row.name, *(f"{row.coverage[name]:.2f}" for name in names), f"{row.fine:.0%}"] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cells_table(found: Check) -> str:

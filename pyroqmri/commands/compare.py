@@ -28,7 +28,7 @@ from pyroqmri.fitting.schema import with_settings
 from pyroqmri.io import Scan
 from pyroqmri.maps import map_name, scatter, write_bids, write_json, write_volume
 from pyroqmri.measurements.arguments import as_dict, pick_device
-from pyroqmri.protocol_checks.noise_kind import noise_kind_warnings
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.whole_files import write_bytes
 
@@ -116,7 +116,7 @@ def compare_image(
         scan = files.read([c.signal for c in candidates.values()])
         inputs = {name: torch.from_numpy(value) for name, value in scan.inputs.items()}
         check(candidates, scan.acquisition, plan)
-        scan.warnings.extend(noise_kind_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
+        scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         noise = given_noise(scan, sigma, files.resample, coils_of(next(iter(candidates.values())).recipe))
         remember_call(folder, call | data_record(scan, scan.y, scan.inputs, noise), resume)
         level = per_voxel(noise)

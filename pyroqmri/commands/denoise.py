@@ -22,7 +22,7 @@ from pyroqmri.fitting.load_denoiser import load_denoiser
 from pyroqmri.fitting.protocol import check_denoiser_protocol
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import as_dict, pick_device
-from pyroqmri.protocol_checks.noise_kind import noise_kind_warnings
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.recipe import Recipe
 from pyroqmri.report.denoising import write_denoising_report
 
@@ -93,7 +93,7 @@ def denoise_image(
         begin = time.monotonic()
         name = job.signal if isinstance(job, DenoiserJob) else job.signal_name
         scan = files.read(name, {} if fit_dir is None else earlier_record(fit_dir))
-        scan.warnings.extend(noise_kind_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
+        scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         noise = given_noise(scan, level, files.resample)
         noise = noise if per_voxel(noise) is None else per_voxel(noise)
         read = time.monotonic() - begin

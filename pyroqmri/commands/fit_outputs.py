@@ -65,7 +65,7 @@ def write_results(
     begin = time.monotonic()
     own = per_voxel(level)
     summary = summarise(fit, scan.y, own, progress, scan.inputs, khat)
-    fit.name_causes(scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
+    fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -89,7 +89,6 @@ def write_results(
         "status_counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)},
         "warnings": list(dict.fromkeys([*fit.warnings, *alarms])),  # the fit and the scan may name the same
         "alarms": alarms,
-        "causes": [cause.record() for cause in fit.causes],
         "predictive": None if aside is None else aside.record(),
     })  # fmt: skip
     _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")

@@ -18,7 +18,7 @@ from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.misfit.causes import Cause
+from pyroqmri.misfit.causes import INTERPOLATION, Cause, ResidualNoise
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.recalibration import Recalibration
@@ -59,6 +59,8 @@ class Fit:
     causes
         Why the signal does not fit, by what the residuals show (:mod:`pyroqmri.fitting.scan_misfit`); ``warnings`` has
         their sentences.
+    residual_noise
+        The noise that the residuals show, or None where it cannot be seen.
     uninformed
         Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
         status states it then.
@@ -86,13 +88,17 @@ class Fit:
     covariates: tuple[str, ...] = ()
     uninformed: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
+    residual_noise: ResidualNoise | None = None
 
-    def name_causes(self, causes: Sequence[Cause]) -> None:
-        """Take over the causes of misfit that a scan shows, in place of those that were known before."""
+    def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
+        """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""
+        self.residual_noise = noise
         before = {cause.sentence for cause in self.causes}
         self.warnings = [warning for warning in self.warnings if warning not in before]
-        self.warnings += [cause.sentence for cause in causes]
-        self.causes = tuple(causes)
+        # what the noise of the scan alone has shown is not named again
+        named = any("neighbouring voxels correlate" in warning for warning in self.warnings)
+        self.causes = tuple(cause for cause in causes if cause.kind != INTERPOLATION or not named)
+        self.warnings += [cause.sentence for cause in self.causes]
 
     @property
     def sigma(self) -> float:

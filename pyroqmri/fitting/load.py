@@ -96,4 +96,5 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
         parts.likelihood, parts.model, parts.guide, record.fixed, record.tied, record.seed, record.trace,
         record.seconds, record.n_voxels, [*saved.warnings, *ours], Recalibration.of(saved.record.get("recalibration")),
         parts.network, tuple(record.inputs), tuple(record.covariates), tuple(record.uninformed),
+        residual_noise=record.residual_noise,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from pyroqmri.denoising.training import DenoiserTrace
 from pyroqmri.errors import InputError, brief
 from pyroqmri.io.fit_folder import RECORD, SavedFit
 from pyroqmri.measurements.preparation import Preparation
+from pyroqmri.misfit.causes import ResidualNoise
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals import SIGNALS
 from pyroqmri.svi import Trace
@@ -87,6 +88,7 @@ class FitRecord(CommonRecord):
     uninformed: list[str] = field(default_factory=list)
     bounds: dict[str, list[float]] | None = None
     recalibration: RecalibrationRecord | None = None
+    residual_noise: ResidualNoise | None = None
 
 
 def bounds_of(signal: str) -> dict[str, list[float]]:

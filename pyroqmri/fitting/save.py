@@ -51,6 +51,8 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "n_voxels": fit.n_voxels,
         "population": population_record(fit),
         "warnings": fit.warnings,
+        "causes": [cause.record() for cause in fit.causes],
+        "residual_noise": None if fit.residual_noise is None else asdict(fit.residual_noise),
         "recalibration": None if fit.recalibration is None else fit.recalibration.record(),
     }
 

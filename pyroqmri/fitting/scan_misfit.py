@@ -1,7 +1,7 @@
 """The causes of misfit that a scan shows once a fit is there."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,16 +10,24 @@ from torch import Tensor
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL
-from pyroqmri.misfit.causes import Cause, Looked, causes_in, neighbours
+from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
 
 VOXELS = 400
 _FEWEST = 200  # voxels; fewer show little for sure
+_SIGNED = 1e-3  # share of negative values; magnitudes have none
 _DRAWS = 64  # per voxel; of which the best of 16 is looked at
+
+
+class Found(NamedTuple):
+    """Causes of misfit, those of most consequence first, and the noise of the residuals, where it can be seen."""
+
+    causes: list[Cause]
+    noise: ResidualNoise | None
 
 
 def scan_causes(
     fit: Fit, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None, position: Any = None, seed: int = 0
-) -> list[Cause]:
+) -> Found:
     """Why a fit does not describe some voxels, by the residuals of about 400 of them; nothing where it does.
 
     Parameters
@@ -35,13 +43,13 @@ def scan_causes(
 
     Returns
     -------
-    list of Cause
-        Those of most consequence first; none for fewer than 200 voxels or fewer than two degrees of freedom per voxel,
+    Found
+        None for fewer than 200 voxels or fewer than two degrees of freedom per voxel,
         for networks, whose estimates are not the best ones, and for priors that depend on more than measurements.
     """
     y, known = as_tensor(y), as_inputs(inputs)
     if len(y) < _FEWEST or fit.network is not None or (fit.model is not None and fit.model.prior.looks_at_voxels):
-        return []
+        return Found([], None)
     if position is None:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:VOXELS])
         pairs = np.zeros((0, 2), dtype=int)
@@ -52,13 +60,13 @@ def scan_causes(
     draws = None if fit.model is None else _DRAWS
     found = fit.posterior(y[chosen], sigma=some, inputs={k: v[chosen] for k, v in known.items()}, n_draws=draws)
     if len(found.batch.voxels) == 0:
-        return []
+        return Found([], None)
     status = found.status[found.batch.index]
     kept = ~torch.isin(status, torch.tensor([NO_SIGNAL, FEW_MISFIT], dtype=status.dtype))
     residuals = found.residuals()
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
-    return causes_in(Looked(
+    seen = Looked(
         residuals=residuals[kept],
         acquisition=found.signal.acquisition,
         likelihood=found.likelihood,
@@ -67,7 +75,8 @@ def scan_causes(
         directional=status[kept] == DIRECTIONAL,
         pairs=_among(torch.from_numpy(pairs), fitted, len(chosen)),
         averaged=fit.preparation.average,
-    ))  # fmt: skip
+    )
+    return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
 
 
 def _among(pairs: Tensor, fitted: Tensor, n: int) -> Tensor:

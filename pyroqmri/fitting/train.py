@@ -37,8 +37,8 @@ from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
-from pyroqmri.protocol_checks.noise_kind import noise_kind_warnings
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi, seeded
 
@@ -156,7 +156,7 @@ def fit(
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
     position = as_positions(voxels, mask, len(y))
-    warnings += noise_kind_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
+    warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
     batch = batch.placed(position, as_covariates(covariates, len(y)))
@@ -173,7 +173,7 @@ def fit(
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
-    result.name_causes(scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
     return result
 
 

@@ -17,6 +17,7 @@ from pyroqmri.voxel_model import VoxelModel, voxel_plate
 
 MORE_STEPS = 30  # towards modes that have not converged, of classes with more than a negligible share
 NEGLIGIBLE = 0.01
+SAME_MODE = 0.25  # distance, over the sum of their sds, below which two modes are one
 EXPLAINED = -4.0  # log Bayes factor of a given class over a standard normal from which a voxel counts as its own
 
 
@@ -113,11 +114,21 @@ class Structured(Guide):
         return (logits[:-1] - logits[-1]).amax(0) > EXPLAINED
 
     def z_dist(self, voxels):
-        return self.components(voxels, self.final_steps, self.model.prior.classes())
+        population = self.model.prior.classes()
+        if self.model.signal.signal.n_modes == 1:
+            return self.components(voxels, self.final_steps, population)
+        starts = self.starts(voxels, population.loc.unsqueeze(1), precision_of(population))
+        return joined([self._components(voxels, self.final_steps, population, start) for start in starts])
 
     def components(self, voxels: Voxels, steps: int, population: Population) -> GaussianMixture:
         """Posterior of each voxel given a population, one component a class."""
-        modes, logits = self.laplace(voxels, population, steps)
+        return GaussianMixture(*self._components(voxels, steps, population))
+
+    def _components(
+        self, voxels: Voxels, steps: int, population: Population, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log weights ``(N, C)``, means and factors, from the best start where none is given."""
+        modes, logits = self.laplace(voxels, population, steps, start, only_near=start is not None)
         z, tril = modes.z, modes.scale_tril
         out = self.network(self._features(z, tril, logits, population))
         if self.model.prior.follows_draws:
@@ -126,22 +137,22 @@ class Structured(Guide):
         loc = z + (tril @ out[..., :n, None]).squeeze(-1)
         scale = tril @ tril_from(out[..., n:-1], n)
         order = (loc.movedim(0, 1), scale.movedim(0, 1))
-        return GaussianMixture((logits + out[..., -1]).movedim(0, 1), *order)
+        return (logits + out[..., -1]).movedim(0, 1), *order
 
     @torch.no_grad()
     def laplace(
-        self, voxels: Voxels, population: Population, steps: int, near: Tensor | None = None
+        self, voxels: Voxels, population: Population, steps: int, near: Tensor | None = None, only_near: bool = False
     ) -> tuple[Mode, Tensor]:
         """Modes ``(C, N, L)`` under each class, and log weights of the classes ``(C, N)``.
 
-        ``near`` ``(C, N, L)`` is one more point to start from. With ``final_steps`` or more, modes that have not
-        converged then go on.
+        ``near`` ``(C, N, L)`` is one more point to start from, or the only one. With ``final_steps`` or more, modes
+        that have not converged then go on.
         """
         short = voxels.short
         assert short is not None
-        precision = torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
+        precision = precision_of(population)
         loc = population.loc.unsqueeze(1)
-        starts = self.starts(voxels, loc, precision) + ([] if near is None else [near])
+        starts = ([] if only_near else self.starts(voxels, loc, precision)) + ([] if near is None else [near])
         start = self._best_start(voxels, loc, precision, starts)
 
         def evaluate(z: Tensor):
@@ -205,13 +216,27 @@ class Structured(Guide):
         return torch.cat(columns, -1).clamp(-5, 5)
 
 
+def precision_of(population: Population) -> Tensor:
+    """Precision of each class ``(C, 1, L, L)``."""
+    return torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
+
+
+def joined(parts: list[tuple[Tensor, Tensor, Tensor]]) -> GaussianMixture:
+    """One mixture of the components that several starts have led to; a mode that several have reached counts once."""
+    loc, tril = torch.stack([part[1] for part in parts]), torch.stack([part[2] for part in parts])
+    sd = tril.square().sum(-1).sqrt()
+    same = ((loc - loc.unsqueeze(1)).abs() < SAME_MODE * (sd + sd.unsqueeze(1))).all(-1).sum(1)
+    logits = torch.stack([part[0] for part in parts]) - same.log()
+    return GaussianMixture(torch.cat(list(logits), 1), torch.cat(list(loc), 1), torch.cat(list(tril), 1))
+
+
 def follow(modes: Mode, population: Population) -> tuple[Tensor, Tensor]:
     """Modes and factors of their covariances as they are, with their derivatives in the population.
 
     A Newton step at the mode with gradients through the population alone moves nothing, and by the implicit function
     theorem its derivative is that of the mode; with the Fisher information in place of the Hessian.
     """
-    precision = torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
+    precision = precision_of(population)
     tril = inverse_tril(modes.precision + (precision - precision.detach()))
     pull = precision @ (population.loc.unsqueeze(1) - modes.z).unsqueeze(-1)
     return modes.z + (tril @ (tril.mT @ (pull - pull.detach()))).squeeze(-1), tril

@@ -64,7 +64,7 @@ def mode_under_prior(
     frame = None
     if signal.direction is not None:
         frame = frame_around(signal.signal.initial_axis(signal.acquisition, voxels.y))
-    z = _best_candidate(voxels, signal, likelihood, frame)
+    z = _best_start(voxels, signal, likelihood, frame, precision)
     rounds = 1 if frame is None else 3
     for _ in range(rounds):
         mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)
@@ -113,12 +113,16 @@ def _climb(
     return mode
 
 
-def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, frame: Tensor | None) -> Tensor:
-    """Latents ``(N, L)`` of the likeliest of a fixed set of points spread over the prior."""
+def _best_candidates(voxels: Voxels, signal: BoundSignal, frame: Tensor | None) -> Tensor:
+    """Latents ``(K, N, L)``: the likeliest of a fixed set of points spread over the prior, in each of K regions of it.
+
+    Regions are those of the first parameter, as many as the signal says that posteriors may have modes.
+    """
     if guess := signal.first_guess(voxels.y):
-        return torch.stack([p.unconstrain(guess[p.name]).clamp(-2.0, 2.0) for p in signal.tissue], -1)
+        return torch.stack([p.unconstrain(guess[p.name]).clamp(-2.0, 2.0) for p in signal.tissue], -1)[None]
     n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
+    points = points[points[:, 0].argsort()]
     tissue = torch.special.ndtri(points.clamp(0.02, 0.98))
     candidates = torch.cat([tissue, tissue.new_zeros(n, signal.n_latents - signal.n_tissue)], -1)
     if frame is None and not voxels.inputs:
@@ -126,13 +130,20 @@ def _best_candidate(voxels: Voxels, signal: BoundSignal, likelihood: Likelihood,
         # least squares by one matrix product; the noise model matters once the region is found
         weights = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights
         distance = weights @ signals.square().mT - 2 * (weights * voxels.y) @ signals.mT
-        return candidates[distance.argmin(-1)]
-    best = torch.full((len(voxels),), -torch.inf, device=voxels.y.device)
-    chosen = torch.zeros(len(voxels), dtype=torch.long, device=voxels.y.device)
-    for i, candidate in enumerate(candidates):
-        z = candidate.expand(len(voxels), -1)
-        signals = signal(signal.constrain(z, frame), voxels.inputs)
-        fit = -(signals - voxels.y).square().sum(-1)
-        chosen = torch.where(fit > best, i, chosen)
-        best = torch.maximum(fit, best)
-    return candidates[chosen]
+    else:
+        each = (signal(signal.constrain(c.expand(len(voxels), -1), frame), voxels.inputs) for c in candidates)
+        distance = torch.stack([(s - voxels.y).square().sum(-1) for s in each], -1)
+    regions = torch.arange(n, device=distance.device).tensor_split(signal.signal.n_modes)
+    return torch.stack([candidates[region[distance[:, region].argmin(-1)]] for region in regions])
+
+
+def _best_start(
+    voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, frame: Tensor | None, precision: Tensor
+) -> Tensor:
+    """Latents ``(N, L)`` to start from: of several regions, where the climb from one led highest."""
+    starts = _best_candidates(voxels, signal, frame)
+    if len(starts) == 1:
+        return starts[0]
+    modes = [_climb(voxels, signal, likelihood, frame, z, precision, FIRST_STEPS) for z in starts]
+    best = torch.stack([mode.objective for mode in modes]).argmax(0)
+    return torch.stack([mode.z for mode in modes])[best, torch.arange(len(voxels), device=best.device)]

@@ -51,6 +51,22 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class ResidualNoise:
+    """The noise that a scan's residuals show.
+
+    Parameters
+    ----------
+    ratio
+        Over the noise level that the fit used, in the quieter voxels.
+    magnitude
+        Whether the data have no sign.
+    """
+
+    ratio: float
+    magnitude: bool
+
+
+@dataclass(frozen=True)
 class Looked:
     """A sample of voxels and what is known of it.
 
@@ -108,6 +124,14 @@ def causes_in(seen: Looked) -> list[Cause]:
     return causes
 
 
+def residual_noise(seen: Looked, magnitude: bool) -> ResidualNoise | None:
+    """The noise level that residuals show over the one that was used; None where they are not noise alone."""
+    found = seen.residuals
+    if seen.averaged or len(found) < _FEWEST_VOXELS or float(found.freedom.median()) < _FREEDOM:
+        return None
+    return ResidualNoise(noise_ratio(found, found.value)[0], magnitude)
+
+
 def _renumbered(pairs: Tensor, kept: Tensor) -> Tensor:
     place = torch.cumsum(kept.long(), 0) - 1
     return place[pairs[kept[pairs].all(1)]]
@@ -154,7 +178,7 @@ def _floor(seen: Seen, scan: Looked) -> str:
     if seen.amount > 0:
         return (
             f"{start} above the fit: a noise floor higher than that of one coil (a sum of squares over coils: "
-            "--likelihood ncchi --set likelihood.coils=N; or a mean of several magnitudes), or tissue that decays less "
+            "--likelihood ncchi --coils N; or a mean of several magnitudes: --averages N), or tissue that decays less "
             f"than {scan.signal} describes"
         )
     return (
@@ -202,7 +226,7 @@ def _over_space(correlation: float, field: float, found: Residuals) -> list[Caus
         words = (
             f"the size of the residuals varies by {100 * field:.2g} % (sd) over the image, and neighbouring voxels "
             "share it: noise that grows towards the centre (parallel imaging), or tissue that the signal does not "
-            "describe; give a map of the noise level with --sigma FILE"
+            "describe; take a noise field with --sigma field, or a map with --sigma FILE"
         )
         causes.append(Cause(NOISE_FIELD, field, words))
     if correlation > NEIGHBOURS:

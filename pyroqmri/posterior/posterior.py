@@ -106,8 +106,7 @@ class Posterior(Estimates):
         if direction is None:
             return theta | derived(theta)
         theta = theta if self.signal.direction is not None else theta | derived(theta)
-        n = theta[direction.name]
-        axis = mean_axis(n)
+        axis = mean_axis(n := theta[direction.name])
         theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
         fixed_axis = self.signal.direction is None
         return theta if fixed_axis else theta | derived_around(self.signal.signal, theta, {direction.name: axis})

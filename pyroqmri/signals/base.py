@@ -69,6 +69,7 @@ class SignalModel(ABC):
     reach: ClassVar[float | None] = None  # b in ms/um2 beyond which it does not describe tissue's decay
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
+    n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
     skewed: ClassVar[bool] = False  # tissue lies near bounds, where a normal posterior narrows a learned population
     held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form

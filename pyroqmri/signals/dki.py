@@ -1,5 +1,7 @@
 """Diffusion kurtosis imaging."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def _element(name: str) -> Parameter:
 
 
 def _theta(coefficients: Tensor) -> dict[str, Tensor]:
-    theta = dict(zip(ELEMENTS, coefficients[:6], strict=True))
+    theta: dict[str, Tensor] = dict(zip(ELEMENTS, coefficients[:6], strict=True))
     square = mean_square(theta)
     return theta | {f"W{name}": value / square for name, value in zip(QUARTIC, coefficients[6:], strict=True)}
 
@@ -102,24 +104,24 @@ class DKI(SignalModel):
         return DTI.derived(theta) | kurtosis_measures(theta)
 
 
-def _above(theta: dict[str, Tensor], i: str) -> Tensor:
+def _above(theta: Mapping[str, Tensor], i: str) -> Tensor:
     """How far kurtosis along an axis is above its bound."""
     return (theta[f"W{4 * i}"] - _LOWEST).clamp_min(_FLOOR)
 
 
-def _below(theta: dict[str, Tensor], i: str) -> Tensor:
+def _below(theta: Mapping[str, Tensor], i: str) -> Tensor:
     """How far it is below its upper one."""
     return (MAX_PRODUCT * theta[f"D{2 * i}"] / mean_square(theta) - theta[f"W{4 * i}"]).clamp_min(_FLOOR)
 
 
-def _across(theta: dict[str, Tensor], i: str, j: str) -> Tensor:
+def _across(theta: Mapping[str, Tensor], i: str, j: str) -> Tensor:
     """The largest coefficient of (x_i x_j)^2 in the squares that a form which is nowhere negative is a sum of."""
     i, j = sorted((i, j))
     even = 6 * theta[f"W{i}{i}{j}{j}"] - 2 * _LOWEST
     return (even + 2 * (_above(theta, i) * _above(theta, j)).sqrt()).clamp_min(_FLOOR)
 
 
-def _reach(theta: dict[str, Tensor], name: str) -> Tensor:
+def _reach(theta: Mapping[str, Tensor], name: str) -> Tensor:
     """The largest size of an element that is odd in two axes, by the minors of that sum of squares."""
     thrice = next((i for i in name if name.count(i) == 3), None)
     if thrice is not None:

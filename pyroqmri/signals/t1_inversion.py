@@ -28,6 +28,7 @@ class T1Inversion(SignalModel):
     optional = ("tr",)
     source = "doi:10.1002/mrm.22497"
     suffix = "T1map"
+    n_modes = 4  # whichever times are taken to lie before the magnetisation's zero, a T1 goes with it
     parameters = (
         Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),
         Parameter("inv_eff", r"\eta", "1", 0.4, 1.5, "inversion efficiency: 1 inverts, 0.5 saturates"),
@@ -67,6 +68,7 @@ class T1InversionSigned(T1Inversion):
     """
 
     signed = True
+    n_modes = 1
 
     @staticmethod
     def signal(acq, T1, inv_eff):

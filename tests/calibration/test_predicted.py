@@ -66,16 +66,16 @@ def test_nothing_is_kept_aside_where_it_cannot_be_spared():
 
 
 def test_means_over_directions_keep_an_even_half_aside():
-    acq = shells(4, 30, 1.0, 2.0)
+    acq = shells(4, 60, 1.0, 2.0)
     y = np.random.default_rng(0).uniform(0.4, 0.5, (60, len(acq)))
     y[:, :4] = 1.0
     fit = pq.fit(y, acq, signal="msdki", recipe="least_squares", sigma=0.02)
     held = volumes_to_keep_aside(fit, acq)
-    assert [int(((held >= a) & (held < a + 30)).sum()) for a in (4, 34)] == [15, 15]
-    axes = acq.bvec[held[:15]].double().numpy()
+    assert [int(((held >= a) & (held < a + 60)).sum()) for a in (4, 64)] == [30, 30]
+    axes = acq.bvec[held[:30]].double().numpy()
     # an even half still averages any smooth function: the mean of (g.n)^2 over axes is 1/3 along each
-    assert np.linalg.eigvalsh(axes.T @ axes / 15) == pytest.approx([1 / 3] * 3, abs=0.06)
-    assert volumes_to_keep_aside(fit, shells(4, 10, 1.0, 2.0)) is None
+    assert np.linalg.eigvalsh(axes.T @ axes / 30) == pytest.approx([1 / 3] * 3, abs=0.06)
+    assert volumes_to_keep_aside(fit, shells(4, 30, 1.0, 2.0)) is None
 
 
 def test_the_command_records_them(tmp_path):
@@ -98,5 +98,6 @@ def test_they_can_be_switched_off(monkeypatch, tmp_path, flags, wanted):
 
     monkeypatch.setattr("pyroqmri.commands.fit_image", fit_image)
     arguments = ["fit", "x.nii.gz", "--signal", "msdki", "--recipe", "hierarchical", "--out", str(tmp_path / "out")]
-    main([*arguments, *flags])
+    with pytest.raises(SystemExit):
+        main([*arguments, *flags])
     assert asked["predictive"] is wanted

@@ -4,6 +4,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from scipy import stats
 from torch.distributions import MultivariateNormal
 
 import pyroqmri as pq
@@ -185,3 +186,30 @@ def test_the_start_climbs_a_ridge_and_leaves_a_poor_optimum():
     assert 0.08 < centre["f"] < 0.18
     assert 12 < centre["T2_short"] < 32
     assert 75 < centre["T2_long"] < 90
+
+
+def test_a_magnitude_of_either_sign_has_both_its_modes():
+    """Three inversion times: the first may lie before or after the zero; integrated by brute force over T1."""
+    ti, tr, sigma, n = np.array([300.0, 700, 1100]), 6000.0, 0.1, 400
+    rng = np.random.default_rng(3)
+    t1 = np.where(rng.random(n) < 0.5, rng.normal(850, 80, n), rng.normal(1350, 120, n))
+
+    def signal(t):
+        return np.abs(1 - 2 * np.exp(-ti / t[:, None]) + np.exp(-tr / t[:, None]))
+
+    y = np.abs(signal(t1) + sigma * (rng.normal(size=(n, 3)) + 1j * rng.normal(size=(n, 3))))
+    acq = pq.Acquisition(ti=ti, tr=np.full(3, tr))
+    fit = pq.fit(y, acq, signal="t1_inversion", recipe="hierarchical", sigma=sigma, s0=1.0, fixed={"inv_eff": 1.0},
+                 settings={"training.steps": 1})  # fmt: skip
+    fit.model.prior.update(torch.ones(1), torch.full((1, 1), -0.8), torch.full((1, 1, 1), 0.49))
+    torch.nn.init.zeros_(fit.guide.network[-1].weight)
+    torch.nn.init.zeros_(fit.guide.network[-1].bias)
+    z = np.linspace(-4, 3, 2001)
+    grid = 10 + 5990 * stats.norm.cdf(z)
+    density = stats.rice.logpdf(y[:, None], signal(grid) / sigma, scale=sigma).sum(-1) + stats.norm.logpdf(z, -0.8, 0.7)
+    weights = np.exp(density - density.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    mean = weights @ grid
+    sd = np.sqrt(weights @ grid**2 - mean**2)
+    found = fit.posterior(y).mean["T1"].numpy()
+    assert np.abs((found - mean) / sd).max() < 1

@@ -1,11 +1,11 @@
-"""Denoised, interpolated and untouched noise, made with numpy, scipy and dipy, are told apart."""
+"""Denoised data, made with numpy and dipy, are named, and no other."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 import pyroqmri as pq
-from pyroqmri.protocol_checks.noise_kind import noise_kind_warnings
+from pyroqmri.protocol_checks.denoised import denoised_warnings
 
 SHAPE = (12, 12, 6)
 PLACE = np.argwhere(np.ones(SHAPE))
@@ -32,7 +32,7 @@ def volume(sigma, seed=0, smooth=2.0):
 
 
 def said(values, place=PLACE):
-    return " ".join(noise_kind_warnings(values.reshape(-1, 66), protocol(), place))
+    return " ".join(denoised_warnings(values.reshape(-1, 66), protocol(), place))
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.05, 0.3])
@@ -52,10 +52,10 @@ def test_untouched_noise_is_left_alone(sigma, smooth):
     ],
     ids=["linear", "cubic", "smoothed"],
 )
-def test_interpolation_and_smoothing_are_named(touched):
+def test_interpolation_and_smoothing_are_something_else(touched):
     values = touched(volume(0.05))
-    assert "residuals of neighbouring voxels correlate" in said(values)
-    assert said(values, None) == ""  # rows without places have no neighbours
+    assert said(values) == ""
+    assert said(values, None) == ""
 
 
 def test_denoised_data_are_named_with_and_without_places():
@@ -66,15 +66,22 @@ def test_denoised_data_are_named_with_and_without_places():
         assert "as after denoising by principal components" in said(values, place)
 
 
-def test_the_fit_warns():
-    values = ndimage.shift(volume(0.05), (0.5, 0, 0, 0), order=1, mode="nearest").reshape(-1, 66)
-    fit = pq.fit(values, protocol(), signal="msdki", recipe="least_squares", fixed={"K": 0.5}, voxels=PLACE)
-    assert sum("neighbouring voxels correlate" in warning for warning in fit.warnings) == 1
+@pytest.mark.parametrize("kind", ["denoised", "interpolated"])
+def test_the_fit_warns_once_of_either(kind):
+    from dipy.denoise.localpca import mppca
+
+    values = volume(0.05)
+    values = mppca(values, patch_radius=2) if kind == "denoised" else ndimage.shift(values, (0.5, 0, 0, 0), order=1)
+    values = values[1:].reshape(-1, 66)
+    place = PLACE[PLACE[:, 0] > 0]
+    fit = pq.fit(values, protocol(), signal="dti", recipe="least_squares", voxels=place)
+    assert sum("as after denoising" in warning for warning in fit.warnings) == (kind == "denoised")
+    assert kind == "denoised" or sum("neighbouring voxels correlate" in warning for warning in fit.warnings) == 1
 
 
 def test_scans_that_cannot_show_it_are_left_alone():
     values = volume(0.05).reshape(-1, 66)
-    assert noise_kind_warnings(values, pq.Acquisition(bval=protocol().bval)) == []
-    assert noise_kind_warnings(values[:50], protocol()) == []
+    assert denoised_warnings(values, pq.Acquisition(bval=protocol().bval)) == []
+    assert denoised_warnings(values[:50], protocol()) == []
     mixed = protocol().averaged(np.r_[np.ones(6), np.full(30, 2.0), np.full(30, 4.0)])
-    assert noise_kind_warnings(values, mixed, PLACE) == []
+    assert denoised_warnings(values, mixed, PLACE) == []

@@ -1,4 +1,4 @@
-"""Data whose noise was changed before they came here: denoised, interpolated or smoothed."""
+"""Data that were denoised before they came here."""
 
 import functools
 
@@ -12,19 +12,17 @@ _PATCH = 100
 _FEWEST_PATCHES, _MOST_PATCHES = 3, 40
 _FEWEST_VOLUMES = 15
 _DENOISED = 0.4  # of the energy that white noise has in the weaker half of a patch's components
-_CORRELATED = 0.12  # between residuals of neighbours
-_FEWEST_PAIRS = 500
 
 
-def noise_kind_warnings(y: np.ndarray, acquisition: Acquisition, position: np.ndarray | None = None) -> list[str]:
-    """A sentence where there are signs that the noise of measurements ``(N, M)`` is no longer that of the scanner.
+def denoised_warnings(y: np.ndarray, acquisition: Acquisition, position: np.ndarray | None = None) -> list[str]:
+    """A sentence where patches of measurements ``(N, M)`` have fewer components than noise would leave.
 
-    Looked at are the residuals within shells and repeats. With voxel indices ``position`` ``(N, 3)`` neighbours are
-    compared; without, rows that follow one another are taken for a patch of tissue.
+    The noise is taken from the residuals within shells and repeats. Voxel indices ``position`` ``(N, 3)`` make the
+    patches; without them they are of rows that follow one another.
     """
     groups = [group for group in groups_of(acquisition) if group.trusted]
     counts = acquisition.n_averages
-    if not groups or bool((counts != counts[0]).any()):
+    if not groups or y.shape[1] < _FEWEST_VOLUMES or bool((counts != counts[0]).any()):
         return []
     start = max(0, (len(y) - _VOXELS) // 2)
     rows = np.arange(start, min(len(y), start + _VOXELS))
@@ -33,7 +31,7 @@ def noise_kind_warnings(y: np.ndarray, acquisition: Acquisition, position: np.nd
         return []
     seen, place = y[rows].astype(np.float64), None if position is None else position[rows]
     left = residuals(seen, groups)
-    return _denoised(seen, left, place) or _interpolated(left, place)
+    return _denoised(seen, left, place)
 
 
 def residuals(y: np.ndarray, groups: list[Group]) -> np.ndarray:
@@ -46,9 +44,6 @@ def residuals(y: np.ndarray, groups: list[Group]) -> np.ndarray:
 
 
 def _denoised(y: np.ndarray, left: np.ndarray, place: np.ndarray | None) -> list[str]:
-    """A sentence where patches of tissue have fewer components than noise would leave."""
-    if y.shape[1] < _FEWEST_VOLUMES:
-        return []
     order = np.arange(len(y)) if place is None else np.lexsort((place // 5).T[::-1])
     n = len(y) // _PATCH
     patches = order[: n * _PATCH].reshape(n, _PATCH)[np.linspace(0, n - 1, min(n, _MOST_PATCHES)).astype(int)]
@@ -77,34 +72,3 @@ def _white(n_volumes: int) -> float:
     """The same of noise of variance 1."""
     rng = np.random.default_rng(0)
     return float(np.mean([_weak_half(rng.standard_normal((_PATCH, n_volumes))) for _ in range(4)]))
-
-
-def _interpolated(left: np.ndarray, place: np.ndarray | None) -> list[str]:
-    """A sentence where neighbours' residuals are alike."""
-    if place is None:
-        return []
-    low = place.min(0)
-    index = np.full(np.ptp(place, axis=0) + 2, -1)
-    index[tuple((place - low).T)] = np.arange(len(place))
-    found = {}
-    for axis, name in enumerate("xyz"):
-        step = np.eye(3, dtype=int)[axis]
-        other = index[tuple((place - low + step).T)]
-        first = np.flatnonzero(other >= 0)
-        if len(first) >= _FEWEST_PAIRS:
-            found[name] = _correlation(left[first], left[other[first]])
-    most = max(found.values(), default=0.0)
-    if most < _CORRELATED:
-        return []
-    words = ", ".join(f"{value:.2f} along {name}" for name, value in found.items())
-    return [
-        f"noise: residuals of neighbouring voxels correlate ({words}), as after interpolation, smoothing or motion "
-        "correction: sds are those of single voxels, those of means over regions come out too small, and neighbours "
-        "share the fine detail of the maps"
-    ]
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Median over pairs of the correlation of their residuals ``(n, dof)``, about zero for noise that is white."""
-    both = (one * other).sum(1) / np.sqrt(np.square(one).sum(1) * np.square(other).sum(1)).clip(1e-300)
-    return float(np.median(both))
