@@ -237,7 +237,7 @@ def test_no_block_holds_more_than_it_may():
         patch.setattr(searching, "_ELEMENTS", 50_000)
         fitted(y, acq, "ivim", steps=3, starts=1)
     assert max(seen) <= 50_000
-    assert sum(seen) == y.numel()
+    assert sum(seen) >= y.numel()  # a sample is searched besides, for causes of misfit
 
 
 @pytest.mark.parametrize(
