@@ -1,4 +1,4 @@
-"""Do the intervals of the relaxometry signals hold? Simulated in numpy, apart from the package, at two noise levels.
+"""Are the intervals of the relaxometry signals calibrated? Simulated in numpy alone, at two noise levels.
 
     python -m benchmarks.relaxometry --signals t2star_decay mpm
     python -m benchmarks.relaxometry --write
@@ -144,7 +144,8 @@ def keep(row: dict[str, Any]) -> None:
 
 def table() -> str:
     """The rows as Markdown."""
-    head = "| signal | truths | SNR | parameter | 90 % intervals hold | RMSE, `hierarchical` | RMSE, voxel by voxel |"
+    head = "| signal | truths | SNR | parameter | share inside 90 % intervals "
+    head += "| RMSE, `hierarchical` | RMSE, voxel by voxel |"
     lines = [head, "| --- " * 7 + "|"]
     for row in json.loads(RESULTS.read_text()):
         for key, cell in row["cells"].items():

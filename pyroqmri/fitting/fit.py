@@ -18,7 +18,7 @@ from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.misfit.causes import Cause, ResidualNoise
+from pyroqmri.misfit.causes import INTERPOLATION, Cause, ResidualNoise
 from pyroqmri.networks.network import NetworkEstimates, ParameterNetwork
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.recalibration import Recalibration
@@ -95,8 +95,10 @@ class Fit:
         self.residual_noise = noise
         before = {cause.sentence for cause in self.causes}
         self.warnings = [warning for warning in self.warnings if warning not in before]
-        self.warnings += [cause.sentence for cause in causes]
-        self.causes = tuple(causes)
+        # what the noise of the scan alone has shown is not named again
+        named = any("neighbouring voxels correlate" in warning for warning in self.warnings)
+        self.causes = tuple(cause for cause in causes if cause.kind != INTERPOLATION or not named)
+        self.warnings += [cause.sentence for cause in self.causes]
 
     @property
     def sigma(self) -> float:

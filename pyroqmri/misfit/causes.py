@@ -178,7 +178,7 @@ def _floor(seen: Seen, scan: Looked) -> str:
     if seen.amount > 0:
         return (
             f"{start} above the fit: a noise floor higher than that of one coil (a sum of squares over coils: "
-            "--likelihood ncchi --set likelihood.coils=N; or a mean of several magnitudes), or tissue that decays less "
+            "--likelihood ncchi --coils N; or a mean of several magnitudes: --averages N), or tissue that decays less "
             f"than {scan.signal} describes"
         )
     return (

@@ -13,7 +13,7 @@ class T1LookLocker(SignalModel):
 
     .. math:: S(t)/S_0 = \left| 1 - (B/A)\, e^{-t/T_1^*} \right|, \qquad T_1 = T_1^*\,(B/A - 1)
 
-    S0 is A, the level that the readouts hold the magnetisation at. The correction is that of Deichmann and Haase
+    S0 is A, the level that the magnetisation reaches under the readouts. The correction is that of Deichmann and Haase
     for a perfect inversion and small flip angles: a pulse of efficiency 0.96 makes T1 4 % short, and balanced readouts
     leave an error that depends on T2. Typical tissue is white and grey matter and fluid at 3 T under readouts that
     make T1* three quarters of a T1 of 850 ms.

@@ -16,13 +16,14 @@ _POINTS, _ALIASED = 256, 1e-12  # of the transform, and what is left of the echo
 class T2EPG(SignalModel):
     r"""Echoes of a train of equal refocusing pulses, with the stimulated ones, by extended phase graphs.
 
-    .. math:: \sum_n z^n S_n/S_0 = \frac{1}{2} + \frac{1}{2} \sqrt{\frac{(1 + z E_2)\,(1 - z (E_1 + E_2) \cos\alpha + z^2
-              E_1 E_2)}{(1 - z E_2)\,(1 - z (E_1 - E_2) \cos\alpha - z^2 E_1 E_2)}}, \qquad \alpha = \pi B_1
+    .. math:: \sum_n z^n S_n/S_0 = \frac{1}{2} + \frac{1}{2} \sqrt{\frac{
+              (1 + z E_2)\,(1 - z (E_1 + E_2) \cos\alpha + z^2 E_1 E_2)}{
+              (1 - z E_2)\,(1 - z (E_1 - E_2) \cos\alpha - z^2 E_1 E_2)}}, \qquad \alpha = \pi B_1
 
     The echoes of extended phase graphs are the coefficients of this function of z, with :math:`E_{1,2} =
     e^{-\tau/T_{1,2}}`. The echo spacing :math:`\tau` is the shortest echo time, or the smallest step between two where
     that is shorter, and echo times are multiples of it. B1, the actual over the nominal refocusing angle of 180
-    degrees, is fitted: it does not come from a map, `fixed={"B1": 1}` holds it, and angles as far above 180 degrees as
+    degrees, is fitted: it does not come from a map, `fixed={"B1": 1}` fixes it, and angles as far above 180 degrees as
     below have the same echoes, so its bounds end at 1. T1 is taken as 1000 ms, and the slice to have one angle
     throughout.
 

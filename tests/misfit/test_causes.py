@@ -82,7 +82,7 @@ def unbiased(clean, sigma, rng):
 @pytest.mark.parametrize("scan", [ball_stick, t2_decay])
 @pytest.mark.parametrize(
     ("spoil", "likelihood", "remedy"),
-    [(None, "gaussian", "--likelihood rician"), (coils, "rician", "ncchi"), (averaged, "rician", "several magnitudes"),
+    [(None, "gaussian", "--likelihood rician"), (coils, "rician", "--coils N"), (averaged, "rician", "--averages N"),
      (unbiased, "rician", "--likelihood gaussian")],
 )  # fmt: skip
 def test_a_wrong_noise_floor_is_named(scan, spoil, likelihood, remedy):
@@ -101,7 +101,7 @@ def test_noise_that_grows_towards_the_centre_is_named():
         distance = np.square(POSITION[:, :2] - SIDE / 2).sum(1, keepdims=True)
         return magnitudes(clean, sigma * (1 + 1.5 * np.exp(-distance / 60)), rng)
 
-    assert "--sigma FILE" in kinds(ivim, field)["noise field"]
+    assert "--sigma field" in kinds(ivim, field)["noise field"]
 
 
 def test_images_that_were_interpolated_are_named():
