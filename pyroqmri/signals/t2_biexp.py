@@ -22,7 +22,6 @@ class T2Biexp(SignalModel):
     requires = ("te",)
     source = "doi:10.1002/mrm.1910310614"
     suffix = "T2map"
-    skewed = True  # the fast pool's share and time are known along a bent ridge only
     parameters = (
         Parameter("f", "f", "1", 0.0, 1.0, "fraction of the pool that decays faster"),
         Parameter("T2_short", "T_{2,short}", "ms", 0.05, 200.0, "relaxation time of the faster pool", log=True),
