@@ -15,18 +15,29 @@ from pyroqmri.misfit.residuals import Residuals
 
 FLOOR, SETTING, DRIFT = "noise floor", "setting", "drift"
 _SURE = 4.0  # standard errors
-_LEAST = {FLOOR: 0.15, SETTING: 0.1, DRIFT: 0.1}  # sd of the noise, in some measurement: what is worth a warning
+_LEAST = {FLOOR: 0.3, SETTING: 0.1, DRIFT: 0.1}  # sd of the noise, in some measurement: what is worth a warning
+# least squares has no noise floor by definition: worth a warning is a measurement that is mostly floor
+_LEAST_GAUSSIAN = 0.75
 _MORE_COILS = 4.0
 _FEWEST_PER_SETTING = 3
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What one unit of a cause adds to residuals ``(M,)`` or ``(n, M)``; ``where`` are a setting's measurements."""
+    """What one unit of a cause adds to residuals ``(M,)`` or ``(n, M)``.
+
+    Attributes
+    ----------
+    where
+        A setting's measurements.
+    least
+        Mean in some measurement, in sd of the noise, that is worth a warning.
+    """
 
     kind: str
     shape: Tensor
     where: np.ndarray | None = None
+    least: float = 0.0
 
 
 class Seen(NamedTuple):
@@ -47,9 +58,14 @@ class Seen(NamedTuple):
     largest: float
 
     @property
+    def sure(self) -> bool:
+        """Whether it is there for sure."""
+        return abs(self.amount) > _SURE * self.error
+
+    @property
     def alarms(self) -> bool:
-        """Whether it is there for sure, and large enough to matter."""
-        return abs(self.amount) > _SURE * self.error and self.largest > _LEAST[self.pattern.kind]
+        """Whether it is large enough to matter, besides."""
+        return self.sure and self.largest > self.pattern.least
 
 
 def floor_of(found: Residuals, magnitude: bool, coils: float) -> Tensor:
@@ -79,18 +95,21 @@ def patterns_of(found: Residuals, acq: Acquisition, likelihood: object, in_order
         Whether measurements stand in the order in which they were made.
     """
     magnitude, coils = bool(getattr(likelihood, "magnitude", False)), float(getattr(likelihood, "coils", 1.0))
-    patterns = [Pattern(FLOOR, floor_of(found, magnitude, coils))] if (found.signal >= 0).all() else []
+    patterns: list[Pattern] = []
+    if (found.signal >= 0).all():
+        least = _LEAST[FLOOR] if magnitude else _LEAST_GAUSSIAN
+        patterns.append(Pattern(FLOOR, floor_of(found, magnitude, coils), least=least))
     groups = [group for group in alike(acq) if len(group)]
     if len(groups) > 1:
         for group in groups:
             shape = torch.zeros(len(acq), dtype=torch.float64)
             shape[torch.from_numpy(group)] = 1.0
-            patterns.append(Pattern(SETTING, shape, group))
+            patterns.append(Pattern(SETTING, shape, group, _LEAST[SETTING]))
     if in_order and len(acq) >= 2 * len(groups):
         time = torch.linspace(-0.5, 0.5, len(acq), dtype=torch.float64)
         for group in groups:  # what the order shares with the settings is theirs
             time[torch.from_numpy(group)] -= time[torch.from_numpy(group)].mean()
-        patterns.append(Pattern(DRIFT, found.signal / found.sd * time))
+        patterns.append(Pattern(DRIFT, found.signal / found.sd * time, least=_LEAST[DRIFT]))
     return patterns
 
 
@@ -110,15 +129,18 @@ def amount_of(pattern: Pattern, found: Residuals, value: Tensor) -> Seen:
 def patterns_in(found: Residuals, patterns: Sequence[Pattern], report: Callable[[Seen], None]) -> Tensor:
     """Report the patterns that residuals show, the clearest first, and return the residuals without them ``(n, M)``.
 
-    Each is taken out before the next is looked for, so that what two causes share goes to the one that explains more.
+    Each is taken out before the next is looked for, so that what two causes share goes to the one that explains more;
+    a noise floor too low for a warning is taken out too, or the settings of weak signals would be blamed for it.
     """
     value, left = found.value, list(patterns)
     while left:
         seen = [amount_of(pattern, found, value) for pattern in left]
-        best = max((s for s in seen if s.alarms), key=lambda s: abs(s.amount) / s.error, default=None)
+        shown = (s for s in seen if s.alarms or (s.sure and s.pattern.kind == FLOOR))
+        best = max(shown, key=lambda s: abs(s.amount) / s.error, default=None)
         if best is None:
             break
-        report(best)
+        if best.alarms:
+            report(best)
         value = value - best.amount * found.free_of_parameters(best.pattern.shape)
         left = [pattern for pattern in left if pattern is not best.pattern]
     return value

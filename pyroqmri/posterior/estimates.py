@@ -155,8 +155,8 @@ class Estimates(ABC):
         1 where a voxel's own measurements determine it, 0 where its posterior is the population's distribution, below
         0 where it is wider. Empty without a population, and where the prior depends on the voxel.
         """
-        sd, population = self.sd, self.rescale(self.population_sd())
-        return {name: 1 - (sd[name] / population[name]).square() for name in population}
+        population = self.rescale(self.population_sd())
+        return {name: 1 - (self.sd[name] / before).square() for name, before in population.items()}
 
     def population_sd(self) -> dict[str, Tensor]:
         """Standard deviation of each free parameter before a voxel is measured; empty without a population."""

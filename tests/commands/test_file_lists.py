@@ -49,6 +49,8 @@ MSDKI = maps("sub-01_model-msdki_", *statistics("D", "K"), *CHECKS)
 STICK = maps(
     "sub-01_model-ball_stick_", *statistics("f", "D_par", "D_iso", "theta", "phi"), "param-n_stat-mean_dwimap", *CHECKS
 )
+NARROWED = ("contraction",)  # of parameters with a population
+STICK_CONTRACTIONS = maps("sub-01_model-ball_stick_", *statistics("f", "D_par", "D_iso", stats=NARROWED))
 CONE = maps("sub-01_model-ball_stick_", "param-n_stat-cone90_dwimap")
 CLASSES = maps("sub-01_model-ball_stick_", "param-C_stat-prob_dwimap")
 KHAT = maps("sub-01_model-ball_stick_", "desc-khat_dwimap")
@@ -69,7 +71,7 @@ def fitted(scan, tmp_path_factory) -> Path:
 
 
 def test_fit_of_a_mixture_of_sticks(fitted):
-    assert files(fitted) == SAMPLED | STICK | CONE | CLASSES | KHAT
+    assert files(fitted) == SAMPLED | STICK | STICK_CONTRACTIONS | CONE | CLASSES | KHAT
     assert [path.name for path in fitted.parent.iterdir()] == ["out"]
 
 
@@ -83,7 +85,8 @@ def test_fit_of_an_inferred_s0(scan, tmp_path):
         scan.files, signal="msdki", recipe="hierarchical", s0="inferred", settings=SHORT,
         out=tmp_path / "out",
     )  # fmt: skip
-    assert files(out) == SAMPLED | MSDKI | maps("sub-01_model-msdki_", *statistics("S0", suffix="S0map"))
+    found = statistics("S0", suffix="S0map") + statistics("D", "K", "S0", stats=NARROWED)
+    assert files(out) == SAMPLED | MSDKI | maps("sub-01_model-msdki_", *found)
 
 
 def test_fit_by_a_network(scan, tmp_path):
@@ -103,7 +106,7 @@ def test_fit_of_a_relaxation_signal(tmp_path):
 
 def test_apply(scan, fitted, tmp_path):
     out = apply_image(fitted, scan.files, out=tmp_path / "out")
-    assert files(out) == SAMPLED | STICK | CONE | CLASSES
+    assert files(out) == SAMPLED | STICK | STICK_CONTRACTIONS | CONE | CLASSES
 
 
 def test_compare(scan, tmp_path):
@@ -178,7 +181,7 @@ def test_demo(scan, tmp_path, monkeypatch):
     out = run_demo(tmp_path / "demo", "small")
     found = {
         "msdki_least_squares": COMMON | MSDKI, "ball_stick_least_squares": COMMON | STICK,
-        "msdki_hierarchical": SAMPLED | MSDKI,
+        "msdki_hierarchical": SAMPLED | MSDKI | maps("sub-01_model-msdki_", *statistics("D", "K", stats=NARROWED)),
     }  # fmt: skip
     inside = {f"{folder}/{name}" for folder, names in found.items() for name in names}
     assert files(out) == inside | {"demo.json", "headline.png", "report.html"}

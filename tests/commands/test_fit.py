@@ -181,6 +181,7 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     stats = {
         f"param-{p}_stat-{s}" for p in ("f", "D_par", "D_iso", "theta", "phi") for s in ("mean", "sd", "q05", "q95")
     }
+    stats |= {f"param-{p}_stat-contraction" for p in ("f", "D_par", "D_iso")}
     maps = {
         f"sub-01_model-ball_stick_{s}_dwimap"
         for s in (*stats, "param-n_stat-mean", "param-n_stat-cone90", "desc-ppc", "desc-residual")

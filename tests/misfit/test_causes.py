@@ -65,6 +65,10 @@ def test_a_wrong_noise_level_is_named_with_its_size(scan, told, way):
     assert factor == pytest.approx(1 / told, rel=0.06)
 
 
+def noisy(clean, sigma, rng):
+    return magnitudes(clean, 6 * sigma, rng)
+
+
 def coils(clean, sigma, rng):
     channels = [np.square(clean + sigma * rng.normal(size=clean.shape))]
     channels += [np.square(sigma * rng.normal(size=clean.shape)) for _ in range(7)]
@@ -82,11 +86,17 @@ def unbiased(clean, sigma, rng):
 @pytest.mark.parametrize("scan", [ball_stick, t2_decay])
 @pytest.mark.parametrize(
     ("spoil", "likelihood", "remedy"),
-    [(None, "gaussian", "--likelihood rician"), (coils, "rician", "--coils N"), (averaged, "rician", "--averages N"),
+    [(noisy, "gaussian", "--likelihood rician"), (coils, "rician", "--coils N"), (averaged, "rician", "--averages N"),
      (unbiased, "rician", "--likelihood gaussian")],
 )  # fmt: skip
 def test_a_wrong_noise_floor_is_named(scan, spoil, likelihood, remedy):
-    assert remedy in kinds(scan, spoil, likelihood)["noise floor"]
+    told = 6.0 if spoil is noisy else 1.0
+    assert remedy in kinds(scan, spoil, likelihood, told)["noise floor"]
+
+
+@pytest.mark.parametrize("scan", [ball_stick, t2_decay, ivim])
+def test_least_squares_of_a_clean_scan_is_without_a_floor(scan):
+    assert kinds(scan, likelihood="gaussian", seed=1) == {}
 
 
 def test_noise_that_differs_by_setting_is_named():
