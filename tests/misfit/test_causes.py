@@ -1,7 +1,7 @@
 """Each cause of misfit is named where it is there, and no clean scan shows any.
 
-Scans are made with numpy from the equations. Limits were raised until none of 84 clean scans (six signals, SNR 10, 20 and
-40) alarmed, so none of the few here may.
+Scans are made with numpy from the equations. Limits were raised until none of 84 clean scans (six signals, SNR 10, 20
+and 40) alarmed, so none of the few here may.
 """
 
 import numpy as np
