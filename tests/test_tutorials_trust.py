@@ -23,6 +23,7 @@ def test_the_page_on_comparisons_runs(tmp_path, monkeypatch):
     assert "Evidence" in printed
 
 
+@pytest.mark.slow
 def test_groups_are_compared_with_what_is_known_of_each_subject(monkeypatch, capsys):
     path = REPOSITORY / "inference" / "compare_groups.py"
     words = ["compare_groups", "--subjects", "3", "--steps", "20", "--difference", "0.3"]

@@ -75,6 +75,7 @@ def scan_causes(
         directional=status[kept] == DIRECTIONAL,
         pairs=_among(torch.from_numpy(pairs), fitted, len(chosen)),
         averaged=fit.preparation.average,
+        learned=fit.sigma_record["learned_factor"] is not None,
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
 

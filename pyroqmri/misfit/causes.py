@@ -88,6 +88,8 @@ class Looked:
         Neighbouring voxels ``(K, 2)``, each an index into the n.
     averaged
         Whether measurements are means over directions, whose scatter is more than noise.
+    learned
+        Whether the fit learned its noise level, which counts what the signal misses in other voxels.
     """
 
     residuals: Residuals
@@ -98,6 +100,7 @@ class Looked:
     directional: Tensor
     pairs: Tensor
     averaged: bool = False
+    learned: bool = False
 
 
 def causes_in(seen: Looked) -> list[Cause]:
@@ -196,7 +199,7 @@ def _level(found: Residuals, value: Tensor, scan: Looked) -> list[Cause]:
             f"{quiet:.2f} times: the noise level is too low, or {scan.signal} misses something in every voxel; give "
             f"--sigma {quiet * scan.sigma:.3g} or --sigma learn"
         )
-    elif median < low:
+    elif median < low and not scan.learned:
         words = (
             f"the residuals are only {median:.2f} times the noise level that was used ({scan.sigma:.4g}): it is too "
             f"high, or these images were smoothed or denoised; give --sigma {median * scan.sigma:.3g}, or fit the "

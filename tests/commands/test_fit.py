@@ -331,6 +331,7 @@ def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):
     assert any("noise" in warning for warning in record["warnings"])
 
 
+@pytest.mark.slow
 def test_directions_may_turn_from_subject_to_subject(scan, tmp_path):
     first = fit_image(scan.files, signal="ball_stick", recipe="hierarchical", settings=SHORT, out=tmp_path / "first")
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
@@ -480,6 +481,7 @@ def test_the_demo_runs_without_a_network(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["demo"]
 
 
+@pytest.mark.slow
 def test_one_recipe_that_diverges_does_not_stop_the_demo(tmp_path, monkeypatch):
     runs = tuple(run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.fixed)
     bad = replace(demo_module.RUNS[1], name="bad", settings={"training.steps": 1})

@@ -175,3 +175,16 @@ def test_neighbours_are_one_step_apart():
 ])  # fmt: skip
 def test_the_headline_follows_the_cause(found, sentence):
     assert in_brief(found, "DTI") == sentence
+
+
+def test_a_level_that_was_learned_is_not_called_too_high():
+    """It counts what the signal misses elsewhere, and the verdict names that already."""
+    rng = np.random.default_rng(3)
+    b, g = protocol(6, 30, 1.0, 2.0)
+    one, other = (sticks(N, b, g, rng, False) for _ in range(2))
+    half = np.arange(N)[:, None] % 2 == 0
+    clean = np.where(half, one, (one + other) / 2)  # a second fibre in every other voxel
+    y = magnitudes(clean, clean.max() / 40, rng)
+    fit = pq.fit(y, pq.Acquisition(bval=b, bvec=g), signal="ball_stick", recipe="hierarchical", sigma="learn",
+                 settings={"training.steps": 60})  # fmt: skip
+    assert "noise level" not in {cause.kind for cause in fit.causes}

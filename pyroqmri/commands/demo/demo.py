@@ -110,7 +110,7 @@ def write_run(run: Run, scan: Scan, folder: Path, progress: bool) -> Summary:
     found = fit(
         scan.y, scan.acquisition, signal=run.signal, recipe=plan, sigma=level, fixed=run.fixed, progress=progress
     )
-    return write_results(found, scan, folder, level=level, progress=progress)
+    return write_results(found, scan, folder, level=level, predictive=True, progress=progress)
 
 
 def demo_record(data: Dataset, scan: Scan, quarter: Quarter, failed: dict[str, str]) -> dict[str, Any]:
