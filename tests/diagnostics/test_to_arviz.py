@@ -208,7 +208,7 @@ def loose() -> Posterior:
 POSTERIORS = {"plain": plain, "recalibrated": recalibrated, "reweighted": reweighted, "loose": loose}
 
 
-@pytest.mark.parametrize("name", POSTERIORS)
+@pytest.mark.parametrize("name", [*list(POSTERIORS)[:-1], pytest.param("loose", marks=pytest.mark.slow)])
 def test_draws_are_those_of_the_maps(name):
     posterior = POSTERIORS[name]()
     data = posterior_to_arviz(posterior, slice(None), n_draws=N_DRAWS)

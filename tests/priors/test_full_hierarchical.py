@@ -51,7 +51,9 @@ def laplace_of_the_population(y: torch.Tensor, jeffreys: bool) -> tuple[torch.Te
     return c.detach(), torch.linalg.inv(hessian)
 
 
-@pytest.mark.parametrize("jeffreys", [False, True], ids=["weak", "jeffreys"])
+@pytest.mark.parametrize(
+    "jeffreys", [pytest.param(False, marks=pytest.mark.slow, id="weak"), pytest.param(True, id="jeffreys")]
+)
 def test_it_is_the_posterior_that_integrating_the_voxels_out_gives(jeffreys):
     y = quadratic_data(N, 1, LOC, SD.diag())
     mode, covariance = laplace_of_the_population(y, jeffreys)
