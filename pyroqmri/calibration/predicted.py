@@ -157,7 +157,8 @@ def _scale(model: VoxelModel, z: Tensor, voxels: Voxels) -> Tensor:
     clean = model.simulate(z, voxels)
     seen = model.likelihood.information(clean, voxels.y, voxels.noise)
     error = s0_error(clean, seen.score, seen.fisher, variance)
-    return (1 + error.shift + error.variance.sqrt() * torch.randn_like(error.shift)).unsqueeze(-1).cpu()
+    drawn = 1 + error.shift + error.variance.sqrt() * torch.randn_like(error.shift)
+    return drawn.clamp_min(0).unsqueeze(-1).cpu()  # where S0 is uncertain by its own size a normal one may be negative
 
 
 def _counted(inside: Tensor, part: Acquisition, found: Posterior, held: Tensor) -> Predicted:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
-from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL
+from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
 from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
 
 VOXELS = 400
@@ -62,7 +62,9 @@ def scan_causes(
     if len(found.batch.voxels) == 0:
         return Found([], None)
     status = found.status[found.batch.index]
-    kept = ~torch.isin(status, torch.tensor([NO_SIGNAL, FEW_MISFIT], dtype=status.dtype))
+    # far from straight are the signals of parameters that a voxel does not determine
+    left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED, UNINFORMED], dtype=status.dtype)
+    kept = ~torch.isin(status, left_out)
     residuals = found.residuals()
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]

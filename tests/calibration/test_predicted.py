@@ -101,3 +101,12 @@ def test_they_can_be_switched_off(monkeypatch, tmp_path, flags, wanted):
     with pytest.raises(SystemExit):
         main([*arguments, *flags])
     assert asked["predictive"] is wanted
+
+
+def test_an_s0_as_uncertain_as_it_is_large_is_not_drawn_below_zero():
+    rng = np.random.default_rng(2)
+    b = np.concatenate([[0.0], np.repeat([0.2, 0.8], 20)])
+    level = rng.uniform(0.2, 1.0, (400, 1))  # down to the noise
+    y = magnitudes(level * np.exp(-b * rng.normal(1.0, 0.1, (400, 1))), 0.15, rng)
+    fit = pq.fit(y, pq.Acquisition(bval=b), signal="msdki", recipe="hierarchical", sigma=0.15, settings=SETTINGS)
+    assert predicted(fit, y, sigma=0.4).inside > 0.9
