@@ -89,7 +89,9 @@ class Acquisition:
                 raise InputError(f"{field.name} has {len(value)} entries where the other settings have {length}")
             length = len(value)
         if not length or set(self.settings()) == {"averages"}:
-            raise InputError("an acquisition needs at least one of bval, te, ti, flip, offset")
+            raise InputError(
+                "an acquisition needs a setting that signals depend on, such as bval, te, ti, flip or offset"
+            )
         if self.bvec is not None and self.bvec.shape[-1] != 3:
             raise InputError(f"bvec must be (M, 3), got {tuple(self.bvec.shape)}")
         self._check_units()

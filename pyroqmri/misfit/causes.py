@@ -1,6 +1,5 @@
 """Why a signal does not fit a scan, in words: the causes that its residuals show."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.misfit.patterns import DRIFT, FLOOR, SETTING, Seen, patterns_in, patterns_of
 from pyroqmri.misfit.residuals import Residuals
 from pyroqmri.misfit.spread import FIELD, LEVEL, NEIGHBOURS, by_setting, noise_ratio, over_space
+from pyroqmri.protocol_checks.words import unit_of
 
 DIRECTION = "direction"
 NOISE_LEVEL, NOISE_BY_SETTING, NOISE_FIELD, INTERPOLATION = "noise level", "noise by setting", "noise field", "blur"
@@ -22,8 +22,7 @@ _FEWEST_VOXELS = 50
 _FREEDOM = 2.0  # of a voxel; with fewer nothing is left to look at
 _FIELD_FREEDOM = 8.0
 
-_UNITS = {"te": ("TE", 1.0, "ms"), "ti": ("TI", 1.0, "ms"), "tr": ("TR", 1.0, "ms"), "offset": ("offset", 1.0, "ppm"),
-          "flip": ("flip angle", 180 / math.pi, "degrees")}  # fmt: skip
+_TITLES = {"te": "TE", "ti": "TI", "tr": "TR", "offset": "offset", "flip": "flip angle"}
 
 
 @dataclass(frozen=True)
@@ -246,12 +245,12 @@ def name_of(acq: Acquisition, group: np.ndarray) -> str:
     """The setting of some measurements in words."""
     if acq.bval is not None:
         return f"b {1000 * float(acq.bval[group].mean()):.4g} s/mm2"
-    settings = {name: value for name, value in acq.settings().items() if name in _UNITS}
+    settings = {name: value for name, value in acq.settings().items() if name in _TITLES}
     varying = [name for name, value in settings.items() if float(value.max() - value.min()) > 0]
     words = []
     for name in varying or list(settings):
-        title, factor, unit = _UNITS[name]
-        words.append(f"{title} {factor * float(settings[name][group].mean()):.4g} {unit}")
+        unit, factor = unit_of(name)
+        words.append(f"{_TITLES[name]} {factor * float(settings[name][group].mean()):.4g} {unit}")
     return ", ".join(words) if words else f"measurements {', '.join(str(i) for i in group[:5])}"
 
 

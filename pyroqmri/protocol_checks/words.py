@@ -22,9 +22,14 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def unit_of(name: str) -> tuple[str, float]:
+    """The unit that a setting is shown in, and the factor that brings it there."""
+    return _UNITS.get(name, ("ms", 1.0))
+
+
 def values_in_words(name: str, values: Tensor) -> str:
     """The distinct values of a setting with its name and unit, such as ``te 10, 20 and 30 ms``."""
-    unit, factor = _UNITS.get(name, ("ms", 1.0))
+    unit, factor = unit_of(name)
     shown = torch.unique(torch.round(values.double() * factor * 1000) / 1000)
     if len(shown) > _MOST:
         return f"{len(shown)} values of {name} from {shown[0]:.5g} to {shown[-1]:.5g} {unit}"

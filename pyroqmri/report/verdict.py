@@ -181,7 +181,7 @@ def _bounds(fit: FitNumbers) -> list[FitCheck]:
         beyond = share if fit.beyond_bound is None else fit.beyond_bound.get(name, share)
         check = _share_check(title, beyond, text, "bound")
         if fit.beyond_bound is not None:
-            found = f"{found}; the data point beyond it in {words.percent(beyond)}"
+            found = f"{found}; the data favour a value beyond it in {words.percent(beyond)}"
         checks.append(replace(check, found=found))
     return checks
 

@@ -95,5 +95,5 @@ def test_a_saved_fit_knows_its_averages(tmp_path):
 def test_impossible_averages_are_refused(n):
     with pytest.raises(InputError, match="averages"):
         pq.Acquisition(bval=B).averaged(n)
-    with pytest.raises(InputError, match="at least one of bval"):
+    with pytest.raises(InputError, match="a setting that signals depend on"):
         pq.Acquisition(averages=[1, 2])
