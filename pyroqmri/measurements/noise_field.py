@@ -21,7 +21,7 @@ from pyroqmri.measurements.noise_groups import groups_of
 from pyroqmri.measurements.scatter import Scatter, lowest, pooled, scatters
 
 FIELD = "noise.field."  # what the names of a field's tensors begin with in a file
-MOST_VOXELS = 20_000
+MOST_VOXELS = 10_000
 FEWEST_VOXELS = 200
 VARIES = 1.25  # 95 % over 5 % quantile of the level; below it one number serves as well
 _NATS = 10.0  # by which a field has to be likelier than a number
@@ -101,6 +101,7 @@ def fit_field(position: np.ndarray, scatter: Scatter) -> Fitted:
     half = np.abs(place).max(0)
     box = np.where(half > 0, 1.2 * half + 0.3, 0.0)
     basis, frequency = _basis(place, box)
+    gram = basis.T @ basis
     own = polygamma(1, scatter.dof / 2).mean() / 4
     bias = (digamma(scatter.dof / 2) - np.log(scatter.dof / 2)) / 2
     sigma = np.full(len(position), np.sqrt(np.median(scatter.left / scatter.dof)))
@@ -111,13 +112,13 @@ def fit_field(position: np.ndarray, scatter: Scatter) -> Fitted:
         # voxels that the signal's outline does not follow are kept from pulling their surroundings
         most = 3 * max(1.4826 * np.median(np.abs(error - np.median(error))), np.sqrt(own))
         seen = np.log(sigma) + np.clip(error, np.median(error) - most, np.median(error) + most)
-        mean, covariance, evidence = _regressed(seen, basis, frequency, own, (box > 0).sum())
+        mean, covariance, evidence = _regressed(seen, basis, gram, frequency, own, (box > 0).sum())
         sigma = np.exp(basis @ mean)
     # the level as a whole is that of the median voxel, as that of one number is
     free = scatter.expected(sigma)
     level = np.log(np.median(scatter.left / (free * sigma**2) / (chi2.median(scatter.dof) / scatter.dof))) / 2
     mean[0] += level
-    one = _regressed(seen, basis[:, :1], frequency[:1], own, 0)[2]
+    one = _regressed(seen, basis[:, :1], gram[:1, :1], frequency[:1], own, 0)[2]
     low, high = np.quantile(sigma * np.exp(level), [0.05, 0.95])
     tensors = (torch.from_numpy(np.asarray(t, dtype=float)) for t in (centre, box, unit, mean, covariance))
     return Fitted(NoiseField(*tensors), evidence - one, float(low), float(high))
@@ -141,7 +142,7 @@ def field_of_groups(y: np.ndarray, acquisition: Acquisition, position: np.ndarra
 
 
 def some_voxels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of at most 20,000 voxels with finite measurements and a signal, and their measurements in float64.
+    """Indices of at most 10,000 voxels with finite measurements and a signal, and their measurements in float64.
 
     Raises
     ------
@@ -180,10 +181,10 @@ def _basis(place: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _regressed(
-    seen: np.ndarray, basis: np.ndarray, frequency: np.ndarray, own: float, n_axes: int
+    seen: np.ndarray, basis: np.ndarray, gram: np.ndarray, frequency: np.ndarray, own: float, n_axes: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean and covariance of the coefficients, and the evidence, at the likeliest length, amplitude and scatter."""
-    gram, cross, square, n = basis.T @ basis, basis.T @ seen, seen @ seen, len(seen)
+    cross, square, n = basis.T @ seen, seen @ seen, len(seen)
     trend = np.isnan(frequency)
     flat = np.where(np.arange(len(frequency)) == 0, _WIDE, _SLOPE) ** 2
     best: tuple[float, np.ndarray, np.ndarray] | None = None
