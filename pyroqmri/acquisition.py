@@ -90,7 +90,8 @@ class Acquisition:
             length = len(value)
         if not length or set(self.settings()) == {"averages"}:
             raise InputError(
-                "an acquisition needs a setting that signals depend on, such as bval, te, ti, flip or offset"
+                "an acquisition needs at least one measurement and a setting that signals depend on, such as bval, te, "
+                "ti, flip or offset"
             )
         if self.bvec is not None and self.bvec.shape[-1] != 3:
             raise InputError(f"bvec must be (M, 3), got {tuple(self.bvec.shape)}")
