@@ -3,6 +3,7 @@
 import itertools
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,7 @@ MAKES_SENSE = {
         "full_hierarchical": "structured",
         "mixture": "encoder map_started mixture_encoder structured free",
         "relaxed_mixture": "relaxed_encoder",
+        "gmrf": "structured",
     },
     "network": {
         "standard_normal": "encoder structured structured_decoded",
@@ -33,6 +35,7 @@ MAKES_SENSE = {
         "full_hierarchical": "structured structured_decoded",
         "mixture": "encoder mixture_encoder structured structured_decoded",
         "relaxed_mixture": "relaxed_encoder relaxed_decoded",
+        "gmrf": "",
     },
 }
 
@@ -65,19 +68,19 @@ def test_the_grid_names_everything_there_is():
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize(("prior", "decoder", "guide"), [*itertools.product(PRIORS, DECODERS, GUIDES)])
 def test_every_prior_decoder_guide_and_likelihood_trains_or_says_why_not(prior, decoder, guide, likelihood):
+    place = {"voxels": np.argwhere(np.ones((10, 6, 1)))} if PRIORS[prior].is_field else {}
     if guide not in MAKES_SENSE[decoder][prior].split():
         with pytest.raises(InputError) as said:
-            pq.fit(
-                measured(), ACQ, signal="msdki", recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA, s0=1.0
-            )
+            pq.fit(measured(), ACQ, signal="msdki", recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA,
+                   s0=1.0, **place)  # fmt: skip
         assert re.search(r"needs?|no relaxed component|does not draw|learns from simulations alone", str(said.value))
         return
     y = measured()
-    fit = pq.fit(y, ACQ, signal="msdki", recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA, s0=1.0)
+    fit = pq.fit(y, ACQ, signal="msdki", recipe=recipe(prior, decoder, guide, likelihood), sigma=SIGMA, s0=1.0, **place)
     assert len(fit.trace.train) == 2
     assert torch.isfinite(torch.tensor(fit.trace.train)).all()
     assert fit.elbo == ([] if guide.startswith("forward") else [-loss for loss in fit.trace.train])
-    mean = fit.posterior(y).mean
+    mean = fit.posterior(y, **place).mean
     assert torch.isfinite(torch.stack([mean["D"], mean["K"]])).all()
 
 

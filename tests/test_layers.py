@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyroqmri"
 LAYERS = (
     ("parameter", "acquisition", "errors", "files", "progress", "recipe", "whole_files"),
     ("signals", "datasets"),
-    ("measurements", "io", "simulate", "distributions"),
+    ("measurements", "io", "simulate", "distributions", "markov"),
     ("likelihoods", "priors", "decoders"),
     ("laplace",),
     ("voxel_model", "protocol_checks", "misfit"),

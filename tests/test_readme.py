@@ -25,7 +25,7 @@ PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "models" / "README.md", *
 # the names that scripts outside this repository are written against
 PROMISED = {
     "signals": "msdki ball_stick dti ivim t2_adc t1_inversion t1_vfa t2_decay cest_lorentz",
-    "recipes": "vae_unig vae_gmm vae_gmm_relaxed hierarchical hierarchical_mixture least_squares maximum_likelihood "
+    "recipes": "vae_unig vae_gmm vae_gmm_relaxed hierarchical hierarchical_mixture spatial least_squares maximum_likelihood "
     "self_supervised supervised_gt supervised_mle supervised_hybrid denoise_vae denoise_dae",
     "commands": "demo fit apply compare check simulate denoise cohort report list",
 }

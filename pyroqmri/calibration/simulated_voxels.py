@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.neighbours import refuse_field
 from pyroqmri.fitting.parts import part_of
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import SCAN_UNIT, frame_around
@@ -68,6 +69,7 @@ def own_voxels(
     InputError
         When the fit has no population.
     """
+    refuse_field(fit.recipe.name, fit.is_field)
     own = own_tissue(fit, n, seed, given)
     sigma = fit.sigma if snr is None else own.level / snr
     y = _measured(fit, own.clean, sigma, seed)

@@ -16,6 +16,7 @@ from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.coils import LEARN, coils_of, with_coils
+from pyroqmri.fitting.parts import is_field
 from pyroqmri.fitting.schema import load_recipe, refuse_denoiser, with_settings
 from pyroqmri.fitting.train import fit
 from pyroqmri.measurements.arguments import as_dict, pick_device
@@ -94,7 +95,7 @@ def fit_image(
         scan = files.read(signal)
         coils = air_coils(scan) if coils == LEARN else coils
         level = given_noise(scan, sigma, files.resample, coils_of(plan) if coils is None else coils)
-        data = training_voxels(scan, level, seed)
+        data = training_voxels(scan, level, seed, together=is_field(plan))
         resumed = remember_call(folder, call | data_record(scan, data.y, data.inputs, data.level), resume)
         read = time.monotonic() - begin
         found = fit(

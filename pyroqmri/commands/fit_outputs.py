@@ -13,6 +13,7 @@ from pyroqmri.calibration.predicted import Predicted, predicted
 from pyroqmri.commands.inputs import per_voxel
 from pyroqmri.commands.summary import PointSummary, Summary, summarise
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.neighbours import Nearby
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.io import Scan
@@ -64,8 +65,10 @@ def write_results(
     """
     begin = time.monotonic()
     own = per_voxel(level)
-    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat)
-    fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, np.argwhere(scan.mask)))
+    place = np.argwhere(scan.mask)
+    nearby = fit.nearby(scan.y, own, scan.inputs, voxels=place) if fit.is_field else None
+    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby)
+    fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, place))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
     kept.seconds = {**fit.seconds, "posterior": time.monotonic() - begin}
@@ -91,7 +94,7 @@ def write_results(
         "alarms": alarms,
         "predictive": None if aside is None else aside.record(),
     })  # fmt: skip
-    _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
+    _write_netcdf(fit, scan, summary, own, nearby, folder / "posterior.nc")
     write_report(folder)
     return summary
 
@@ -120,14 +123,19 @@ def shares_of_fitted(summary: Summary, counts: Mapping[str, int]) -> dict[str, f
     return {name: n / summary.n_fitted for name, n in counts.items()}
 
 
-def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, path: Path) -> None:
+def _write_netcdf(
+    fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | None, nearby: Nearby | None, path: Path
+) -> None:
     """Draws of voxels spread over the mask, as ArviZ reads them; a point estimate has none."""
     from pyroqmri.diagnostics import write_netcdf
 
     fitted = np.flatnonzero(~np.isin(summary.status.numpy(), UNFITTED))
     chosen = fitted[np.linspace(0, len(fitted) - 1, min(NETCDF_VOXELS, len(fitted))).round().astype(int)]
     inputs = {name: value[chosen] for name, value in scan.inputs.items()}
-    posterior = fit.posterior(scan.y[chosen], sigma=None if level is None else level[chosen], inputs=inputs)
+    posterior = fit.posterior(
+        scan.y[chosen], sigma=None if level is None else level[chosen], inputs=inputs,
+        neighbours=True if nearby is None else nearby.at(torch.from_numpy(chosen)),
+    )  # fmt: skip
     if not isinstance(posterior, Posterior):
         return
     # voxels go by their place in the mask

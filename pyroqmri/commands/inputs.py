@@ -182,13 +182,20 @@ class TrainingVoxels:
     index: np.ndarray
 
 
-def training_voxels(scan: Scan, level: Any, seed: int) -> TrainingVoxels:
-    """All voxels of a scan, or as many as a population needs, drawn at random and in order."""
+def training_voxels(scan: Scan, level: Any, seed: int, together: bool = False) -> TrainingVoxels:
+    """All voxels of a scan, or as many as a population needs, drawn at random and in order.
+
+    ``together``: the middle ones along the last axis, which have their neighbours with them.
+    """
     n = len(scan.y)
     if n <= TRAINING_VOXELS:
         return TrainingVoxels(scan.y, scan.inputs, level, [], np.arange(n))
     index = np.sort(np.random.default_rng(seed).choice(n, TRAINING_VOXELS, replace=False))
-    note = f"trained on {TRAINING_VOXELS} of the {n} voxels, drawn at random; maps are of all"
+    if together:
+        first = (n - TRAINING_VOXELS) // 2
+        index = np.sort(np.argsort(np.argwhere(scan.mask)[:, 2], kind="stable")[first : first + TRAINING_VOXELS])
+    how = "a slab from the middle of the image" if together else "drawn at random"
+    note = f"trained on {TRAINING_VOXELS} of the {n} voxels, {how}; maps are of all"
     inputs = {name: value[index] for name, value in scan.inputs.items()}
     some = level.of(index) if isinstance(level, NoiseLevel) else level
     return TrainingVoxels(scan.y[index], inputs, level[index] if isinstance(level, np.ndarray) else some, [note], index)

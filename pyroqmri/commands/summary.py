@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.neighbours import Nearby
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
@@ -158,6 +159,7 @@ def summarise(
     progress: bool = False,
     inputs: Mapping[str, Any] | None = None,
     khat: bool = False,
+    nearby: Nearby | None = None,
 ) -> Summary:
     """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
 
@@ -169,6 +171,8 @@ def summarise(
         Per-voxel inputs of the signal, each ``(N,)``.
     khat
         Find the Pareto shape of every voxel's importance weights, which costs as much as all else or more.
+    nearby
+        What the rest of the image states about each voxel, of a fit whose prior is a field.
     """
     y, known = as_tensor(y), as_inputs(inputs)
     complete = complete_inputs(fit.signal.signal, known, len(y))
@@ -185,7 +189,10 @@ def summarise(
             if len(batch.voxels) == 0:
                 blank.append((where, batch.status))
                 continue
-            part = fit.posterior(y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()})
+            part = fit.posterior(
+                y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()},
+                neighbours=True if nearby is None else nearby.at(where),
+            )  # fmt: skip
             if summary is None:
                 kind = next((kind for answer, kind in _SUMMARIES.items() if isinstance(part, answer)), PosteriorSummary)
                 summary = kind(fit, len(y), part.has_sd, khat)

@@ -11,7 +11,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.parts import BASES, part_of
 from pyroqmri.fitting.schema import with_settings
-from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder
+from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder, Structured
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.parameter import SCAN_UNIT
@@ -79,6 +79,10 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
         model = VoxelModel(signal, prior, decoder, likelihood, sigma)
     n_measurements = len(signal.acquisition)
     guide = _make(recipe, "guide", model, n_measurements)
+    if prior.is_field and not (isinstance(guide, Structured) and model.is_identity):
+        raise InputError(
+            f"prior {recipe.kind('prior')} is a field over the image, which needs guide structured and decoder identity"
+        )
     if prior.follows_draws and not guide.draws_population:
         raise InputError(
             f"guide {recipe.kind('guide')} does not draw the population of prior {recipe.kind('prior')}; "

@@ -9,6 +9,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.neighbours import Nearby, missing_places, nearby_of
 from pyroqmri.fitting.pyro_pair import PyroPair, in_default_dtype, pyro_pair
 from pyroqmri.fitting.schema import class_names, reweighting
 from pyroqmri.guides import Guide
@@ -138,6 +139,7 @@ class Fit:
         mask: Any = None,
         covariates: Mapping[str, Any] | None = None,
         averages: Any = None,
+        neighbours: "bool | Nearby" = True,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol; no training.
 
@@ -156,10 +158,20 @@ class Fit:
             As in :func:`pyroqmri.fit`.
         averages
             How many magnitudes each measurement is the mean of; as in the training when None.
+        neighbours
+            Of a fit whose prior is a field: what :meth:`nearby` found of a larger image, of which these are voxels; or
+            False, for each voxel under the population alone.
+
+        Raises
+        ------
+        InputError
+            When the voxels are not those of the fit's protocol, or a field is not told where they lie.
         """
         if averages is not None:
             other = self.on(self.acquisition.averaged(averages))
-            return other.posterior(y, sigma, inputs, n_draws, progress, reweight, voxels, mask, covariates)
+            return other.posterior(
+                y, sigma, inputs, n_draws, progress, reweight, voxels, mask, covariates, neighbours=neighbours
+            )
         y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
         if set(known) != set(self.covariates):
@@ -168,7 +180,14 @@ class Fit:
         position = as_positions(voxels, mask, len(y))
         if sigma is None and position is not None and self.noise.field is not None:
             sigma = self.noise.field(position)
-        batch = self._batch(y, sigma, inputs).placed(position, known)
+        batch = self._batch(y, sigma, inputs)
+        if self.is_field and neighbours is not False:
+            if position is None and neighbours is True:
+                raise missing_places(self.recipe.name)
+            placed = nearby_of(self.guide, batch.placed(position, known)) if neighbours is True else neighbours
+            batch = placed.given_to(batch)  # type: ignore[union-attr]
+        else:
+            batch = batch.placed(None if self.is_field else position, known)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found
@@ -189,6 +208,33 @@ class Fit:
         names = class_names(self.recipe)
         posterior.class_names = () if names is None else names
         return posterior
+
+    @property
+    def is_field(self) -> bool:
+        """Whether neighbouring voxels depend on each other, so that posteriors need to know where voxels lie."""
+        return self.model is not None and self.model.prior.is_field
+
+    def nearby(
+        self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None, voxels: Any = None, mask: Any = None
+    ) -> Nearby:
+        """What all other voxels of an image state about each, for :meth:`posterior` of parts of it.
+
+        Parameters
+        ----------
+        y, sigma, inputs, voxels, mask
+            As in :meth:`posterior`, of the whole image.
+
+        Raises
+        ------
+        InputError
+            When the fit's prior is no field, or nothing gives the positions.
+        """
+        y = as_measurements(y, self.acquisition)
+        position = as_positions(voxels, mask, len(y))
+        if position is None:
+            raise missing_places(self.recipe.name)
+        sigma = self.noise.field(position) if sigma is None and self.noise.field is not None else sigma
+        return nearby_of(self.guide, self._batch(y, sigma, inputs).placed(position, {}))
 
     def prepare(self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None) -> Voxels:
         """Voxels ``(N, M)`` of the protocol as ``model`` and ``guide`` take them; those that cannot be fitted left out.

@@ -195,3 +195,8 @@ def refuse_unnamed_code(recipe: Recipe, where: Any) -> None:
                 f"{where} was trained with {table} {kind!r}, which is code from outside pyroqmri: give the class, "
                 f"load_fit(folder, {table}={name}), or let it be imported, load_fit(folder, trust=True)"
             )
+
+
+def is_field(recipe: Recipe) -> bool:
+    """Whether the recipe's prior makes neighbouring voxels depend on each other."""
+    return "prior" in recipe.tables and bool(getattr(part_of(recipe, "prior"), "is_field", False))

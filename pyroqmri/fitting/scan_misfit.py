@@ -48,7 +48,8 @@ def scan_causes(
         for networks, whose estimates are not the best ones, and for priors that depend on more than measurements.
     """
     y, known = as_tensor(y), as_inputs(inputs)
-    if len(y) < _FEWEST or fit.network is not None or (fit.model is not None and fit.model.prior.looks_at_voxels):
+    covaries = fit.model is not None and fit.model.prior.looks_at_voxels and not fit.is_field
+    if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
     if position is None:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:VOXELS])
@@ -58,7 +59,10 @@ def scan_causes(
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
-    found = fit.posterior(y[chosen], sigma=some, inputs={k: v[chosen] for k, v in known.items()}, n_draws=draws)
+    found = fit.posterior(
+        y[chosen], sigma=some, inputs={k: v[chosen] for k, v in known.items()}, n_draws=draws,
+        neighbours=not fit.is_field,  # a few voxels have none, and their own measurements are what is looked at
+    )  # fmt: skip
     if len(found.batch.voxels) == 0:
         return Found([], None)
     status = found.status[found.batch.index]

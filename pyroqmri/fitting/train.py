@@ -14,10 +14,13 @@ from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
+from pyroqmri.fitting.neighbours import missing_places
 from pyroqmri.fitting.noise_level import noise_level
-from pyroqmri.fitting.parts import Part, part_of
+from pyroqmri.fitting.parts import Part, is_field, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe
+from pyroqmri.guides import Guide, Structured
+from pyroqmri.guides.placing import blur, learn_field, place
 from pyroqmri.guides.population_refinement import can_refine, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
@@ -34,6 +37,8 @@ from pyroqmri.measurements.arguments import (
 from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, prepare_for
 from pyroqmri.measurements.voxel_inputs import complete_inputs
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.misfit.blur import blurred
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
@@ -156,6 +161,8 @@ def fit(
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
     position = as_positions(voxels, mask, len(y))
+    if position is None and is_field(plan):
+        raise missing_places(plan.name)
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
@@ -205,7 +212,7 @@ def _train(
     model.start(voxels)
     guide.start(voxels)
     with seeded(fit.seed, voxels.y):
-        voxels = guide.training_set(voxels)
+        voxels = _among_neighbours(fit, guide, guide.training_set(voxels), progress)
     fit.seconds["start"] = time.monotonic() - begin
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
     fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
@@ -217,12 +224,30 @@ def _train(
             refine_population(model, guide, voxels)
         fit.seconds["refine"] = time.monotonic() - begin
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
-    if model.prior.looks_at_voxels and guide.uses_classes:
+    if model.prior.looks_at_voxels and guide.uses_classes and not model.prior.is_field:
         fit.warnings.append(
             f"prior {fit.recipe.kind('prior')} depends on the voxel, and guide {fit.recipe.kind('guide')} finds each "
             "voxel's mode under the prior's classes, which do not: use posterior(y, reweight=True), or guide free"
         )
     fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
+
+
+def _among_neighbours(fit: Fit, guide: Guide, voxels: Voxels, progress: bool) -> Voxels:
+    """Voxels that a field has been learned from, with what the others state about each; as they are without a field."""
+    if not guide.model.prior.is_field:
+        return voxels
+    assert isinstance(guide, Structured)
+    say_phase("learning what neighbours share", progress)
+    if not learn_field(guide, voxels):
+        fit.warnings.append(
+            "neighbouring voxels are no more alike than any two voxels, so each is mapped by itself, as in recipe "
+            "hierarchical: the positions are not those of the rows of y, or this tissue has no structure in space"
+        )
+    guide.model.prior.requires_grad_(False)  # of a voxel among its neighbours, the population says nothing more
+    found = blur(guide.model, voxels)
+    if found.counted > 1:
+        fit.warnings.append(blurred(found))
+    return place(guide, voxels)
 
 
 def _train_network(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:

@@ -74,7 +74,7 @@ class Structured(Guide):
     def forward(self, y: Tensor | Voxels, size: int | None = None) -> None:
         """Sample class and latent, the class enumerated: the Pyro program."""
         voxels = self.prepare(y)
-        q = self.components(voxels, self.steps, self.model.prior.draw())
+        q = self.components(voxels, self.steps, self.model.prior.at(self.model.prior.draw(), voxels))
         with voxel_plate(len(voxels), size, voxels.y.device):
             if self.n_classes == 1:
                 pyro.sample("z", MultivariateNormal(q.loc.squeeze(-2), scale_tril=q.scale_tril.squeeze(-3)))
@@ -114,10 +114,10 @@ class Structured(Guide):
         return (logits[:-1] - logits[-1]).amax(0) > EXPLAINED
 
     def z_dist(self, voxels):
-        population = self.model.prior.classes()
+        population = self.model.prior.at(self.model.prior.classes(), voxels)
         if self.model.signal.signal.n_modes == 1:
             return self.components(voxels, self.final_steps, population)
-        starts = self.starts(voxels, population.loc.unsqueeze(1), precision_of(population))
+        starts = self.starts(voxels, by_voxel(population.loc, 1), precision_of(population))
         return joined([self._components(voxels, self.final_steps, population, start) for start in starts])
 
     def components(self, voxels: Voxels, steps: int, population: Population) -> GaussianMixture:
@@ -151,7 +151,7 @@ class Structured(Guide):
         short = voxels.short
         assert short is not None
         precision = precision_of(population)
-        loc = population.loc.unsqueeze(1)
+        loc = by_voxel(population.loc, 1)
         starts = ([] if only_near else self.starts(voxels, loc, precision)) + ([] if near is None else [near])
         start = self._best_start(voxels, loc, precision, starts)
 
@@ -164,9 +164,8 @@ class Structured(Guide):
             left = torch.nonzero((~modes.converged & (logits.softmax(0) > NEGLIGIBLE)).any(0)).squeeze(-1)
             if len(left):
                 part = short[left]
-                more = find_mode(
-                    lambda z: self.model.expand_short(z, part), modes.z[:, left], loc, precision, MORE_STEPS
-                )
+                own = (t if len(t[0]) == 1 else t[:, left] for t in (loc, precision))
+                more = find_mode(lambda z: self.model.expand_short(z, part), modes.z[:, left], *own, MORE_STEPS)
                 for name in ("z", "objective", "precision", "converged"):
                     getattr(modes, name)[:, left] = getattr(more, name)
                 logits = _log_evidence(modes, population)
@@ -204,9 +203,9 @@ class Structured(Guide):
 
     def _features(self, z: Tensor, tril: Tensor, logits: Tensor, population: Population) -> Tensor:
         """What the network sees ``(C, N, F)``: where the mode lies in the box and in the class, and how sure it is."""
-        prior = population.scale_tril.detach().unsqueeze(1)
+        prior = by_voxel(population.scale_tril, 2).detach()
         offset = torch.linalg.solve_triangular(
-            prior.expand(*z.shape, z.shape[-1]), (z - population.loc.detach().unsqueeze(1)).unsqueeze(-1), upper=False
+            prior.expand(*z.shape, z.shape[-1]), (z - by_voxel(population.loc, 1).detach()).unsqueeze(-1), upper=False
         ).squeeze(-1)
         shrink = _log_diagonal_each(tril) - _log_diagonal_each(prior)
         columns = [z, offset, shrink]
@@ -217,8 +216,13 @@ class Structured(Guide):
 
 
 def precision_of(population: Population) -> Tensor:
-    """Precision of each class ``(C, 1, L, L)``."""
-    return torch.cholesky_inverse(population.scale_tril).unsqueeze(1)
+    """Precision of each class ``(C, 1, L, L)``, or of each class in each voxel ``(C, N, L, L)``."""
+    return torch.cholesky_inverse(by_voxel(population.scale_tril, 2))
+
+
+def by_voxel(values: Tensor, n_event: int) -> Tensor:
+    """Values of classes ``(C, 1, ...)``, or of classes in each voxel as they are ``(C, N, ...)``."""
+    return values if values.dim() == n_event + 2 else values.unsqueeze(1)
 
 
 def joined(parts: list[tuple[Tensor, Tensor, Tensor]]) -> GaussianMixture:
@@ -244,7 +248,7 @@ def follow(modes: Mode, population: Population) -> tuple[Tensor, Tensor]:
 
 def _log_evidence(modes: Mode, population: Population) -> Tensor:
     """Laplace's log weight times evidence of each class ``(C, N)``, up to a constant a voxel."""
-    log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(population.scale_tril).unsqueeze(-1)
+    log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(by_voxel(population.scale_tril, 2))
     return population.log_weights.unsqueeze(-1) + modes.objective - log_det / 2
 
 

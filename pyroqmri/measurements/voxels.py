@@ -35,6 +35,9 @@ class Voxels:
         Latents that simulated measurements were made from ``(N, L)``.
     position
         Where each voxel lies in the image ``(N, 3)``, integer indices; for priors that know neighbours.
+    nearby_loc, nearby_tril
+        What the rest of an image states about the latents of each: mean ``(N, L)`` and Cholesky factor of the
+        covariance ``(N, L, L)``; for priors that are fields.
     covariates
         What is known of each voxel beside its measurements, each ``(N,)``; for priors that depend on it.
     """
@@ -50,6 +53,8 @@ class Voxels:
     index: Tensor | None = None
     truth: Tensor | None = None
     position: Tensor | None = None
+    nearby_loc: Tensor | None = None
+    nearby_tril: Tensor | None = None
     covariates: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -79,6 +84,8 @@ class Voxels:
             opt(self.index),
             opt(self.truth),
             opt(self.position),
+            opt(self.nearby_loc),
+            opt(self.nearby_tril),
             {k: function(v) for k, v in self.covariates.items()},
         )
 

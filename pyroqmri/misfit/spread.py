@@ -71,7 +71,7 @@ def over_space(found: Residuals, value: Tensor, pairs: Tensor, acq: Acquisition)
     """Compare pairs ``(K, 2)`` of neighbouring voxels, each an index into the n voxels."""
     if len(pairs) < _FEWEST_PAIRS:
         return OverSpace(0.0, 0.0)
-    correlation, error = _shared(_without_signal(value - value.mean(0), acq), pairs)
+    correlation, error = _shared(without_signal(value - value.mean(0), acq), pairs)
     log = (value.square().sum(-1) / found.freedom).clamp_min(1e-12).log()
     log = (log - log.median()).clamp(-3, 3)
     shared = log[pairs[:, 0]] * log[pairs[:, 1]]
@@ -92,7 +92,7 @@ def _shared(noise: Tensor, pairs: Tensor) -> tuple[float, float]:
     return float(each.median()), 1.25 * float(each.std()) / len(pairs) ** 0.5
 
 
-def _without_signal(value: Tensor, acq: Acquisition) -> Tensor:
+def without_signal(value: Tensor, acq: Acquisition) -> Tensor:
     """Residuals ``(n, M')`` of shells and repeats without what is smooth in them: neighbours share a misfit."""
     parts = [value[:, :0]]
     for group in groups_of(acq):

@@ -100,6 +100,11 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0, 
     InputError
         When the mask has another length, or holds no voxel that was fitted.
     """
+    if posterior.model.prior.is_field and posterior.batch.voxels.nearby_loc is not None:
+        raise InputError(
+            "the voxels of a spatial fit depend on their neighbours, so a mean over a region is less certain than "
+            "independent voxels would make it; use a fit by recipe hierarchical for regions"
+        )
     inside = torch.as_tensor(np.asarray(mask)).bool()
     n_asked = len(posterior.batch.status)
     if inside.shape != (n_asked,):

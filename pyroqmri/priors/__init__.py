@@ -2,6 +2,7 @@
 
 from pyroqmri.priors.base import GaussianPrior, Population, Prior
 from pyroqmri.priors.full_hierarchical import FullHierarchical
+from pyroqmri.priors.gmrf import Gmrf
 from pyroqmri.priors.hierarchical import Hierarchical
 from pyroqmri.priors.mixture import Mixture
 from pyroqmri.priors.relaxed import RelaxedMixture
@@ -13,12 +14,14 @@ PRIORS: dict[str, type[Prior]] = {
     "full_hierarchical": FullHierarchical,
     "mixture": Mixture,
     "relaxed_mixture": RelaxedMixture,
+    "gmrf": Gmrf,
 }
 
 __all__ = [
     "PRIORS",
     "FullHierarchical",
     "GaussianPrior",
+    "Gmrf",
     "Hierarchical",
     "Mixture",
     "Population",

@@ -40,6 +40,7 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     n_tissue: int
     n_latents: int
     n_given = 0  # classes that are known beforehand; they come last
+    is_field = False  # neighbouring voxels depend on each other
     follows_draws = False  # the population has a posterior, which a guide has to draw from
 
     @abstractmethod
@@ -56,6 +57,10 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     def draw(self) -> Population:
         """The guide's half of :meth:`population`: a population drawn from its posterior, where it has one."""
         return self.classes()
+
+    def at(self, population: Population, voxels: Any) -> Population:
+        """The classes as each of some voxels has them: with an axis ``(C, N, ...)`` where they differ."""
+        return population
 
     def z_dist(self, population: Population) -> TorchDistribution:
         """Distribution of a latent given the population, event ``(L,)``; its classes summed out."""

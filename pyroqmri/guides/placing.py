@@ -1,0 +1,176 @@
+"""Where a voxel's neighbours come in: what a field states about each voxel, and how its strengths are learned."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyroqmri.guides.structured import Structured
+from pyroqmri.laplace.start import CHUNK
+from pyroqmri.markov.graph import Graph, graph_of
+from pyroqmri.markov.law import Law
+from pyroqmri.markov.learn import Plan, find_borders, learn
+from pyroqmri.markov.smooth import Sites, Smoothed, smooth
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.misfit.blur import Blur, blur_of
+from pyroqmri.priors import Gmrf
+from pyroqmri.voxel_model import VoxelModel
+
+LEARNED_ON = 20_000  # voxels; strengths of more are hardly better
+FIRST_STEPS, STEPS = 8, 2  # towards the modes without neighbours, and in each round
+BORDER_ROUNDS, BORDER_DRAWS = 3, 16  # until borders of an image that nothing is learned from stay where they are
+BLUR_VOXELS = 4000
+SURE = 3.0  # standard errors by which neighbours must be more alike than others
+NOTHING = 1e-6  # strength of a field that is not there
+
+
+class Likelihoods:
+    """Likelihoods of an image's voxels as normals of the field's latents, expanded anew around each posterior.
+
+    Parameters
+    ----------
+    guide
+        Of the pair.
+    voxels
+        Prepared, with their positions.
+    counted
+        How many voxels' noise is shared: their neighbours count for one over it.
+    """
+
+    def __init__(self, guide: Structured, voxels: Voxels, counted: float) -> None:
+        self.guide, self.model, self.voxels, self.counted = guide, guide.model, voxels, counted
+        self.n_tissue = self.model.prior.n_tissue
+        self.z: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, found: Smoothed | None) -> Sites:
+        """Sites around the modes that the messages of ``found`` lead to; those of the population where None."""
+        parts, points = [], []
+        for i in range(0, len(self.voxels), CHUNK):
+            where = slice(i, i + CHUNK)
+            near = None if found is None else self._near(found, where)
+            voxels = (
+                self.voxels[where] if found is None else with_messages(self.model, self.voxels[where], found, where)
+            )
+            population = self.model.prior.at(self.model.prior.classes(), voxels)
+            steps = FIRST_STEPS if near is None else STEPS
+            z = self.guide.laplace(voxels, population, steps, near, only_near=near is not None)[0].z[0]
+            points.append(z)
+            parts.append(self._site(z, voxels))
+        self.z = torch.cat(points)
+        return Sites(*(np.concatenate(arrays) / self.counted for arrays in zip(*parts, strict=True)))
+
+    def _near(self, found: Smoothed, where: slice) -> Tensor:
+        """Latents ``(1, n, L)``: the field's mean, and the direction where it was."""
+        assert self.z is not None
+        z = self.z[where].clone()
+        mean = torch.from_numpy(found.mean[where]).to(z)
+        z[:, : self.n_tissue] += (mean - z[:, : self.n_tissue]).clamp(-1, 1)
+        return z[None]
+
+    def _site(self, z: Tensor, voxels: Voxels) -> tuple[np.ndarray, np.ndarray]:
+        """Shift and information of the field's latents, those of a direction averaged over."""
+        assert voxels.short is not None
+        found, n = self.model.expand_short(z, voxels.short), self.n_tissue
+        information = found.information.double()
+        shift = found.gradient.double() + (information @ z.double().unsqueeze(-1)).squeeze(-1)
+        if z.shape[-1] > n:
+            inner = information[:, n:, n:] + torch.eye(z.shape[-1] - n).to(information)
+            across = torch.linalg.solve(inner, information[:, n:, :n]).mT
+            shift = shift[:, :n] - (across @ shift[:, n:, None]).squeeze(-1)
+            information = information[:, :n, :n] - across @ information[:, n:, :n]
+        information = (information + information.mT) / 2
+        return shift.cpu().numpy(), information.cpu().numpy()
+
+
+def with_messages(model: VoxelModel, voxels: Voxels, found: Smoothed, where: slice = slice(None)) -> Voxels:
+    """The voxels with what the rest of the image states about each; axes stay uniform."""
+    n, size = model.prior.n_tissue, model.prior.n_latents
+    precision = found.messages.precision[where]
+    # of the inverse: the factor of a matrix turned about, turned back
+    factor = np.linalg.cholesky(precision[:, ::-1, ::-1])[:, ::-1, ::-1].transpose(0, 2, 1)
+    tril = torch.eye(size).to(voxels.y).repeat(len(voxels), 1, 1)
+    tril[:, :n, :n] = torch.from_numpy(np.linalg.inv(factor)).to(tril)
+    loc = torch.zeros(len(voxels), size).to(voxels.y)
+    loc[:, :n] = torch.from_numpy(found.messages.loc[where]).to(loc)
+    return replace(voxels, nearby_loc=loc, nearby_tril=tril)
+
+
+def learn_field(guide: Structured, voxels: Voxels) -> bool:
+    """Learn mean, population and strengths of the field from prepared voxels, in place; False where there is none.
+
+    Neighbours that differ as much as any two voxels have nothing to share: a heavy-tailed increment would only copy the
+    shape of the population.
+    """
+    prior = guide.model.prior
+    assert isinstance(prior, Gmrf) and voxels.position is not None
+    some = voxels[slab(voxels.position)]
+    assert some.position is not None
+    graph, law = graph_of(some.position.cpu().numpy()), _first_law(prior)
+    expand = Likelihoods(guide, some, blur(guide.model, some).counted)
+    expand(None)
+    assert expand.z is not None
+    if not alike(graph, expand.z[:, : prior.n_tissue].double().cpu().numpy()):
+        prior.take(replace(law, shared=NOTHING * law.shared))
+        return False
+    plan = Plan(prior.rounds, max(8, prior.draws // 2), prior.borders)
+    prior.take(learn(graph, law, expand, plan)[0])
+    return True
+
+
+def alike(graph: Graph, z: np.ndarray, seed: int = 0) -> bool:
+    """Whether neighbours' values ``(N, P)`` differ less than those of voxels from anywhere: by ranks, at 3 sd."""
+    if len(graph.pairs) == 0:
+        return False
+    scale = np.maximum(np.subtract(*np.quantile(z, [0.84, 0.16], axis=0)), 1e-9)
+    other = np.random.default_rng(seed).permutation(graph.pairs[:, 1])
+    near, far = (((z[graph.pairs[:, 0]] - z[to]) / scale) ** 2 for to in (graph.pairs[:, 1], other))
+    near, far = near.sum(1), far.sum(1)
+    lower = np.searchsorted(np.sort(far), near, side="right") / len(far)
+    # every voxel is in several pairs: as many independent ones as there are voxels
+    return bool(0.5 - lower.mean() > SURE * np.sqrt(1 / (6 * graph.n)))
+
+
+def _first_law(prior: Gmrf) -> Law:
+    """Strengths to start from: neighbours as different as any two voxels."""
+    law = prior.law()
+    precision = np.linalg.inv(law.population)
+    return replace(law, own=precision, shared=precision, along=np.ones(3))
+
+
+def place(guide: Structured, voxels: Voxels) -> Voxels:
+    """Prepared voxels with what the rest of the image states about each, under the strengths that were learned."""
+    prior = guide.model.prior
+    assert isinstance(prior, Gmrf) and voxels.position is not None
+    if len(voxels) == 0:
+        return voxels
+    graph, law = graph_of(voxels.position.cpu().numpy()), prior.law()
+    expand = Likelihoods(guide, voxels, blur(guide.model, voxels).counted)
+    weights, found, sites = law.weights(graph), None, expand(None)
+    for _ in range(BORDER_ROUNDS):
+        found = smooth(graph, law, weights, sites, BORDER_DRAWS, start=None if found is None else found.mean)
+        weights = find_borders(graph, law, weights, found) if prior.borders else weights
+        sites = expand(found)
+    assert found is not None
+    return with_messages(guide.model, voxels, smooth(graph, law, weights, sites, prior.draws, start=found.mean))
+
+
+@torch.no_grad()
+def blur(model: VoxelModel, voxels: Voxels) -> Blur:
+    """How much of their noise neighbours share, by the residuals of some prepared voxels at their own modes."""
+    assert voxels.position is not None
+    some = voxels[slab(voxels.position, BLUR_VOXELS)]
+    assert some.mode is not None and some.position is not None
+    return blur_of(model.residuals(some.mode, some), model.signal.acquisition, some.position)
+
+
+def slab(position: Tensor, most: int = LEARNED_ON) -> Tensor:
+    """Indices of the voxels to learn from: all, or the middle ones along the image's last axis."""
+    n = len(position)
+    if n <= most:
+        return torch.arange(n, device=position.device)
+    x, y, z = (position - position.amin(0)).T
+    order = ((z * (y.amax() + 1) + y) * (x.amax() + 1) + x).argsort()
+    first = (n - most) // 2
+    return order[first : first + most].sort().values
