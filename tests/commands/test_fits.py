@@ -16,6 +16,7 @@ from tests.helpers import msdki_data
 
 QUICK = {"training.steps": 5, "training.batch_size": 64}
 NOISE = 0.04
+TERMS_GIVEN = ("--citation", "c", "--source", "s", "--out", "x")
 TERMS = {"licence": "CC0", "citation": "nobody", "source": "voxels of a test"}
 
 
@@ -75,7 +76,7 @@ def test_folders_are_listed_and_copied(saved, shared, tmp_path):
         (["fits", "show", "nothing"], "there is no fit 'nothing', as a folder or by name; fits that come along: "),
         (["fits", "list", "nowhere"], "nowhere is no folder of fits"),
         (["fits", "use", "nothing", "--out", "x"], "there is no fit 'nothing'"),
-        (["fits", "share", "SAVED", "--licence", " ", "--citation", "c", "--source", "s", "--out", "x"], "licence is empty"),
+        (["fits", "share", "SAVED", "--licence", " ", *TERMS_GIVEN], "licence is empty"),
     ],
 )  # fmt: skip
 def test_wrong_calls_are_refused_in_a_line(saved, words, expected, capsys, tmp_path, monkeypatch):
