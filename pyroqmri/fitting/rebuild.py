@@ -68,7 +68,7 @@ def build_parts(
             # how many measurements a mean is of is the acquisition's, and nothing that was learned
             own = {k: v for k, v in part.state_dict().items() if k.endswith("n_average")}
             theirs = {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}
-            part.load_state_dict(theirs | own)
+            part.load_state_dict({k: v for k, v in theirs.items() if not k.endswith("n_average")} | own)
     return Parts(signal, likelihood, model, guide, network)
 
 
