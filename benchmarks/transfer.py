@@ -8,7 +8,7 @@ learns on B; both estimate the same third set of voxels measured by B.
 
 import argparse
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,14 @@ import torch
 import pyroqmri as pq
 
 Array = np.ndarray
+
+
+class Row(NamedTuple):
+    """RMSE of the posterior mean by a fit of another protocol and by one trained there, and coverage of the former."""
+
+    rmse: float
+    there: float
+    coverage: float
 
 
 def sphere(n: int, seed: int = 0) -> Array:
@@ -106,8 +114,8 @@ def measured(case: str, acq: Mapping[str, Array], n: int, seed: int) -> tuple[di
     return tissue, np.hypot(clean + noise[0], noise[1]).astype(np.float32)
 
 
-def compared(case: str, recipe: str, n: int, seed: int, settings: Mapping[str, Any]) -> list[str]:
-    """A row for each parameter: RMSE by the fit of A and by that of B, their ratio, and coverage of the former."""
+def compared(case: str, recipe: str, n: int, seed: int, settings: Mapping[str, Any]) -> dict[str, Row]:
+    """By parameter: RMSE by the fit of A and by that of B, and coverage of the former's 90 % intervals."""
     _, a, b, sigma, _ = CASES[case]
     on = [pq.Acquisition(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in one.items()}) for one in (a, b)]
     call: dict[str, Any] = {"signal": case, "recipe": recipe, "sigma": sigma, "settings": settings, "seed": seed}
@@ -115,15 +123,14 @@ def compared(case: str, recipe: str, n: int, seed: int, settings: Mapping[str, A
     there = pq.fit(measured(case, b, n, 3 * seed + 2)[1], on[1], **call)
     truth, y = measured(case, b, n, 3 * seed + 3)
     one, other = learned.posterior(y, acquisition=on[1]), there.posterior(y)
-    rows = []
+    rows = {}
     for name, value in truth.items():
         if name not in one.mean:
             continue
         errors = [float(np.sqrt(np.nanmean((p.mean[name].numpy() - value) ** 2))) for p in (one, other)]
         low, high = one.interval(0.9)[name].numpy().T
         inside = np.mean((low < value) & (value < high))
-        figures = [f"{errors[0]:.4g}", f"{errors[1]:.4g}", f"{errors[0] / errors[1]:.3f}", f"{inside:.3f}"]
-        rows.append("| " + " | ".join([case, recipe, str(seed), name, *figures]) + " |")
+        rows[name] = Row(*errors, float(inside))
     return rows
 
 
@@ -138,8 +145,9 @@ def main() -> None:
     given = parser.parse_args()
     settings = {} if given.steps is None else {"training.steps": given.steps}
     for seed in range(given.seeds):
-        for row in compared(given.case, given.recipe, given.voxels, seed, settings):
-            print(row, flush=True)
+        for name, row in compared(given.case, given.recipe, given.voxels, seed, settings).items():
+            figures = [f"{row.rmse:.4g}", f"{row.there:.4g}", f"{row.rmse / row.there:.3f}", f"{row.coverage:.3f}"]
+            print("| " + " | ".join([given.case, given.recipe, str(seed), name, *figures]) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,9 @@ def apply_image(
         begin = time.monotonic()
         scan = files.read(found.signal_name, earlier)
         scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
-        found, level = _settled(found, scan, earlier, sigma, files.resample, retrain)
+        again = retrain and needs_training(found, scan.acquisition)
+        found, level = _settled(found, scan, earlier, sigma, files.resample, again)
         scan.warnings.extend([*reach_warnings(found), *gain_warnings(found, scan.y)])
-        again = retrain and found.learned_on is not None
         what = "trained again on its protocol" if again else "nothing was trained on this image"
         learned = [note] if (note := transfer_note(found)) else []
         notes = [*learned, f"maps by a fit that learned from {found.n_voxels} other voxels; {what}"]
@@ -104,10 +104,9 @@ def apply_image(
 
 
 def _settled(
-    fit: Fit, scan: Scan, earlier: Mapping[str, Any], sigma: PathLike | float | None, resample: bool, retrain: bool
+    fit: Fit, scan: Scan, earlier: Mapping[str, Any], sigma: PathLike | float | None, resample: bool, again: bool
 ) -> tuple[Fit, Any]:
-    """The fit at a scan's protocol and noise level, and the level where it is a map or a field."""
-    again = retrain and needs_training(fit, scan.acquisition)
+    """The fit at a scan's protocol and noise level, ``again`` trained, and the level where it is a map or a field."""
     found, level = at_settings(fit, scan.acquisition) if again else on_scan(fit, scan, earlier), None
     if sigma is not None or fit.noise.method != "given":
         level = given_noise(scan, "estimate" if sigma is None else sigma, resample, found.preparation.coils)

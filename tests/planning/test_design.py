@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import pyroqmri as pq
+from benchmarks.design_gain import candidates_of
+from benchmarks.transfer import CASES, measured
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.planning.choice import gain_of
@@ -208,3 +210,18 @@ def test_candidates_with_nan_and_fits_without_a_population_are_refused(kurtosis)
     fit = pq.fit(y, acq, signal="msdki", recipe="least_squares", sigma=NOISE)
     with pytest.raises(InputError, match="least_squares has no population to plan measurements for"):
         pq.design(fit, CANDIDATES, 4)
+
+
+@pytest.mark.slow
+def test_thirty_echoes_of_120_beat_even_ones_by_a_fifth_of_the_variance():
+    # 0.64 for T2 and 0.42 for S0 were seen; simulation of 1,000 voxels leaves 0.02
+    _, protocol, _, sigma, _ = CASES["t2_decay"]
+    acq = Acquisition(te=protocol["te"])
+    y = measured("t2_decay", protocol, 1000, 1)[1]
+    fit = pq.fit(y, acq, signal="t2_decay", recipe="hierarchical", sigma=sigma)
+    offered = candidates_of("t2_decay")
+    found = plan(fit, offered, 30)
+    tried = simulated(fit, offered, {"chosen": found.index, "even": found.even}, 1000)
+    for name in ("T2", "S0"):
+        assert tried["chosen"].variance[name] < 0.8 * tried["even"].variance[name]
+        assert 0.86 < tried["chosen"].coverage[name] < 0.94
