@@ -31,7 +31,7 @@ LAYERS = (
     ("maps", "networks", "denoising"),
     ("fitting",),
     ("calibration", "comparison"),
-    ("commands", "report"),
+    ("commands", "report", "cohort"),
     ("cli", "__main__"),
 )
 LAYER = {unit: i for i, layer in enumerate(LAYERS) for unit in layer}

@@ -14,6 +14,7 @@ from pyroqmri.cli import demo as showing
 from pyroqmri.cli import denoise
 from pyroqmri.cli import fit as fitting
 from pyroqmri.cli.check import check
+from pyroqmri.cli.cohort import cohort
 from pyroqmri.cli.compare import compare
 from pyroqmri.cli.join import join
 from pyroqmri.cli.simulate import simulate
@@ -85,6 +86,6 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, join, denoise.denoise)
+working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, join, denoise.denoise, cohort)
 for command in (*working, showing.report, showing.list_group):
     cli.add_command(command)

@@ -1,7 +1,7 @@
 """The command apply: a saved fit on new data."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.load_denoiser import is_denoiser
+from pyroqmri.fitting.scan_scale import rescaled
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import pick_device
 from pyroqmri.protocol_checks.denoised import denoised_warnings
@@ -35,6 +36,9 @@ def apply_image(
     trust: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    pages: bool = True,
+    rescale: bool = False,
+    adapt: Callable[[Fit, Scan], Fit] | None = None,
 ) -> Path:
     """Map new data of the same protocol with a saved fit; no training.
 
@@ -51,6 +55,12 @@ def apply_image(
         As in :func:`pyroqmri.load_fit`.
     files, out, device, overwrite, progress
         As in :func:`fit_image`.
+    pages
+        Write ``report.html`` and ``posterior.nc``.
+    rescale
+        Take an inferred S0 in units of this image's own scale: for images of several scanners.
+    adapt
+        Called with the fit and the scan once its noise level is known; returns the fit to map with.
 
     Raises
     ------
@@ -72,19 +82,21 @@ def apply_image(
         begin = time.monotonic()
         scan = files.read(found.signal_name, earlier)
         found = on_scan(found, scan, earlier)
+        found = rescaled(found, scan.y) if rescale else found
         scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         level = None
         if sigma is not None or found.noise.method != "given":
             level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample, found.preparation.coils)
             found = replace(found, noise=settle_noise(found, scan, level))
             level = level if found.noise.field is None else found.noise
+        found = found if adapt is None else adapt(found, scan)
         notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
         found.seconds = {"read": time.monotonic() - begin}
         if found.model is not None and found.guide is not None:
             found.model.to(where)
             found.guide.to(where)
         left_out = left_out_record(scan, files.bmax if files.bmax is not None else earlier.get("bmax"))
-        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, progress=progress)
+        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, pages=pages, progress=progress)
     return Path(out)
 
 
