@@ -63,9 +63,15 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--drop-volumes", metavar="I,J-K,...", help="Volumes of every image to leave out, counted from 0.")
 @click.option("--voxels", type=click.IntRange(500), default=20_000, show_default=True, metavar="N",
               help="Voxels to train on, over all images.")  # fmt: skip
+@click.option("--subject-level", is_flag=True,
+              help="Move each image's population to the mean of its own voxels, shrunk to the cohort's.")  # fmt: skip
+@click.option("--site-column", metavar="NAME", help="Column of participants.tsv with each participant's site.")
 @click.option("--relearn", is_flag=True, help="Train again and map every image again; else new images take the fit.")
 @click.option("--pages/--no-pages", default=True, show_default=True,
               help="Write report.html and posterior.nc of each image, which take seconds each.")  # fmt: skip
+@click.option("--atlas", metavar="FILE",
+              help="group: image of labels; {subject}, {session}, {label} stand for each image's own.")  # fmt: skip
+@click.option("--group-column", metavar="NAME", help="group: column of participants.tsv with groups to compare.")
 @_engine
 @click.option("--dry-run", is_flag=True, help="List the images and what would be done; write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace what another call wrote into the folder.")
@@ -74,10 +80,13 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 def cohort(bids_dir: str, out_dir: str, level: str, dry_run: bool, quiet: bool, **given: Any) -> int:
     """Map every image of a BIDS data set with one fit that learned from all of them; a BIDS App.
 
-    What is done stays done: the same command again does what is missing or has changed. `participants_status.tsv`
-    lists every image as done, skipped or failed and why. Exit code 0 when nothing failed, 1 when some images did.
+    participant: what is done stays done, and the same command again does what is missing or has changed.
+    `participants_status.tsv` lists every image as done, skipped or failed and why. Exit code 0 when nothing failed,
+    1 when some images did. group: tables over subjects, regions and groups, and a page with outliers first.
     """
     say_loading(quiet)
+    if level == "group":
+        return _group(bids_dir, out_dir, dry_run, given)
     plan = _cohort(bids_dir, out_dir, given)
     if dry_run:
         return _dry_run(plan)
@@ -93,6 +102,19 @@ def cohort(bids_dir: str, out_dir: str, level: str, dry_run: bool, quiet: bool, 
     click.echo(summary(records), err=True)
     click.echo(Path(out_dir) / STATUS_TABLE)
     return exit_code(records)
+
+
+def _group(bids_dir: str, out_dir: str, dry_run: bool, given: dict[str, Any]) -> int:
+    if dry_run:
+        raise click.UsageError("--dry-run is for the participant level")
+    from pyroqmri.cohort.group import run_group
+    from pyroqmri.cohort.people import column_of
+
+    groups, sites = (
+        {} if given[name] is None else column_of(bids_dir, given[name]) for name in ("group_column", "site_column")
+    )
+    click.echo(run_group(out_dir, atlas=given["atlas"], groups=groups, sites=sites) / "report.html")
+    return 0
 
 
 def _dry_run(plan: "Cohort") -> int:
@@ -115,6 +137,7 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     from pyroqmri.cohort import Cohort, Reading, Selection
     from pyroqmri.cohort.index import read_filters
     from pyroqmri.cohort.learn import Training
+    from pyroqmri.cohort.people import column_of
     from pyroqmri.io.fit_folder import read_fit_folder
 
     signal = given["signal"] if fit_dir is None else read_fit_folder(fit_dir).record["signal"]
@@ -128,7 +151,8 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
         _labels((*given["participants"], *given["more"])), _labels(given["sessions"]), read_filters(given["filters"])
     )
     reading = Reading(signal, given["sigma"], given["drop_volumes"], given["bmax"])
-    fit = None if fit_dir is None else Path(fit_dir)
+    sites = {} if given["site_column"] is None else column_of(bids_dir, given["site_column"])
     return Cohort(
-        Path(bids_dir), Path(out_dir), reading, training, fit, chosen, n_voxels=given["voxels"], pages=given["pages"]
+        Path(bids_dir), Path(out_dir), reading, training, None if fit_dir is None else Path(fit_dir), chosen,
+        subject_level=given["subject_level"], sites=sites, n_voxels=given["voxels"], pages=given["pages"],
     )  # fmt: skip

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.cohort.levels import FEWEST
 from pyroqmri.cohort.protocols import by_protocol
 from pyroqmri.cohort.sample import Sample
+from pyroqmri.cohort.subject_level import cohort_levels, has_level, write_levels
 from pyroqmri.commands.fit import plan_of
 from pyroqmri.commands.manifest import CHECKPOINT
 from pyroqmri.commands.output_folder import output_folder, remember_call
@@ -92,7 +94,14 @@ def is_trained(out: Path, training: Mapping[str, Any]) -> bool:
     return isinstance(before, dict) and before.get("training") == json.loads(json.dumps(training))
 
 
-def learn(pool: Pool, plan: Training, reading: Mapping[str, Any], out: Path, progress: bool = False) -> Fit:
+def learn(
+    pool: Pool,
+    plan: Training,
+    reading: Mapping[str, Any],
+    out: Path,
+    sites: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> Fit:
     """Train on a pool and write the fit into ``out / "fit"``; a training that was interrupted goes on.
 
     Parameters
@@ -103,6 +112,8 @@ def learn(pool: Pool, plan: Training, reading: Mapping[str, Any], out: Path, pro
         How the images were read, which goes into the fit's record.
     out, progress
         The output folder of the cohort; show bars.
+    sites
+        The site of each subject, for the level of subjects, which is written where the recipe can have one.
 
     Raises
     ------
@@ -127,6 +138,9 @@ def learn(pool: Pool, plan: Training, reading: Mapping[str, Any], out: Path, pro
         cohort = {"labels": pool.labels, "left_out": pool.left_out, "training": training}
         kept = replace(found, noise=replace(found.noise, level=found.noise.sigma, field=None))
         save_fit(kept, folder, {"notes": notes, "cohort": cohort})
+        if has_level(found) and len(set(pool.subjects)) >= FEWEST:
+            levels = cohort_levels(found, pool.y, pool.sigma, pool.owner, pool.subjects, sites or {})
+            write_levels(folder, found, levels)
     return found
 
 

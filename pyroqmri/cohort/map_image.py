@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyroqmri.cohort.attempt import Log, attempt, withdraw
 from pyroqmri.cohort.image import CohortImage
@@ -15,6 +16,10 @@ from pyroqmri.cohort.task import Task
 from pyroqmri.errors import InputError
 from pyroqmri.io.names import suffix
 from pyroqmri.whole_files import sync_tree
+
+if TYPE_CHECKING:
+    from pyroqmri.fitting.fit import Fit
+    from pyroqmri.io import Scan
 
 # what a folder of maps has besides, and what becomes of it in a folder of many subjects
 _LEFT_OUT = {"dataset_description.json", ".bidsignore", ".pyroqmri.json", "fit/recipe.toml", "fit/weights.safetensors"}
@@ -36,7 +41,7 @@ def _mapped(task: Task, log: Log) -> Record:
     with one_image(task, log) as path:
         apply_image(
             task.fit, task.reading.files(path, image.mask), out=work, sigma=task.reading.sigma, device="cpu",
-            overwrite=True, pages=task.pages, rescale=True,
+            overwrite=True, pages=task.pages, rescale=True, adapt=_adapter(task, log),
         )  # fmt: skip
     fit = json.loads((work / "fit" / "fit.json").read_text())
     for note in (*fit["notes"], fit["sigma"]["note"]):
@@ -47,6 +52,26 @@ def _mapped(task: Task, log: Log) -> Record:
     record.n_voxels, record.n_fine = fit["n_mapped"], fit["status_counts"].get(FINE, 0)
     _publish(task, work, record)
     return record
+
+
+def _adapter(task: Task, log: Log) -> "Callable[[Fit, Scan], Fit] | None":
+    """What moves the cohort's population to the mean of this image's voxels, where that is asked for."""
+    if not task.subject_level:
+        return None
+    from pyroqmri.cohort.subject_level import constrained, for_subject, population_of, read_levels
+    from pyroqmri.io.fit_folder import fit_place
+
+    assert task.fit is not None
+    levels = read_levels(fit_place(task.fit))
+
+    def adapt(fit: "Fit", scan: "Scan") -> "Fit":
+        moved, _ = for_subject(fit, levels, scan.y, fit.noise.level, task.site)
+        known, own = constrained(fit, levels.of(task.site)), constrained(fit, population_of(moved)[0])
+        words = ", ".join(f"{p.name} {own[p.name]:.4g} (cohort {known[p.name]:.4g})" for p in fit.signal.tissue)
+        log(f"population of this subject, medians: {words}")
+        return moved
+
+    return adapt
 
 
 @contextmanager

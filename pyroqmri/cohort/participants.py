@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from pyroqmri.cohort.record import (
     is_done,
     key_of,
     read_record,
+    sha256_of,
     write_record,
 )  # fmt: skip
 from pyroqmri.cohort.sample import is_sampled, read_sample, sample_image
 from pyroqmri.cohort.status_table import write_status
+from pyroqmri.cohort.subject_level import LEVELS
 from pyroqmri.cohort.task import Reading, Task
 from pyroqmri.cohort.workers import Workers
 from pyroqmri.errors import InputError
@@ -58,6 +60,8 @@ class Cohort:
         Of images.
     subject_level
         Move the population, for each image, to where its own voxels put it.
+    sites
+        The site of each subject, by label.
     n_voxels
         To train on, over all images.
     pages
@@ -71,6 +75,7 @@ class Cohort:
     fit: Path | None = None
     selection: Selection = field(default_factory=Selection)
     subject_level: bool = False
+    sites: Mapping[str, str] = field(default_factory=dict)
     n_voxels: int = N_VOXELS
     pages: bool = True
 
@@ -86,7 +91,8 @@ class Cohort:
         """What all images of the folder have in common; another call needs another folder."""
         fit = _digest(self.fit) if self.fit is not None else None
         training = None if self.training is None else self.training.record()
-        return {"reading": asdict(self.reading), "training": training, "fit": fit, "subject level": self.subject_level}
+        read = asdict(self.reading)
+        return {"reading": read, "training": training, "fit": fit, "subject level": self.subject_level}
 
 
 def run_participants(
@@ -143,10 +149,10 @@ def run_participants(
 def planned(cohort: Cohort) -> list[Record]:
     """What a run would do, image by image, where the fit is there; nothing is written."""
     images, place = cohort.images(), cohort.fit if cohort.fit is not None else cohort.out_dir / "fit"
-    key = _key(cohort, place) if (fit_place(place) / RECORD).is_file() else None
-    done = [Record.of(image, DONE) for image in images if key and is_done(cohort.out_dir, image, key)]
+    keys = _keys(cohort, images, place) if (fit_place(place) / RECORD).is_file() else {}
+    done = [Record.of(image, DONE) for image in images if keys and is_done(cohort.out_dir, image, keys[image.label])]
     known = {record.label for record in done}
-    words = "would be mapped" if key else "would be mapped, after the fit is trained"
+    words = "would be mapped" if keys else "would be mapped, after the fit is trained"
     todo = [Record.of(image, WAITING, words) for image in images if image.label not in known]
     return [*done, *todo, *_without_image(cohort, images)]
 
@@ -175,23 +181,24 @@ def _fit_of(
     samples = [read_sample(cohort.out_dir, image.label, image.subject) for image in good]
     say_phase("training the cohort's fit", progress)
     pool = pooled(samples, cohort.reading.signal, cohort.training.s0)
-    learn(pool, cohort.training, reading, cohort.out_dir, progress)
+    learn(pool, cohort.training, reading, cohort.out_dir, cohort.sites, progress)
     return place
 
 
 def _map_all(
     cohort: Cohort, images: Sequence[CohortImage], fit: Path, run: Any, records: dict[str, Record], progress: bool
 ) -> None:
-    key, out = _key(cohort, fit), cohort.out_dir
+    keys, out = _keys(cohort, images, fit), cohort.out_dir
     todo = []
     for image in images:
         if records[image.label].status == FAILED:
             continue
-        if is_done(out, image, key):
+        if is_done(out, image, keys[image.label]):
             records[image.label] = read_record(out, image.label) or records[image.label]
         else:
-            level, pages = cohort.subject_level, cohort.pages
-            todo.append(Task(image, out, cohort.reading, key, fit=fit, subject_level=level, pages=pages))
+            site, level = cohort.sites.get(image.subject, ""), cohort.subject_level
+            task = Task(image, out, cohort.reading, keys[image.label], fit=fit, subject_level=level, site=site)
+            todo.append(replace(task, pages=cohort.pages))
     for record in _run("mapping images", map_image, todo, run, out, progress):
         records[record.label] = record
 
@@ -211,8 +218,24 @@ def _run(title: str, function: Any, tasks: Sequence[Task], run: Any, out: Path, 
             yield record
 
 
-def _key(cohort: Cohort, fit: Path) -> str:
-    return key_of("map", _digest(fit), asdict(cohort.reading), cohort.subject_level)
+def _keys(cohort: Cohort, images: Sequence[CohortImage], fit: Path) -> dict[str, str]:
+    """What determines each image's result beside its inputs, by label."""
+    common = key_of("map", _digest(fit), asdict(cohort.reading))
+    if not cohort.subject_level:
+        return dict.fromkeys((image.label for image in images), common)
+    level = _level(fit)
+    return {image.label: key_of(common, level, cohort.sites.get(image.subject, "")) for image in images}
+
+
+def _level(fit: Path) -> str:
+    """SHA-256 of the level of subjects beside a fit."""
+    path = fit_place(fit) / LEVELS
+    if not path.is_file():
+        raise InputError(
+            f"{fit} has no level of subjects ({LEVELS}): it is learned with recipe hierarchical from three subjects "
+            "or more; leave out --subject-level"
+        )
+    return sha256_of(path)
 
 
 def _digest(fit: Path) -> str:

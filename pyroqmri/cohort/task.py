@@ -42,7 +42,7 @@ class Task:
     n_voxels
         To sample.
     subject_level
-        Move the population to where this subject's own voxels put it.
+        Move the population to where this subject's own voxels put it, from the mean of the ``site``.
     pages
         Write each image's report and sample of the posterior.
     """
@@ -54,4 +54,5 @@ class Task:
     fit: Path | None = None
     n_voxels: int = 0
     subject_level: bool = False
+    site: str = ""
     pages: bool = True

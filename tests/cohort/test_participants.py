@@ -47,7 +47,7 @@ def volume(folder, name):
 
 
 def test_each_image_is_mapped_or_named_with_the_reason(made):
-    folder, subjects, words, records = made
+    folder, _, words, records = made
     rows = {row["participant_id"]: row for row in read_table(folder / "out" / "participants_status.tsv")}
     assert [rows[f"sub-{label}"]["status"] for label in ("01", "02")] == ["done", "done"]
     assert rows["sub-02"]["session_id"] == "ses-1"
