@@ -23,7 +23,7 @@ def dask_client(scheduler: str | None, n_jobs: int | None, memory_gb: float) -> 
         When Dask is not installed, or the scheduler cannot be reached.
     """
     try:
-        from distributed import Client
+        from distributed import Client  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(f"Dask was asked for, and dask.distributed is not installed; {_INSTALL}") from error
     if scheduler is not None:
@@ -37,7 +37,7 @@ def dask_client(scheduler: str | None, n_jobs: int | None, memory_gb: float) -> 
             yield client
         return
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue import SLURMCluster  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(f"--slurm was asked for, and dask-jobqueue is not installed; {_INSTALL}") from error
     # queue, account and walltime come from ~/.config/dask/jobqueue.yaml
@@ -56,7 +56,7 @@ def run_dask(function: Callable[[Any], Any], tasks: Sequence[Any], client: Any) 
     A task whose worker is lost is tried on another, twice in all, unless the scheduler itself restarts it; a task
     that some worker has finished finds its files and its record.
     """
-    from distributed import as_completed
+    from distributed import as_completed  # pyright: ignore[reportMissingImports]
 
     futures = {client.submit(function, task, pure=False, retries=ATTEMPTS - 1): i for i, task in enumerate(tasks)}
     for future in as_completed(list(futures)):

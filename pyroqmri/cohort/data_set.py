@@ -18,7 +18,8 @@ from pyroqmri.whole_files import write_bytes
 CALL = "call.json"
 DESCRIPTION = "dataset_description.json"
 # BIDS has no entity for a signal, a parameter or a statistic yet; QSIRecon writes model- and param- as well
-_IGNORED = "*_model-*\n.cohort/\nfit/\nlogs/\ngroup/\nparticipants_status.tsv\n"
+# a pattern with a slash at its end leaves the folder itself in
+_IGNORED = "*_model-*\n/.cohort\n/fit\n/logs\n/group\n/participants_status.tsv\n"
 
 
 def open_data_set(out: Path, bids_dir: Path) -> None:
