@@ -2,8 +2,8 @@
 
 Twelve subjects of two sites, 300 voxels each, MS-DKI from 2 + 8 + 8 volumes at SNR 15. The truth is drawn in numpy:
 subjects scatter around their site's mean, voxels around their subject's. Each subject is estimated under a population
-learned from its own 300 voxels, under one learned from all 3,600, and under the latter with its mean moved to the
-subject's (empirical Bayes). Run: python -m benchmarks.cohort_prior [seeds]
+learned from its own 300 voxels or 40 of them, under one learned from all 3,600, and under the latter with its mean
+moved to the subject's (empirical Bayes). Run: python -m benchmarks.cohort_prior [first seed] [seeds]
 """
 
 import sys
@@ -11,9 +11,9 @@ import sys
 import numpy as np
 
 import pyroqmri as pq
-from pyroqmri.cohort.subject_level import cohort_levels, for_subject
+from pyroqmri.cohort.subject_level import cohort_levels, constrained, for_subject
 
-SUBJECTS, VOXELS, SNR, SHOWN = 12, 300, 15.0, 4
+SUBJECTS, VOXELS, FEW, SNR, SHOWN = 12, 300, 40, 15.0, 2
 B = np.repeat([0.0, 1.0, 2.0], [2, 8, 8])
 MEAN, BETWEEN, WITHIN = np.array([0.9, 0.8]), np.array([0.06, 0.08]), np.array([0.10, 0.12])
 SITE = np.array([0.10, 0.0])  # of the second site over the first
@@ -40,38 +40,45 @@ def score(post: pq.Posterior, truth: np.ndarray) -> list[float]:
     return found
 
 
-def run(seed: int) -> tuple[dict[str, np.ndarray], float]:
-    """Scores ``(SHOWN, 4)`` by population, and the offset of the second site's median D that was found."""
+def run(seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Scores ``(SHOWN, 4)`` by population, and what is found over the subjects."""
     truth, y = subjects(seed)
-    acq = pq.Acquisition(bval=B)
-    options = {"signal": "msdki", "recipe": "hierarchical", "sigma": 1 / SNR}
-    cohort = pq.fit(y.reshape(-1, len(B)), acq, **options)
-    owner, names = np.repeat(np.arange(SUBJECTS), VOXELS), [f"{i:02d}" for i in range(SUBJECTS)]
+    acq, level = pq.Acquisition(bval=B), 1 / SNR
+    options = {"signal": "msdki", "recipe": "hierarchical", "sigma": level}
+    flat, owner = y.reshape(-1, len(B)), np.repeat(np.arange(SUBJECTS), VOXELS)
+    names = [f"{i:02d}" for i in range(SUBJECTS)]
     sites = {name: "ab"[i % 2] for i, name in enumerate(names)}
-    level = np.full(len(owner), 1 / SNR)
-    levels = cohort_levels(cohort, y.reshape(-1, len(B)), level, owner, names, sites)
-    scores: dict[str, list[list[float]]] = {"own": [], "cohort": [], "cohort and subject": []}
+    cohort = pq.fit(flat, acq, **options)
+    levels = cohort_levels(cohort, flat, np.full(len(flat), level), owner, names, sites)
+    moved = [for_subject(cohort, levels, y[i], level, sites[names[i]])[0] for i in range(SUBJECTS)]
+    scores: dict[str, list[list[float]]] = {}
     for i in range(SHOWN):
-        own = pq.fit(y[i], acq, **options)
-        moved, _ = for_subject(cohort, levels, y[i], 1 / SNR, sites[names[i]])
-        for name, fit in (("own", own), ("cohort", cohort), ("cohort and subject", moved)):
-            scores[name].append(score(fit.posterior(y[i]), truth[i]))
-    from pyroqmri.cohort.subject_level import constrained
+        few = y[i, :FEW]
+        of_few = for_subject(cohort, levels, few, level, sites[names[i]])[0]
+        fits = {
+            f"own, of {VOXELS} voxels": pq.fit(y[i], acq, **options),
+            f"own, of {FEW} voxels": pq.fit(few, acq, **options),
+            "cohort": cohort, f"cohort and subject, {VOXELS}": moved[i], f"cohort and subject, {FEW}": of_few,
+        }  # fmt: skip
+        for name, fit in fits.items():
+            scores.setdefault(name, []).append(score(fit.posterior(y[i]), truth[i]))
+    over = {"site offset of D": constrained(cohort, levels.mean[1])["D"] - constrained(cohort, levels.mean[0])["D"]}
+    for name, fits in (("cohort", [cohort] * SUBJECTS), ("cohort and subject", moved)):
+        means = [fit.posterior(one).mean["K"].mean().item() for fit, one in zip(fits, y, strict=True)]
+        over[f"slope of subjects' K, {name}"] = float(np.polyfit(truth[..., 1].mean(1), means, 1)[0])
+    return {name: np.array(rows) for name, rows in scores.items()}, over
 
-    a, b = (constrained(cohort, mean)["D"] for mean in levels.mean)
-    return {name: np.array(rows) for name, rows in scores.items()}, b - a
 
-
-def main(n_seeds: int = 5) -> None:
+def main(first: int = 0, n_seeds: int = 5) -> None:
     """Print the means over seeds and subjects."""
-    found = [run(seed) for seed in range(n_seeds)]
-    print("population            RMSE D  cover  RMSE K  cover   worst cover of a subject: D, K")
+    found = [run(seed) for seed in range(first, first + n_seeds)]
+    print(f"{'population':26} RMSE D  cover  RMSE K  cover   lowest cover of a subject: D, K")
     for name in found[0][0]:
         rows = np.concatenate([scores[name] for scores, _ in found])
         mean, worst = rows.mean(0), rows.min(0)
-        print(f"{name:20}  {mean[0]:.4f}  {mean[1]:.3f}  {mean[2]:.4f}  {mean[3]:.3f}   {worst[1]:.3f}, {worst[3]:.3f}")
-    offsets = [offset for _, offset in found]
-    print("offset of the second site in D, truth 0.100:", " ".join(f"{offset:.3f}" for offset in offsets))
+        print(f"{name:26} {mean[0]:.4f}  {mean[1]:.3f}  {mean[2]:.4f}  {mean[3]:.3f}   {worst[1]:.3f}, {worst[3]:.3f}")
+    for name in found[0][1]:
+        print(name, " ".join(f"{over[name]:.3f}" for _, over in found))
 
 
 if __name__ == "__main__":

@@ -140,9 +140,9 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     from pyroqmri.cohort.people import column_of
     from pyroqmri.io.fit_folder import read_fit_folder
 
-    signal = given["signal"] if fit_dir is None else read_fit_folder(fit_dir).record["signal"]
+    signal = str(given["signal"] if fit_dir is None else read_fit_folder(fit_dir).record["signal"])
     training = None if fit_dir is not None else Training(
-        signal, given["recipe"], given["likelihood"], given["s0"], given["seed"], dict(given["settings"]),
+        signal, str(given["recipe"]), given["likelihood"], given["s0"], given["seed"], dict(given["settings"]),
         dict(given["fix"]), dict(given["tie"]),
     )  # fmt: skip
     if given["more"] and not given["participants"]:

@@ -89,7 +89,8 @@ class _Worker:
     """A process and the job in its hand: the index of a task and how often it has been tried."""
 
     def __init__(self, memory_gb: float | None) -> None:
-        self.memory_gb, self.job = memory_gb, None  # type: float | None, tuple[int, int] | None
+        self.memory_gb = memory_gb
+        self.job: tuple[int, int] | None = None
         self._start()
 
     def _start(self) -> None:

@@ -115,7 +115,7 @@ def _query(root: Path, entities: Mapping[str, Any]) -> list[Path]:
     import ancpbids
 
     index = ancpbids.load_dataset(str(root))
-    found = (Path(name) for name in index.query(return_type="filename", **entities))
+    found = (Path(str(name)) for name in index.query(return_type="filename", **entities))
     own = [path for path in found if path.name.endswith(ENDINGS) and _is_own(root, path)]
     return sorted(own, key=lambda path: path.as_posix())
 

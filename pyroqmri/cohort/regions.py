@@ -88,8 +88,8 @@ def region_values(out: Path, record: Record, atlas: str | None = None) -> list[R
             value = _value(mean, sd, inside, status == FINE)
             if value is not None:
                 who = (record.subject, record.session, record.label, region)
-                what = (str(sidecar.get(name, "")) for name in ("Parameter", "Units"))
-                found.append(RegionValue(*who, *what, *value))
+                parameter, unit = str(sidecar.get("Parameter", "")), str(sidecar.get("Units", ""))
+                found.append(RegionValue(*who, parameter, unit, *value))
     return found
 
 

@@ -79,7 +79,8 @@ def for_subject(fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = ""
     mean = SubjectMean(levels.of(site), levels.between)
     for _ in range(_ROUNDS):  # what a voxel states is linear only near where it was expanded
         mean = subject_mean(_information(found, some, level), levels, site)
-        found = with_population(fit, mean.mean, levels.within)
+        # the subject's mean is not known for certain either
+        found = with_population(fit, mean.mean, levels.within + mean.covariance)
     return found, mean
 
 

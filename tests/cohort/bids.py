@@ -3,9 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+
+from pyroqmri.cohort import Cohort, Reading
+from pyroqmri.cohort.learn import Training
 
 SHAPE = (6, 6, 3)
 SIGMA = 15.0
@@ -86,3 +90,18 @@ def other_number_of_volumes(subject: Subject) -> str:
 def nothing_finite(subject: Subject) -> str:
     nib.save(nib.Nifti1Image(np.full((*SHAPE, 24), np.nan, np.float32), AFFINE), subject.image)
     return "finite"
+
+
+BROKEN = {
+    "04": no_bval,
+    "05": truncated,
+    "06": empty_mask,
+    "07": other_number_of_volumes,
+    "08": nothing_finite,
+}
+
+
+def cohort_of(root: Path, out: Path, **changes: Any) -> Cohort:
+    """A cohort whose training is short."""
+    plan = Training("msdki", "hierarchical", settings={"training.steps": 20, "training.batch_size": 64})
+    return Cohort(root, out, Reading("msdki"), training=plan, pages=False, **changes)

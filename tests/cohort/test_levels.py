@@ -41,12 +41,12 @@ def test_levels_are_recovered():
 
 def test_the_uncertainty_of_the_mean_is_that_of_its_scatter():
     off = []
-    for seed in range(20):
+    for seed in range(8):
         _, infos = draw(8, 30, seed=seed)
         found = learn_levels(infos, [""] * 8, np.zeros(2), np.eye(2))
         off.append((found.mean[0] - MEAN) / np.sqrt(found.mean_covariance[0].diagonal()))
-    # with a scatter learned from 8 subjects this is Student-t of 7 degrees, variance 1.4; 40 numbers, sd 0.45
-    assert 0.4 < np.mean(np.square(off)) < 3
+    # with a scatter learned from 8 subjects this is Student-t of 7 degrees, variance 1.4; 16 numbers, sd 0.7
+    assert 0.3 < np.mean(np.square(off)) < 4
 
 
 def test_sites_are_told_apart_and_do_not_widen_the_scatter_between_subjects():

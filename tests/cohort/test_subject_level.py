@@ -9,8 +9,11 @@ import pyroqmri as pq
 from pyroqmri.cohort.subject_level import cohort_levels, for_subject, population_of, read_levels, write_levels
 from pyroqmri.errors import InputError
 
-B = np.repeat([0.0, 1.0, 2.0], [4, 12, 12])
-SNR = 25.0
+# the levels themselves are tested without fits in test_levels.py, the option in test_command.py
+pytestmark = pytest.mark.slow
+
+B = np.repeat([0.0, 1.0, 2.0], [4, 6, 6])
+SNR = 12.0
 OWN = np.array([0.75, 0.85, 0.95, 1.05, 1.15, 0.80])  # mean D of each subject
 
 
@@ -24,7 +27,7 @@ def cohort():
     y = np.hypot(clean + real, imaginary)
     acq = pq.Acquisition(bval=B)
     flat = y.reshape(-1, len(B))
-    options = {"training.steps": 60, "training.batch_size": 256}
+    options = {"training.steps": 40, "training.batch_size": 128}
     fit = pq.fit(flat, acq, signal="msdki", recipe="hierarchical", sigma=1 / SNR, settings=options)
     names, owner = [f"{i}" for i in range(len(OWN))], np.repeat(np.arange(len(OWN)), 150)
     levels = cohort_levels(fit, flat, np.full(len(flat), 1 / SNR), owner, names, {})
@@ -46,11 +49,12 @@ def test_a_subject_with_few_voxels_is_where_it_is_and_not_where_the_cohort_is(co
     fit, levels, y, D = cohort
     few = y[4, :20]
     moved, mean = for_subject(fit, levels, few, 1 / SNR)
-    error = {
-        name: float(np.abs(one.posterior(few).mean["D"].numpy() - D[4, :20]).mean())
+    off = {
+        name: abs(float(one.posterior(few).mean["D"].mean()) - D[4, :20].mean())
         for name, one in (("cohort", fit), ("subject", moved))
     }
-    assert error["subject"] < error["cohort"]
+    # the cohort's population draws this subject, 0.2 above the mean, down
+    assert off["subject"] < 0.6 * off["cohort"]
     own = population_of(moved)[0]
     assert own == pytest.approx(mean.mean, abs=1e-4)
     # the cohort's own fit is as it was
