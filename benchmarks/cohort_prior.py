@@ -44,7 +44,7 @@ def run(seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Scores ``(SHOWN, 4)`` by population, and what is found over the subjects."""
     truth, y = subjects(seed)
     acq, level = pq.Acquisition(bval=B), 1 / SNR
-    options = {"signal": "msdki", "recipe": "hierarchical", "sigma": level}
+    options = {"signal": "msdki", "recipe": "hierarchical", "sigma": level, "settings": {"training.steps": 150}}
     flat, owner = y.reshape(-1, len(B)), np.repeat(np.arange(SUBJECTS), VOXELS)
     names = [f"{i:02d}" for i in range(SUBJECTS)]
     sites = {name: "ab"[i % 2] for i, name in enumerate(names)}
@@ -70,15 +70,25 @@ def run(seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
 
 
 def main(first: int = 0, n_seeds: int = 5) -> None:
-    """Print the means over seeds and subjects."""
-    found = [run(seed) for seed in range(first, first + n_seeds)]
-    print(f"{'population':26} RMSE D  cover  RMSE K  cover   lowest cover of a subject: D, K")
+    """Print the means over subjects of each seed, then over seeds."""
+    found = []
+    for seed in range(first, first + n_seeds):
+        found.append(run(seed))
+        _show(f"seed {seed}", found[-1:])
+    if n_seeds > 1:
+        _show(f"{n_seeds} seeds", found)
+
+
+def _show(title: str, found: list[tuple[dict[str, np.ndarray], dict[str, float]]]) -> None:
+    print(f"{title:28} RMSE D  cover  RMSE K  cover   lowest cover of a subject: D, K")
     for name in found[0][0]:
         rows = np.concatenate([scores[name] for scores, _ in found])
         mean, worst = rows.mean(0), rows.min(0)
-        print(f"{name:26} {mean[0]:.4f}  {mean[1]:.3f}  {mean[2]:.4f}  {mean[3]:.3f}   {worst[1]:.3f}, {worst[3]:.3f}")
+        print(
+            f"  {name:26} {mean[0]:.4f}  {mean[1]:.3f}  {mean[2]:.4f}  {mean[3]:.3f}   {worst[1]:.3f}, {worst[3]:.3f}"
+        )
     for name in found[0][1]:
-        print(name, " ".join(f"{over[name]:.3f}" for _, over in found))
+        print(f"  {name}:", " ".join(f"{over[name]:.3f}" for _, over in found), flush=True)
 
 
 if __name__ == "__main__":

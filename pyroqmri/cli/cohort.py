@@ -54,11 +54,12 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--recipe", metavar="R", help="Estimator, trained on voxels of all images. Needed unless --fit is given.")
 @click.option("--fit", "fit_dir", metavar="DIR", help="Map with this fit; nothing is trained.")
 @likelihood_option
-@sigma_option("X|estimate")
+@sigma_option("X|estimate|field")
 @s0_option
 @set_option
 @held_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--averages", type=float, metavar="N", help="Magnitude images that each volume is the mean of.")
 @click.option("--bmax", type=float, metavar="B", help="Leave out volumes with b above B s/mm2.")
 @click.option("--drop-volumes", metavar="I,J-K,...", help="Volumes of every image to leave out, counted from 0.")
 @click.option("--voxels", type=click.IntRange(500), default=20_000, show_default=True, metavar="N",
@@ -150,7 +151,9 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     chosen = Selection(
         _labels((*given["participants"], *given["more"])), _labels(given["sessions"]), read_filters(given["filters"])
     )
-    reading = Reading(signal, given["sigma"], given["drop_volumes"], given["bmax"])
+    if isinstance(given["sigma"], str) and given["sigma"] not in ("estimate", "field"):
+        raise click.UsageError(f"--sigma of a cohort is a number, estimate or field, got {given['sigma']!r}")
+    reading = Reading(signal, given["sigma"], given["drop_volumes"], given["bmax"], given["averages"])
     sites = {} if given["site_column"] is None else column_of(bids_dir, given["site_column"])
     return Cohort(
         Path(bids_dir), Path(out_dir), reading, training, None if fit_dir is None else Path(fit_dir), chosen,

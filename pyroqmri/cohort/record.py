@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyroqmri import __version__
@@ -75,10 +75,16 @@ def read_record(out: Path, label: str) -> Record | None:
     """The record of an image; None where there is none, or it is damaged, which makes the image run again."""
     try:
         found = Record(**json.loads(record_path(out, label).read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     whole = isinstance(found.files, dict) and isinstance(found.inputs, dict) and isinstance(found.warnings, list)
-    return found if whole else None
+    return found if whole and all(map(_is_inside, found.files)) else None
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a listed file lies in a participant's folder: what a record lists may be removed."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and path.parts[:1] != () and name.startswith("sub-")
 
 
 def is_done(out: Path, image: CohortImage, key: str) -> bool:

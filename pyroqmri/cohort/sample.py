@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def is_sampled(task: Task) -> bool:
         with np.load(sample_path(task.out, task.image.label), allow_pickle=False) as found:
             key, names, sums = str(found["key"]), found["inputs"].tolist(), found["sums"].tolist()
             stats = found["stats"].tolist()
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return False
     before = {
         name: {"sha256": one, "size": stat[0], "mtime_ns": stat[1]}

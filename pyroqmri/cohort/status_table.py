@@ -27,8 +27,8 @@ def write_table(path: Path, rows: Iterable[Sequence[str]]) -> Path:
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Rows of a TSV file by its header."""
-    header, *rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [dict(zip(header, row, strict=False)) for row in rows]
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [dict(zip(lines[0], row, strict=False)) for row in lines[1:]]
 
 
 def summary(records: Sequence[Record]) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pyroqmri.cohort import Reading, Selection, planned, run_participants
+from pyroqmri.cohort.attempt import withdraw
 from pyroqmri.cohort.learn import Training
+from pyroqmri.cohort.record import read_record
 from pyroqmri.cohort.status_table import exit_code, read_table
 from pyroqmri.commands.folder_lock import locked
 from pyroqmri.errors import InputError
@@ -142,3 +144,18 @@ def test_the_output_is_no_folder_of_something_else(made, tmp_path):
         run_participants(bids.cohort_of(folder / "bids", tmp_path))
     with pytest.raises(InputError, match="the data set itself"):
         run_participants(bids.cohort_of(folder / "bids", folder / "bids"))
+
+
+def test_a_record_from_elsewhere_removes_nothing_outside_its_folder(made, tmp_path):
+    folder = made.folder
+    out, mine = tmp_path / "out", tmp_path / "mine.txt"
+    mine.write_text("mine")
+    label = "sub-01"
+    record = json.loads((folder / "out" / ".cohort" / "records" / f"{label}.json").read_text())
+    place = out / ".cohort" / "records"
+    place.mkdir(parents=True)
+    for name in ("../mine.txt", str(mine), "sub-01/../../mine.txt"):
+        (place / f"{label}.json").write_text(json.dumps({**record, "files": {name: 4}}))
+        assert read_record(out, label) is None
+        withdraw(out, label)
+    assert mine.read_text() == "mine"
