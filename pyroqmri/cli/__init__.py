@@ -14,6 +14,7 @@ from pyroqmri.cli import demo as showing
 from pyroqmri.cli import denoise
 from pyroqmri.cli import fit as fitting
 from pyroqmri.cli.check import check
+from pyroqmri.cli.cohort import cohort
 from pyroqmri.cli.compare import compare
 from pyroqmri.cli.design import design
 from pyroqmri.cli.fits import fits
@@ -87,6 +88,6 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-working = (showing.demo, fitting.fit, fitting.apply, compare, check, design, simulate, join, denoise.denoise)
+working = (showing.demo, fitting.fit, fitting.apply, compare, check, design, simulate, join, denoise.denoise, cohort)
 for command in (*working, fits, showing.report, showing.list_group):
     cli.add_command(command)
