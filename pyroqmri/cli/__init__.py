@@ -15,6 +15,7 @@ from pyroqmri.cli import denoise
 from pyroqmri.cli import fit as fitting
 from pyroqmri.cli.check import check
 from pyroqmri.cli.compare import compare
+from pyroqmri.cli.export import export
 from pyroqmri.cli.join import join
 from pyroqmri.cli.simulate import simulate
 from pyroqmri.cli.stop import Stopped, stoppable
@@ -85,6 +86,6 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, join, denoise.denoise)
+working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, join, export, denoise.denoise)
 for command in (*working, showing.report, showing.list_group):
     cli.add_command(command)

@@ -109,7 +109,8 @@ def best_of(problem: Problem, starts: Sequence[Point], n_steps: int) -> tuple[Po
 
     The way there is walked in float32, which takes half the time; no more than half of the steps are.
     """
-    if problem.box.n_latents > LARGE and len(starts) == 1:
+    large = problem.box.n_latents > LARGE or len(problem.box.signal.directions) > 1
+    if large and len(starts) == 1:
         at, _, done = climb(problem, starts[0].to(problem.voxels.y.dtype), _at_most(n_steps, repeat(_LONG)))
         return at, done
     rough, most = problem.to(torch.float32), n_steps // 2
