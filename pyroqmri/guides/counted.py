@@ -1,5 +1,6 @@
 """The posterior of a signal whose parts are counted: a mode for each number of them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,10 +14,12 @@ from pyroqmri.laplace.mode import Mode, find_mode
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
 from pyroqmri.priors import Counted as CountedPrior
+from pyroqmri.priors import Population
 from pyroqmri.voxel_model import VoxelModel
 
 CHUNK = 512  # voxels whose modes are searched together
 ROUNDS, VOXELS = 6, 600  # of expectation-maximisation, and voxels that it looks at
+ALIKE = 0.05  # half the relative difference of two fractions that change places
 SMALL, SMALL_SD, SMALL_SHARE = -1.3, 0.8, 0.15  # latents of a fraction too small for an axis, and odds of that
 
 
@@ -27,8 +30,9 @@ class Counted(Guide):
               \mathcal N(z; u_c, T_c T_c^\top)
 
     Each class has a further component in which its last part is small and its axis anywhere, which no normal around
-    a mode covers. Importance weights then put both right. There is nothing to train: the population that the prior
-    learns comes from expectation-maximisation over these approximations at the start.
+    a mode covers, and one for each pair of neighbouring parts whose axes have changed places, for of parts of like
+    size either may be the larger. Importance weights then put all of them right. There is nothing to train: the
+    population that the prior learns comes from expectation-maximisation over these approximations at the start.
 
     Parameters
     ----------
@@ -43,7 +47,7 @@ class Counted(Guide):
     uses_classes = True
     trains = False
 
-    def __init__(self, model: VoxelModel, n_measurements: int, steps: int = 25) -> None:
+    def __init__(self, model: VoxelModel, n_measurements: int, steps: int = 40) -> None:
         super().__init__(model)
         del n_measurements
         if not isinstance(model.prior, CountedPrior) or not model.is_identity:
@@ -67,7 +71,7 @@ class Counted(Guide):
         few = voxels[torch.linspace(0, len(voxels) - 1, min(len(voxels), VOXELS)).round().long().unique()]
         starts = self._starts(few)
         for _ in range(ROUNDS):
-            mode, logits = self._modes(few, starts)
+            mode, logits = self._modes(few, starts, range(len(starts)))
             starts, covariance = mode.z, mode.scale_tril.square().sum(-1)
             prior.learn(logits.softmax(0), mode.z, covariance)
 
@@ -76,12 +80,17 @@ class Counted(Guide):
         parts = []
         for i in range(0, max(1, len(voxels)), CHUNK):
             part = voxels[i : i + CHUNK]
-            parts.append(self._mixture(*self._modes(part, self._starts(part))))
+            starts = self._starts(part)
+            mode, logits = self._modes(part, starts, range(len(starts)))
+            changed = self._changed_places(part, mode)
+            others = self._modes(part, torch.stack([z for _, z in changed]), [c for c, _ in changed])
+            parts.append(self._mixture(mode, logits, *others))
         return GaussianMixture(*(torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril")))
 
-    def _modes(self, voxels: Voxels, starts: Tensor) -> tuple[Mode, Tensor]:
-        """Modes ``(C, N, L)`` with each number of parts, and log weights of the numbers ``(C, N)``."""
-        population, short = self.model.prior.classes(), voxels if voxels.short is None else voxels.short
+    def _modes(self, voxels: Voxels, starts: Tensor, numbers: Sequence[int]) -> tuple[Mode, Tensor]:
+        """Modes ``(C, N, L)`` with these numbers of parts from starts as many, and their log weights ``(C, N)``."""
+        population = Population(*(part[list(numbers)] for part in self.model.prior.classes()))
+        short = voxels if voxels.short is None else voxels.short
         precision = precision_of(population)
         mode = find_mode(
             lambda z: self.model.expand_short(z, short), starts, population.loc.unsqueeze(1), precision, self.steps
@@ -90,11 +99,30 @@ class Counted(Guide):
         log_det = mode.precision.logdet().nan_to_num(1e3) + 2 * sds
         return mode, population.log_weights.unsqueeze(-1) + mode.objective - log_det / 2
 
-    def _mixture(self, mode: Mode, logits: Tensor) -> GaussianMixture:
-        """Both components of every class, batch ``(N,)``."""
+    def _changed_places(self, voxels: Voxels, mode: Mode) -> list[tuple[int, Tensor]]:
+        """Numbers of parts, and latents ``(N, L)`` to start from, with the axes of two neighbouring parts exchanged."""
+        signal, found = self.model.signal, []
+        names, axes = signal.signal.countable, [p.name for p in signal.directions]
+        assert voxels.frame is not None and signal.direction is not None
+        for c in range(2, len(names) + 1):
+            theta = signal.constrain(mode.z[c], voxels.frame)
+            for k in range(c - 1):
+                half = (theta[names[k]] + theta[names[k + 1]]) / 2
+                there = theta | {names[k]: (1 + ALIKE) * half, names[k + 1]: (1 - ALIKE) * half}
+                there |= {axes[k]: theta[axes[k + 1]], axes[k + 1]: theta[axes[k]]}
+                all_axes = signal.axes_of(there)
+                assert all_axes is not None
+                steps = signal.direction.unconstrain(all_axes, voxels.frame)
+                steps[:, c:] = mode.z[c][:, signal.n_tissue :].unflatten(-1, (-1, 2))[:, c:]
+                tissue = signal.unconstrain(there).clamp(-4.0, 2.5)
+                found.append((c, torch.cat([tissue, steps.flatten(-2)], -1)))
+        return found
+
+    def _mixture(self, mode: Mode, logits: Tensor, changed: Mode, their_logits: Tensor) -> GaussianMixture:
+        """All components, batch ``(N,)``."""
         signal, countable = self.model.signal, self.model.prior.countable  # type: ignore[union-attr]
-        loc, tril = list(mode.z), list(mode.scale_tril)
-        weights = list(logits)
+        loc, tril = [*mode.z, *changed.z], [*mode.scale_tril, *changed.scale_tril]
+        weights = [*logits, *their_logits]
         log_w = self.model.prior.classes().log_weights
         for k, i in enumerate(countable):
             own = torch.tensor([i, *range(signal.n_tissue + 2 * k, signal.n_tissue + 2 * k + 2)])

@@ -4,12 +4,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyroqmri.commands import ScanFiles, export_bedpostx, fit_image
+import pyroqmri as pq
+from pyroqmri.commands import ScanFiles, export_bedpostx
 from pyroqmri.commands.export import scanner_axes
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.save import save_fit
+from pyroqmri.maps import write_maps
 from tests.signals.test_ball_sticks import B, G, crossing, degrees
 
-SHAPE, SAMPLES = (4, 4, 2), 20
+SHAPE, SAMPLES = (2, 3, 2), 20
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
@@ -17,7 +20,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 def exported(tmp_path_factory):
     """A small image of two sticks a voxel, its fit, and what is exported of it."""
     folder = tmp_path_factory.mktemp("export")
-    y, _, f, axes = crossing(32, 2, seed=5, snr=40)
+    y, _, f, axes = crossing(12, 2, seed=5, snr=40)
     nib.save(nib.Nifti1Image(y.reshape(*SHAPE, -1).astype(np.float32), AFFINE), folder / "sub-01_dwi.nii.gz")
     np.savetxt(folder / "sub-01_dwi.bval", 1000 * B[None], fmt="%g")
     np.savetxt(folder / "sub-01_dwi.bvec", G.T, fmt="%.6f")
@@ -25,7 +28,13 @@ def exported(tmp_path_factory):
     inside[0, 0, 0] = 0
     nib.save(nib.Nifti1Image(inside, AFFINE), folder / "mask.nii.gz")
     files = ScanFiles(folder / "sub-01_dwi.nii.gz", mask=folder / "mask.nii.gz")
-    fit_image(files, signal="ball_sticks", recipe="hierarchical", out=folder / "fit", sigma=2.5, predictive=False)
+    scan = files.read("ball_sticks")
+    fit = pq.fit(scan.y, scan.acquisition, signal="ball_sticks", recipe="hierarchical", sigma=2.5)
+    write_maps(
+        fit.posterior(scan.y), scan.ref, scan.mask, folder / "fit", signal_name="ball_sticks", suffix="dwimap",
+        recipe="hierarchical", likelihood="rician", sources=["sub-01_dwi.nii.gz"],
+    )  # fmt: skip
+    save_fit(fit, folder / "fit" / "fit", {"sources": ["sub-01_dwi.nii.gz"]})
     out = export_bedpostx(folder / "fit", files, n_samples=SAMPLES)
     return folder, out, inside > 0, f, axes
 
