@@ -82,16 +82,15 @@ def settle_number(recipe: Recipe, signal: type[SignalModel]) -> Recipe:
     if not signal.countable or recipe.estimator == "point":
         return recipe
     kinds = {table: recipe.kind(table) for table in ("prior", "guide") if table in recipe.tables}
-    if kinds == {"prior": "counted", "guide": "counted"}:
-        return recipe
-    if kinds != {"prior": "hierarchical", "guide": "structured"}:
+    if kinds not in ({"prior": "counted", "guide": "counted"}, {"prior": "hierarchical", "guide": "structured"}):
         raise InputError(
             f"recipe {recipe.name} cannot count the parts of {signal.__name__}, which has several directions; take "
             "hierarchical, least_squares or maximum_likelihood"
         )
     usual = {"draws": 1024, "reweight": True, "max_khat": 1.0, "min_efficiency": 0.03}
-    mine = {f"posterior.{k}": v for k, v in usual.items() if k not in recipe.tables.get("posterior", {})}
-    return with_settings(recipe, {"prior.kind": "counted", "guide.kind": "counted"} | mine)
+    mine: dict[str, Any] = {"prior.kind": "counted", "guide.kind": "counted"}
+    mine |= {f"posterior.{k}": v for k, v in usual.items() if k not in recipe.tables.get("posterior", {})}
+    return with_settings(recipe, mine)
 
 
 def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:

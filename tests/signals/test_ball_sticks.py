@@ -142,3 +142,31 @@ def test_a_saved_fit_answers_the_same(counted, tmp_path):
 def test_recipes_that_cannot_count_say_so(recipe):
     with pytest.raises(InputError, match=f"recipe {recipe} cannot count the parts of BallSticks"):
         pq.fit(np.ones((20, len(ACQ))), ACQ, signal="ball_sticks", recipe=recipe, sigma=1.0)
+
+
+@pytest.mark.slow
+def test_the_probability_of_a_second_stick_is_reliable():
+    """0 to 3 sticks in equal parts at SNR 20, 3 x 60 directions; by chance the means differ by 0.02."""
+    acq = shells(6, 60, 1.0, 2.0, 3.0)
+    b, g = acq.bval.double().numpy(), acq.bvec.double().numpy()
+    rng, n = np.random.default_rng(3), 600
+    k, d, f = np.arange(n) % 4, rng.uniform(0.7, 1.7, n), np.zeros((n, 3))
+    f[:, 0] = rng.uniform(0.2, 0.6, n)
+    f[:, 1] = rng.uniform(0.05, 1, n) * np.minimum(f[:, 0], 1 - f[:, 0])
+    f[:, 2] = rng.uniform(0.1, 1, n) * np.minimum(f[:, 1], 1 - f[:, 0] - f[:, 1])
+    f[np.arange(3) >= k[:, None]] = 0
+    axes = rng.standard_normal((n, 3, 3))
+    axes /= np.linalg.norm(axes, axis=-1, keepdims=True)
+    y = (1 - f.sum(1))[:, None] * np.exp(-b * d[:, None])
+    for j in range(3):
+        y = y + f[:, j, None] * np.exp(-b * d[:, None] * (axes[:, j] @ g.T) ** 2)
+    y = np.hypot(y + 0.05 * rng.standard_normal(y.shape), 0.05 * rng.standard_normal(y.shape))
+    post = pq.fit(100 * y, acq, signal="ball_sticks", recipe="hierarchical", sigma=5.0).posterior(100 * y)
+    two = post.n_sticks[:, 2:].sum(-1).numpy()
+    place = np.minimum((10 * two).astype(int), 9)
+    gaps = [(place == i).mean() * abs(two[place == i].mean() - (k >= 2)[place == i].mean()) for i in set(place)]
+    assert sum(gaps) < 0.05
+    clear = f[:, 1] > 0.15
+    assert (two > 0.5)[clear].mean() > 0.9
+    assert (post.n_sticks.argmax(-1).numpy() == k)[clear & (k == 2)].mean() > 0.85
+    assert np.median(degrees(post.direction("n2")[clear], axes[clear, 1])) < 4
