@@ -25,8 +25,8 @@ PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "models" / "README.md", *
 # the names that scripts outside this repository are written against
 PROMISED = {
     "signals": "msdki ball_stick dti ivim t2_adc t1_inversion t1_vfa t2_decay cest_lorentz",
-    "recipes": "vae_unig vae_gmm vae_gmm_relaxed hierarchical hierarchical_mixture spatial least_squares maximum_likelihood "
-    "self_supervised supervised_gt supervised_mle supervised_hybrid denoise_vae denoise_dae",
+    "recipes": "vae_unig vae_gmm vae_gmm_relaxed hierarchical hierarchical_mixture spatial least_squares "
+    "maximum_likelihood self_supervised supervised_gt supervised_mle supervised_hybrid denoise_vae denoise_dae",
     "commands": "demo fit apply compare check simulate denoise cohort report list",
 }
 THERE = {"signals": set(SIGNALS), "recipes": {r.name for r in list_recipes()}, "commands": set(cli.commands)}

@@ -48,7 +48,8 @@ class MarkovField(TorchDistribution):
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> "MarkovField":
         """The same: a plate of draws repeats it, and its voxels are what they are."""
-        if batch_shape[-1:] != self.batch_shape:
+        batch_shape = torch.Size(batch_shape)
+        if batch_shape[-1:] != self.batch_shape[-1:]:
             raise ValueError(f"a field of {self.graph.n} voxels has no batch of shape {tuple(batch_shape)}")
         new = self._get_checked_instance(MarkovField, _instance)
         new.graph, new.law, new.like, new.weights = self.graph, self.law, self.like, self.weights

@@ -1,7 +1,8 @@
 """What the rest of an image states about each of its voxels, for fits whose prior is a field."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +10,11 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.guides import Guide, Structured
 from pyroqmri.guides.placing import place
+from pyroqmri.markov.graph import graph_of
 from pyroqmri.measurements.preparation import Batch
+
+if TYPE_CHECKING:
+    from pyroqmri.fitting.fit import Fit
 
 
 class Nearby(NamedTuple):
@@ -57,12 +62,34 @@ def nearby_of(guide: Guide | None, batch: Batch) -> Nearby:
     return found
 
 
-def missing_places(recipe: str, what: str = "the voxels") -> InputError:
-    """What is wrong where nothing gives the positions of voxels that a field needs."""
-    return InputError(
-        f"recipe {recipe} needs to know where {what} lie: give voxels=, integer indices (N, 3) of the rows of y, or "
-        "mask=, an image (X, Y, Z) whose voxels inside are the rows in C order"
-    )
+def among_neighbours(
+    fit: "Fit", batch: Batch, position: Tensor | None, covariates: Mapping[str, Tensor], neighbours: "bool | Nearby"
+) -> Batch:
+    """A batch of a fit's voxels as :meth:`pyroqmri.Fit.posterior` is given them, placed where its prior is a field.
+
+    Raises
+    ------
+    InputError
+        When a field is not given where the voxels lie.
+    """
+    if not fit.is_field:
+        return batch.placed(position, covariates)
+    if neighbours is False:
+        return batch.placed(None, covariates)
+    if neighbours is not True:
+        return neighbours.given_to(batch)
+    check_places(fit.recipe.name, position)
+    return nearby_of(fit.guide, batch.placed(position, covariates)).given_to(batch)
+
+
+def check_places(recipe: str, position: Tensor | None) -> None:
+    """Raise InputError where nothing gives the positions of voxels that a field needs, or two of them are the same."""
+    if position is None:
+        raise InputError(
+            f"recipe {recipe} needs to know where the voxels lie: give voxels=, integer indices (N, 3) of the rows of "
+            "y, or mask=, an image (X, Y, Z) whose voxels inside are the rows in C order"
+        )
+    graph_of(position.numpy())
 
 
 def refuse_field(recipe: str, is_field: bool) -> None:

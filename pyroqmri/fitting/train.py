@@ -9,12 +9,12 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, settle_likelihood
+from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, settle_likelihood, settle_number
 from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
-from pyroqmri.fitting.neighbours import missing_places
+from pyroqmri.fitting.neighbours import check_places
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, is_field, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
@@ -149,6 +149,7 @@ def fit(
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
     acquisition = acquisition.averaged(averages)
     chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
+    plan = settle_number(plan, physics)
     plan, warnings = settle_likelihood(with_coils(plan, coils), signal, y, acquisition, chosen or coils is not None)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
@@ -161,8 +162,8 @@ def fit(
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
     position = as_positions(voxels, mask, len(y))
-    if position is None and is_field(plan):
-        raise missing_places(plan.name)
+    if is_field(plan):
+        check_places(plan.name, position)
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
@@ -215,7 +216,10 @@ def _train(
         voxels = _among_neighbours(fit, guide, guide.training_set(voxels), progress)
     fit.seconds["start"] = time.monotonic() - begin
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
-    fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
+    if guide.trains:
+        fit.trace = fit_svi(
+            model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
+        )
     fit.seconds["train"] = fit.trace.seconds
     if fit.signal.signal.skewed and can_refine(model, guide):
         say_phase("refining the population", progress)

@@ -1,6 +1,7 @@
 """Distributions of a voxel's latent before its measurements are seen."""
 
 from pyroqmri.priors.base import GaussianPrior, Population, Prior
+from pyroqmri.priors.counted import Counted
 from pyroqmri.priors.full_hierarchical import FullHierarchical
 from pyroqmri.priors.gmrf import Gmrf
 from pyroqmri.priors.hierarchical import Hierarchical
@@ -15,10 +16,12 @@ PRIORS: dict[str, type[Prior]] = {
     "mixture": Mixture,
     "relaxed_mixture": RelaxedMixture,
     "gmrf": Gmrf,
+    "counted": Counted,
 }
 
 __all__ = [
     "PRIORS",
+    "Counted",
     "FullHierarchical",
     "GaussianPrior",
     "Gmrf",

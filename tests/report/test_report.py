@@ -41,13 +41,14 @@ class FakePosterior:
         self.status = torch.ones(n, dtype=torch.uint8)
         has_axis = any(p.is_direction for p in model.parameters)
         self.direction = torch.tensor(axis).expand(n, 3).clone() if has_axis else None
+        self.axes = {"n": self.direction} if has_axis else {}
         self.ppc, self.residual = torch.linspace(0.01, 1, n), torch.linspace(0.8, 1.4, n)
         self.responsibilities, self.khat = None, torch.full((n,), 0.2)
 
     def quantile(self, q):
         return {name: self.mean[name] + (q - 0.5) * self.sd[name] for name in self.names}
 
-    def cone(self, p):
+    def cone(self, p, name):
         return torch.full((len(self.status),), 12.0)
 
 
@@ -474,7 +475,7 @@ def test_a_real_slice_by_least_squares_and_its_report(tmp_path, shared_data):
     save_fit(fit, tmp_path / "fit", {"notes": scan.notes})
     found = verdict.judge(numbers_of(read_folder(tmp_path)))
     # findings: the free ball-stick does not fit these slices
-    assert found.headline == "The ball-stick signal does not describe these data."
+    assert found.headline.startswith("The ball-stick signal does not describe these data")
     text = text_of(write_report(tmp_path))
     assert "asymptotic standard error" in text
     assert "1000 30 30 2000 60 60" in text
