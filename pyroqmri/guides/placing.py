@@ -91,7 +91,7 @@ def with_messages(model: VoxelModel, voxels: Voxels, found: Smoothed, where: sli
     # of the inverse: the factor of a matrix turned about, turned back
     factor = np.linalg.cholesky(precision[:, ::-1, ::-1])[:, ::-1, ::-1].transpose(0, 2, 1)
     tril = torch.eye(size).to(voxels.y).repeat(len(voxels), 1, 1)
-    tril[:, :n, :n] = torch.from_numpy(np.linalg.inv(factor)).to(tril)
+    tril[:, :n, :n] = torch.from_numpy(np.tril(np.linalg.inv(factor))).to(tril)
     loc = torch.zeros(len(voxels), size).to(voxels.y)
     loc[:, :n] = torch.from_numpy(found.messages.loc[where]).to(loc)
     return replace(voxels, nearby_loc=loc, nearby_tril=tril)
