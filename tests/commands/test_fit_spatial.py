@@ -35,8 +35,10 @@ def test_fit_and_apply_map_an_image_among_neighbours(tmp_path):
         (tmp_path / name).mkdir()
     one, two = write_scan(tmp_path / "one", 0), write_scan(tmp_path / "two", 1)
     shared = ["--sigma", "66.7", "--quiet"]
-    call = ["fit", one, "--mask", str(tmp_path / "one" / "mask.nii.gz"), "--signal", "msdki", "--recipe", "spatial",
-            "--set", "training.steps=10", "--set", "prior.rounds=3", "--out", str(tmp_path / "out"), *shared]  # fmt: skip
+    mask = str(tmp_path / "one" / "mask.nii.gz")
+    few = ["--set", "training.steps=10", "--set", "prior.rounds=3"]
+    call = ["fit", one, "--mask", mask, "--signal", "msdki", "--recipe", "spatial", *few,
+            "--out", str(tmp_path / "out"), *shared]  # fmt: skip
     done = CliRunner().invoke(cli, call)
     assert done.exit_code == 0, done.output
     found = nib.load(next((tmp_path / "out").glob("*param-D_stat-mean*.nii.gz"))).get_fdata()
