@@ -2,6 +2,7 @@
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,9 +52,9 @@ class MarkovField(TorchDistribution):
         batch_shape = torch.Size(batch_shape)
         if batch_shape[-1:] != self.batch_shape[-1:]:
             raise ValueError(f"a field of {self.graph.n} voxels has no batch of shape {tuple(batch_shape)}")
-        new = self._get_checked_instance(MarkovField, _instance)
+        new: Any = self._get_checked_instance(MarkovField, _instance)
         new.graph, new.law, new.like, new.weights = self.graph, self.law, self.like, self.weights
-        super(MarkovField, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        TorchDistribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
         return new
 
     @cached_property

@@ -226,7 +226,8 @@ class Fit:
         y = as_measurements(y, self.acquisition)
         position = as_positions(voxels, mask, len(y))
         check_places(self.recipe.name, position)
-        sigma = self.noise.field(position) if sigma is None and self.noise.field is not None else sigma
+        if sigma is None and position is not None and self.noise.field is not None:
+            sigma = self.noise.field(position)
         return nearby_of(self.guide, self.batch(y, sigma, inputs).placed(position, {}))
 
     def prepare(self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None) -> Voxels:

@@ -165,8 +165,8 @@ class Structured(Guide):
             left = torch.nonzero((~modes.converged & (logits.softmax(0) > NEGLIGIBLE)).any(0)).squeeze(-1)
             if len(left):
                 part = short[left]
-                own = (t if len(t[0]) == 1 else t[:, left] for t in (loc, precision))
-                more = find_mode(lambda z: self.model.expand_short(z, part), modes.z[:, left], *own, MORE_STEPS)
+                mine, its = (t if len(t[0]) == 1 else t[:, left] for t in (loc, precision))
+                more = find_mode(lambda z: self.model.expand_short(z, part), modes.z[:, left], mine, its, MORE_STEPS)
                 for name in ("z", "objective", "precision", "converged"):
                     getattr(modes, name)[:, left] = getattr(more, name)
                 logits = _log_evidence(modes, population)

@@ -148,7 +148,7 @@ def stronger(graph: Graph, law: Law, weights: np.ndarray, found: Smoothed, probe
     total = np.einsum("e,epq->pq", weights, after.apart)
     mean = found.mean - law.loc
     # what measurements take from the variance, less what their mean puts in its place
-    d = graph.incidence @ mean
+    d = np.asarray(graph.incidence @ mean)
     move = _steps(graph, law, weights, Moments(lost.own - mean.T @ mean, lost.apart - d[:, :, None] * d[:, None]),
                   mean, sites.information)  # fmt: skip
     total_lost = np.einsum("e,epq->pq", weights, lost.apart) - (weights[:, None] * d).T @ d

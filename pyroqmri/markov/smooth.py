@@ -106,7 +106,7 @@ def smooth(
     mean = system.solve(right[..., None], first, FINE)[..., 0]
     root = root_of(sites.information)
     pulled, own = np.zeros_like(sites.information), np.einsum("np,nq->pq", mean, mean)
-    d = graph.incidence @ mean
+    d = np.asarray(graph.incidence @ mean)
     apart = d[:, :, None] * d[:, None, :]
     for k in range(0, n_draws, GROUP):
         n = min(GROUP, n_draws - k)
