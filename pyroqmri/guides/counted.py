@@ -87,7 +87,8 @@ class Counted(Guide):
             changed = self._changed_places(part, mode)
             others = self._modes(part, torch.stack([z for _, z in changed]), [c for c, _ in changed])
             parts.append(self._mixture(mode, logits, *others))
-        return GaussianMixture(*(torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril")))
+        logits, loc, tril = (torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril"))
+        return GaussianMixture(logits, loc, tril)
 
     def _best_modes(self, voxels: Voxels) -> tuple[Mode, Tensor]:
         """Modes ``(C, N, L)`` with every number of parts, and their log weights ``(C, N)``, each from two starts.
@@ -167,7 +168,7 @@ class Counted(Guide):
         loc, tril = [*mode.z, *changed.z], [*mode.scale_tril, *changed.scale_tril]
         weights = [*logits, *their_logits]
         log_w = self.model.prior.classes().log_weights
-        for k, i in enumerate(countable):
+        for k, i in enumerate(countable):  # type: ignore[arg-type]
             own = torch.tensor([i, *range(signal.n_tissue + 2 * k, signal.n_tissue + 2 * k + 2)])
             z, factor = mode.z[k].clone(), mode.scale_tril[k].clone()
             z[:, own], factor[:, own, :], factor[:, :, own] = 0.0, 0.0, 0.0
