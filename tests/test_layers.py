@@ -31,6 +31,7 @@ LAYERS = (
     ("maps", "networks", "denoising"),
     ("fitting",),
     ("calibration", "comparison"),
+    ("planning",),
     ("commands", "report", "cohort"),
     ("cli", "__main__"),
 )

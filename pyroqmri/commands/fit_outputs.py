@@ -128,6 +128,8 @@ def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | No
     """Draws of voxels spread over the mask, as ArviZ reads them; a point estimate has none."""
     from pyroqmri.diagnostics import write_netcdf
 
+    if fit.guide is None:
+        return
     fitted = np.flatnonzero(~np.isin(summary.status.numpy(), UNFITTED))
     chosen = fitted[np.linspace(0, len(fitted) - 1, min(NETCDF_VOXELS, len(fitted))).round().astype(int)]
     inputs = {name: value[chosen] for name, value in scan.inputs.items()}
