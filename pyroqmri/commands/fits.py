@@ -121,7 +121,7 @@ def share_fit(
     licence, citation, source
         Of the data that it learned from: under which terms, what to cite, which scan on which scanner.
     voxels, seed
-        Simulated voxels of the calibration rows.
+        Simulated voxels of the calibration rows; 0 for none.
     """
     for name, text in (("licence", licence), ("citation", citation), ("source", source)):
         if not text.strip():
@@ -138,6 +138,8 @@ def share_fit(
 def _calibration(fit: Fit, n: int, seed: int) -> list[str]:
     if fit.model is None:
         return ["not checked: no population of its own"]
+    if n == 0:
+        return ["not checked"]
     found = check(fit, n=n, seed=seed, truth="own")
     rows: Sequence[Any] = found.cells
     at = LEVELS.index(0.9)

@@ -29,7 +29,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(saved):
-    return share_fit(saved, out=saved.parent / "shared", voxels=200, **TERMS)
+    return share_fit(saved, out=saved.parent / "shared", voxels=0, **TERMS)
 
 
 def test_a_shared_fit_is_small_and_is_the_fit(saved, shared):
@@ -48,8 +48,7 @@ def test_the_card_states_population_protocol_and_terms(shared):
     assert "16 volumes: bval 0, 1000 and 2000 s/mm2" in said
     assert "licence: CC0" in said
     assert "citation: nobody" in said
-    (row,) = [text for heading, text in card if heading == "calibration" and text.startswith("K: 90% intervals")]
-    assert float(row.split()[4].rstrip("%")) > 80
+    assert "calibration: not checked" in said
     # the median of the population is that of its distribution on paper
     fit = pq.load_fit(shared)
     median = float(fit.signal.constrain_tissue(fit.model.prior.classes().loc)["D"][0].detach())
@@ -93,7 +92,8 @@ def test_a_fit_that_comes_along_has_a_whole_card_and_takes_another_protocol(name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 150_000
     record = json.loads((folder / "fit.json").read_text())
     assert all(record["card"][key].strip() for key in ("licence", "citation", "source"))
-    assert record["card"]["calibration"]
+    first, *_ = record["card"]["calibration"]
+    assert 84 < float(first.partition("contain ")[2].partition("%")[0]) < 95  # of 90 % intervals, 1,000 voxels
     fit = pq.load_fit(name)
     used = {k: v for k, v in fit.acquisition.settings().items() if k in fit.signal.signal.requires}
     other = Acquisition(
@@ -101,7 +101,6 @@ def test_a_fit_that_comes_along_has_a_whole_card_and_takes_another_protocol(name
     )
     middle = fit.signal.constrain_tissue(fit.model.prior.classes().loc.detach())
     theta = {p.name: torch.full((5,), float(middle[p.name][0])) for p in fit.signal.tissue}
-
     bound = fit.on(other).signal
     y = bound(theta) * fit.preparation.scale
     post = fit.posterior(y, acquisition=other)
