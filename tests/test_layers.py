@@ -32,7 +32,7 @@ LAYERS = (
     ("fitting",),
     ("calibration", "comparison"),
     ("planning",),
-    ("commands", "report"),
+    ("commands", "report", "cohort"),
     ("cli", "__main__"),
 )
 LAYER = {unit: i for i, layer in enumerate(LAYERS) for unit in layer}

@@ -1,7 +1,7 @@
 """The command apply: a saved fit on new data."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.load_denoiser import is_denoiser
+from pyroqmri.fitting.scan_scale import rescaled
 from pyroqmri.fitting.transfer import (
     at_settings,
     gain_warnings,
@@ -47,6 +48,9 @@ def apply_image(
     retrain: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    pages: bool = True,
+    rescale: bool = False,
+    adapt: Callable[[Fit, Scan], Fit] | None = None,
 ) -> Path:
     """Map new data with a saved fit, of its protocol or another one that its signal can use; no training.
 
@@ -66,6 +70,12 @@ def apply_image(
         Train on the image's protocol what depends on it (a network; a guide by forward KL); refused otherwise.
     files, out, device, overwrite, progress
         As in :func:`fit_image`.
+    pages
+        Write ``report.html`` and ``posterior.nc``.
+    rescale
+        Take an inferred S0 in units of this image's own scale: for images of several scanners.
+    adapt
+        Called with the fit and the scan once its noise level is known; returns the fit to map with.
 
     Raises
     ------
@@ -89,8 +99,9 @@ def apply_image(
         scan = files.read(found.signal_name, earlier)
         scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         again = retrain and needs_training(found, scan.acquisition)
-        found, level = _settled(found, scan, earlier, sigma, files.resample, again)
-        scan.warnings.extend([*reach_warnings(found), *gain_warnings(found, scan.y)])
+        found, level = _settled(found, scan, earlier, sigma, files.resample, again, rescale)
+        scan.warnings.extend([*reach_warnings(found), *([] if rescale else gain_warnings(found, scan.y))])
+        found = found if adapt is None else adapt(found, scan)
         what = "trained again on its protocol" if again else "nothing was trained on this image"
         learned = [note] if (note := transfer_note(found)) else []
         notes = [*learned, f"maps by a fit that learned from {found.n_voxels} other voxels; {what}"]
@@ -99,15 +110,17 @@ def apply_image(
             found.model.to(where)
             found.guide.to(where)
         left_out = left_out_record(scan, files.bmax if files.bmax is not None else earlier.get("bmax"))
-        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, progress=progress)
+        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, pages=pages, progress=progress)
     return Path(out)
 
 
 def _settled(
-    fit: Fit, scan: Scan, earlier: Mapping[str, Any], sigma: PathLike | float | None, resample: bool, again: bool
-) -> tuple[Fit, Any]:
+    fit: Fit, scan: Scan, earlier: Mapping[str, Any], sigma: PathLike | float | None, resample: bool, again: bool,
+    rescale: bool,
+) -> tuple[Fit, Any]:  # fmt: skip
     """The fit at a scan's protocol and noise level, ``again`` trained, and the level where it is a map or a field."""
     found, level = at_settings(fit, scan.acquisition) if again else on_scan(fit, scan, earlier), None
+    found = rescaled(found, scan.y) if rescale else found
     if sigma is not None or fit.noise.method != "given":
         level = given_noise(scan, "estimate" if sigma is None else sigma, resample, found.preparation.coils)
         found = replace(found, noise=settle_noise(found, scan, level))

@@ -26,6 +26,7 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     needs_mode = False
     maximises_elbo = True  # its loss is minus an evidence lower bound
     uses_classes = False  # finds modes under the prior's classes, which know nothing of single voxels
+    trains = True  # has something that steps of an optimiser improve
     draws_population = False  # works with a prior whose population has a posterior
     # sees a voxel through its modes and their curvatures, which any protocol has: other settings need no training
     any_protocol = False
