@@ -197,7 +197,7 @@ def test_another_gain_is_named_where_s0_is_a_parameter():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("case", "recipe"), [("msdki", "hierarchical"), ("msdki", "vae_unig"), ("ivim", "hierarchical")]
+    ("case", "recipe"), [("msdki", "hierarchical"), ("msdki", "vae_unig"), ("t2_decay", "hierarchical")]
 )
 def test_a_population_from_elsewhere_is_as_good_as_one_learned_there(case, recipe):
     # two trainings and 1,500 voxels: the ratio scatters by 0.01 and the coverage by 0.008, so that either fails by
