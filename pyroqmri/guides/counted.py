@@ -48,6 +48,7 @@ class Counted(Guide):
     """
 
     uses_classes = True
+    any_protocol = True
     trains = False
 
     def __init__(self, model: VoxelModel, n_measurements: int, steps: int = 40) -> None:
