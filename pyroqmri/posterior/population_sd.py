@@ -18,7 +18,7 @@ def population_sd(model: VoxelModel) -> dict[str, Tensor]:
     if model.prior.looks_at_voxels:
         return {}
     points = normal_points(POINTS, model.n_latents, seed=0).to(model.sigma)
-    z = GaussianMixture(*model.prior.classes()).transport(points).unsqueeze(1)
+    z = GaussianMixture(*model.prior.predictive()).transport(points).unsqueeze(1)
     frame = torch.eye(3).to(z).unsqueeze(0) if model.has_direction else None
     theta = model.signal.constrain(model.decoder(z), frame)
     return {p.name: theta[p.name].std().cpu() for p in model.signal.tissue}

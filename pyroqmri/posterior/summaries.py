@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyroqmri.signals import SignalModel
+from pyroqmri.signals import BoundSignal, SignalModel
 from pyroqmri.signals.tensor import elements_of, fastest_axis
 
 LEVELS = 41  # quantiles of the angle to the mean axis that are kept
@@ -53,3 +53,14 @@ def derived_around(signal: type[SignalModel], theta: dict[str, Tensor], axis: di
             turns = torch.round((found[p.name] - centre[p.name]) / (2 * torch.pi))
             found[p.name] = found[p.name] - 2 * torch.pi * turns
     return found
+
+
+def with_derived(theta: dict[str, Tensor], signal: BoundSignal) -> dict[str, Tensor]:
+    """Draws of parameters and of what follows from them; axes on the side of their mean, angles around its own."""
+    direction, derived = signal.axis, signal.signal.derived
+    if direction is None:
+        return theta | derived(theta)
+    theta = theta if signal.direction is not None else theta | derived(theta)
+    axis = mean_axis(n := theta[direction.name])
+    theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    return theta if signal.direction is None else theta | derived_around(signal.signal, theta, {direction.name: axis})
