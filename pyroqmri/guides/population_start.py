@@ -97,7 +97,10 @@ def climb_evidence(prior: Prior, laplace: Laplace, voxels: Voxels, rounds: int) 
 def _maximise(prior: Prior, modes: Mode, logits: Tensor) -> None:
     """Set the population to moments of the posteriors of all voxels."""
     n = prior.n_tissue
-    share, z, tril = logits.softmax(0), modes.z[..., :n], modes.scale_tril[..., :n, :]
+    z, tril = modes.z[..., :n], modes.scale_tril[..., :n, :]
+    # a voxel without a finite mode says nothing of the population
+    whole = (z.isfinite().all(-1) & tril.isfinite().all(-1).all(-1) & logits.isfinite()).all(0)
+    z, tril, share = z[:, whole], tril[:, whole], logits[:, whole].softmax(0)
     total = share.sum(-1)
     loc = (share.unsqueeze(-1) * z).sum(1) / total.unsqueeze(-1).clamp_min(1e-3)
     offset = z - loc.unsqueeze(1)
