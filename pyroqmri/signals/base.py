@@ -75,6 +75,9 @@ class SignalModel(ABC):
     expected: ClassVar[Mapping[str, Expected]] = {}  # by parameter, before any voxel is measured
     expected_source: ClassVar[str] = ""
     n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
+    countable: ClassVar[
+        tuple[str, ...]
+    ] = ()  # falling fractions of parts that may be absent; their number is enumerated
     held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
@@ -153,6 +156,11 @@ class SignalModel(ABC):
         return {}
 
     @classmethod
+    def guesses(cls, acq: Acquisition, y: Tensor) -> list[dict[str, Tensor]]:
+        """As :meth:`first_guess`, with one part, two ... of those that are ``countable``; the others are small."""
+        raise NotImplementedError(f"{cls.__name__} has no parts to count")
+
+    @classmethod
     def initial_axis(cls, acq: Acquisition, y: Tensor) -> Tensor:
-        """A first guess of each voxel's direction ``(N, 3)``; only for signals with one."""
+        """A first guess of each voxel's direction ``(N, 3)``, or directions ``(N, K, 3)``, of signals with any."""
         raise NotImplementedError(f"{cls.__name__} has no direction")

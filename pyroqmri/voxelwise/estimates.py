@@ -70,16 +70,14 @@ class PointEstimates(Estimates):
     def _quantities(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
         """Everything that maps show: S0 in the scan's units, the axis on the side of positive z, what is derived."""
         theta = self.rescale(theta)
-        if self.signal.axis is None or self.signal.direction is None:
+        if self.signal.direction is None:
             return self._turned(theta | self.signal.signal.derived(theta))
         theta = self._turned(theta)
         return theta | self.signal.signal.derived(theta)
 
     def _turned(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.signal.axis is None:
-            return theta
-        n = theta[self.signal.axis.name]
-        return theta | {self.signal.axis.name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0)}
+        turned = {p.name: theta[p.name] for p in self.signal.axes}
+        return theta | {name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0) for name, n in turned.items()}
 
     def _scalars(self, theta: dict[str, Tensor]) -> Tensor:
         found = self._quantities(theta)
@@ -129,12 +127,10 @@ class PointEstimates(Estimates):
         return {name: self.mean[name] + z * self.sd[name] for name in self.names}
 
     @property
-    def direction(self) -> Tensor | None:
-        """Axis of each voxel ``(N, 3)``, or None for a signal without one."""
-        axis = self.signal.axis
-        if axis is None:
-            return None
-        return self.scatter(self._chunked(lambda voxels, theta: self._quantities(theta)[axis.name]))
+    def axes(self):
+        """Axis of each direction ``(N, 3)`` by its name."""
+        return {p.name: self.scatter(self._chunked(lambda voxels, theta, name=p.name: self._quantities(theta)[name]))
+                for p in self.signal.axes}  # fmt: skip
 
     @cached_property
     def goodness_of_fit(self) -> GoodnessOfFit:
