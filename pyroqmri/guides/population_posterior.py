@@ -76,7 +76,7 @@ def _scores(prior: Prior, drawn: Drawn) -> Tensor:
 def _curvature(prior: Prior) -> Tensor:
     """Minus the second derivative of the log hyperprior in the prior's parameters ``(d, d)``, in float64."""
     parameters = list(prior.parameters())
-    density = poutine.trace(prior.population).get_trace().log_prob_sum()
+    density = torch.as_tensor(poutine.trace(prior.population).get_trace().log_prob_sum())
     slopes = torch.autograd.grad(density, parameters, create_graph=True, allow_unused=True)
     rows = []
     for p, slope in zip(parameters, slopes, strict=True):

@@ -52,7 +52,7 @@ class DKI(SignalModel):
     reach = 3.0
     parameters = (*DTI.parameters, *map(_element, QUARTIC))
     expected = (
-        DTI.expected
+        dict(DTI.expected)
         | {f"W{name}": (0.9, 0.4, 0.3) for name in QUARTIC[:3]}
         | {f"W{name}": (0.3, 0.2, 0.15) for name in QUARTIC[3:6]}
         | {f"W{name}": (0.0, 0.1, 0.15) for name in QUARTIC[6:]}
