@@ -1,6 +1,7 @@
 """What every answer about some voxels has, Bayesian or not."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -235,10 +236,10 @@ class Estimates(ABC):
         return self.batch.reference[:1]
 
 
-def in_model_units(estimates: Estimates) -> dict[str, Tensor]:
-    """Point estimates ``(N,)`` with S0 and amplitudes over the scan's scale."""
-    scaled = estimates.signal.in_scan_units
-    return {k: value / estimates.reference if k in scaled else value for k, value in estimates.mean.items()}
+def in_model_units(estimates: Estimates, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Point estimates, or other ``values`` by parameter ``(N,)``, with S0 and amplitudes over the scan's scale."""
+    scaled, values = estimates.signal.in_scan_units, estimates.mean if values is None else values
+    return {k: value / estimates.reference if k in scaled else value for k, value in values.items()}
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:

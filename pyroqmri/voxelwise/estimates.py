@@ -150,8 +150,9 @@ class PointEstimates(Estimates):
 
     def weakly_informed(self):
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool; the sd has it already."""
-        theta = {name: value[self.batch.index] for name, value in in_model_units(self).items()}
-        return loosely_estimated(self.signal, theta, {name: value[self.batch.index] for name, value in self.sd.items()})
+        pick = self.batch.index
+        theta, sd = ({k: v[pick] for k, v in in_model_units(self, values).items()} for values in (self.mean, self.sd))
+        return loosely_estimated(self.signal, theta, sd)
 
     @property
     def responsibilities(self) -> None:
