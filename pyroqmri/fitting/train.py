@@ -19,7 +19,7 @@ from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe, weighted
 from pyroqmri.guides.population_posterior import spread_population
-from pyroqmri.guides.population_refinement import GAP, can_refine, left_out, refine_population
+from pyroqmri.guides.population_refinement import GAP, GUIDE_GAP, can_refine, left_out, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -225,15 +225,7 @@ def _train(
             model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
         )
     fit.seconds["train"] = fit.trace.seconds
-    if refined:
-        model.prior.requires_grad_(True)
-        if fit.sigma_record["learned_factor"] is not None:
-            _refine(fit, voxels, progress)
-    if can_refine(model, guide):
-        with seeded(fit.seed, voxels.y):
-            spread_population(model, guide, voxels)
-            if refined and left_out(model, guide, voxels) > GAP:
-                fit.recipe = weighted(fit.recipe)
+    _finish_population(fit, voxels, refined, progress)
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes:
         fit.warnings.append(
@@ -251,6 +243,21 @@ def _refine(fit: Fit, voxels: Voxels, progress: bool) -> None:
     with seeded(fit.seed, voxels.y):
         refine_population(fit.model, fit.guide, voxels)
     fit.seconds["refine"] = fit.seconds.get("refine", 0.0) + time.monotonic() - begin
+
+
+def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) -> None:
+    """What maps need of the population beside its best value, and weights where the guide is not enough."""
+    model, guide = fit.model, fit.guide
+    assert model is not None and guide is not None
+    if refined:
+        model.prior.requires_grad_(True)
+        if fit.sigma_record["learned_factor"] is not None:
+            _refine(fit, voxels, progress)
+    if can_refine(model, guide):
+        with seeded(fit.seed, voxels.y):
+            spread_population(model, guide, voxels)
+            if refined and left_out(model, guide, voxels) > GUIDE_GAP:
+                fit.recipe = weighted(fit.recipe)
 
 
 def _train_network(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
