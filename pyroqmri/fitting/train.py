@@ -17,8 +17,9 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
-from pyroqmri.fitting.schema import plan_recipe
-from pyroqmri.guides.population_refinement import can_refine, refine_population
+from pyroqmri.fitting.schema import plan_recipe, weighted
+from pyroqmri.guides.population_posterior import spread_population
+from pyroqmri.guides.population_refinement import GAP, GUIDE_GAP, can_refine, left_out, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -34,6 +35,7 @@ from pyroqmri.measurements.arguments import (
 from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.preparation import Batch, prepare_for
 from pyroqmri.measurements.voxel_inputs import complete_inputs
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
@@ -74,6 +76,7 @@ def fit(
     progress: bool = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    causes: bool = True,
 ) -> Fit:
     """Train a recipe on measurements of many voxels.
 
@@ -130,6 +133,8 @@ def fit(
         A network's fit at the same protocol whose weights another network's training starts from.
     progress, checkpoint, resume
         As in :func:`pyroqmri.svi.fit_svi`.
+    causes
+        Look for the causes of misfit in the residuals of 400 voxels; False where maps of the scan do it.
 
     Raises
     ------
@@ -174,7 +179,8 @@ def fit(
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
     elif plan.estimator == "network":
         _train_network(result, batch, truth, first, pick_device(device), progress)
-    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+    if causes:
+        result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
     return result
 
 
@@ -207,19 +213,19 @@ def _train(
     guide.start(voxels)
     with seeded(fit.seed, voxels.y):
         voxels = guide.training_set(voxels)
+        refined = can_refine(model, guide) and left_out(model, guide, voxels) > GAP
     fit.seconds["start"] = time.monotonic() - begin
+    if refined:
+        _refine(fit, voxels, progress)
+        # the ELBO would lead it away again; the guide alone is trained
+        model.prior.requires_grad_(False)
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
     if guide.trains:
         fit.trace = fit_svi(
             model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
         )
     fit.seconds["train"] = fit.trace.seconds
-    if fit.signal.signal.skewed and can_refine(model, guide):
-        say_phase("refining the population", progress)
-        begin = time.monotonic()
-        with seeded(fit.seed, voxels.y):
-            refine_population(model, guide, voxels)
-        fit.seconds["refine"] = time.monotonic() - begin
+    _finish_population(fit, voxels, refined, progress)
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes:
         fit.warnings.append(
@@ -227,6 +233,31 @@ def _train(
             "voxel's mode under the prior's classes, which do not: use posterior(y, reweight=True), or guide free"
         )
     fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
+
+
+def _refine(fit: Fit, voxels: Voxels, progress: bool) -> None:
+    """Raise the population to the evidence of the voxels."""
+    assert fit.model is not None and fit.guide is not None
+    say_phase("refining the population", progress)
+    begin = time.monotonic()
+    with seeded(fit.seed, voxels.y):
+        refine_population(fit.model, fit.guide, voxels)
+    fit.seconds["refine"] = fit.seconds.get("refine", 0.0) + time.monotonic() - begin
+
+
+def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) -> None:
+    """What maps need of the population beside its best value, and weights where the guide is not enough."""
+    model, guide = fit.model, fit.guide
+    assert model is not None and guide is not None
+    if refined:
+        model.prior.requires_grad_(True)
+        if fit.sigma_record["learned_factor"] is not None:
+            _refine(fit, voxels, progress)
+    if can_refine(model, guide):
+        with seeded(fit.seed, voxels.y):
+            spread_population(model, guide, voxels)
+            if refined and left_out(model, guide, voxels) > GUIDE_GAP:
+                fit.recipe = weighted(fit.recipe)
 
 
 def _train_network(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
