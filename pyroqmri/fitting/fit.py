@@ -201,7 +201,7 @@ class Fit:
         if self.guide is None:
             raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair to prepare voxels for")
         (guide,) = in_default_dtype(self.guide)
-        return guide.prepare(self._batch(y, sigma, inputs).voxels)
+        return guide.prepare(self._batch(as_measurements(y, self.acquisition), sigma, inputs).voxels)
 
     def pyro_pair(self, name: str | None = None) -> PyroPair:
         """Copies of model and guide that vanilla :class:`pyro.infer.SVI` trains, see :class:`PyroPair`.
@@ -215,8 +215,7 @@ class Fit:
             raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair")
         return pyro_pair(self.model, self.guide, self.recipe.name if name is None else name, unique=name is None)
 
-    def _batch(self, y: Any, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
-        y = as_measurements(y, self.acquisition)
+    def _batch(self, y: torch.Tensor, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
         level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
         if set(given) != set(self.inputs):

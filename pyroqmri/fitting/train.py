@@ -158,22 +158,24 @@ def fit(
     position = as_positions(voxels, mask, len(y))
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
-    batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
-    batch = batch.placed(position, as_covariates(covariates, len(y)))
+    scan, named = (y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known), as_covariates(covariates, len(y))
+    # where nothing is trained, the noise is all that is asked of the voxels
+    batch = None if plan.estimator == "point" else preparation(*scan).placed(position, named)
+    over_s0 = preparation.noise(*scan) if batch is None else batch.voxels.noise
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
-        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(batch.voxels),
-        inputs=tuple(as_dict(inputs)), covariates=tuple(as_dict(covariates)),
+        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(over_s0),
+        inputs=tuple(as_dict(inputs)), covariates=tuple(named),
     )  # fmt: skip
-    _judge(result, batch, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
+    _judge(result, over_s0, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
-    if plan.estimator == "voxel_model":
+    if batch is not None and plan.estimator == "voxel_model":
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
-    elif plan.estimator == "network":
+    elif batch is not None:
         _train_network(result, batch, truth, first, pick_device(device), progress)
-    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+    result.name_causes(*scan_causes(result, y, inputs=inputs, position=position))
     return result
 
 
@@ -182,9 +184,8 @@ def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
         raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
 
 
-def _judge(fit: Fit, batch: Batch, warnings: Sequence[str]) -> None:
+def _judge(fit: Fit, noise: torch.Tensor, warnings: Sequence[str]) -> None:
     """Note what the protocol does not determine, and everything that may make the maps wrong."""
-    noise = batch.voxels.noise
     judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
     fit.uninformed = judged.uninformed
     fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs)]
