@@ -211,7 +211,7 @@ def disagreement(used: float, method: str, other: float, other_method: str) -> s
 
 
 def _checked(estimate: NoiseEstimate, y: np.ndarray) -> NoiseEstimate:
-    if not estimate.sigma > 1e-6 * np.abs(y).max():  # rounding, or nothing
+    if not estimate.sigma > 1e-6 * max(y.max(), -y.min()):  # rounding, or nothing
         raise InputError(f"the {estimate.method} of this scan show no noise at all; give sigma as a number or learn it")
     return estimate
 
