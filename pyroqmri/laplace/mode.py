@@ -13,6 +13,8 @@ from pyroqmri.laplace.measured_s0 import s0_error, s0_slopes
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
 
+_FIRST_ROUNDS = (2, 2, 4)  # steps for all voxels, then for those that are left
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -31,6 +33,14 @@ class Mode:
     objective: Tensor
     precision: Tensor
     converged: Tensor
+    damping: Tensor
+
+    def put(self, index: Tensor, other: "Mode") -> None:
+        """Take over the modes of some of the voxels, those at ``index`` of the last batch axis."""
+        for name in ("objective", "converged", "damping"):
+            getattr(self, name)[..., index] = getattr(other, name)
+        self.z[..., index, :] = other.z
+        self.precision[..., index, :, :] = other.precision
 
     @property
     def scale_tril(self) -> Tensor:
@@ -112,6 +122,7 @@ def find_mode(
     precision: Tensor,
     n_steps: int,
     tolerance: float = 1e-4,
+    damping: Tensor | None = None,
 ) -> Mode:
     """Maximise a log-likelihood plus a Gaussian log-prior with mean ``loc`` and ``precision``.
 
@@ -127,6 +138,8 @@ def find_mode(
         Steps at most; every voxel is damped for itself, and a step is kept only if the objective rises.
     tolerance
         Converged when the Newton decrement, twice the nats still to gain, is below it.
+    damping
+        To start with ``(...)``; that of an earlier search goes on where it ended.
     """
 
     def total(z: Tensor) -> tuple[Expansion, Tensor, Tensor]:
@@ -137,7 +150,7 @@ def find_mode(
     z = start
     now, objective, gradient = total(z)
     curvature = now.information + precision
-    damping = torch.full_like(objective, 1e-3)
+    damping = torch.full_like(objective, 1e-3) if damping is None else damping
     converged = torch.zeros_like(objective, dtype=torch.bool)
     for _ in range(n_steps):
         diagonal = curvature.diagonal(dim1=-2, dim2=-1)
@@ -159,4 +172,48 @@ def find_mode(
         damping = torch.where(better, damping / 8, damping * 8).clamp(1e-6, 1e6)
         # no better point at any length in float32 is a mode as well
         converged = converged | (~better & (decrement < 100 * tolerance))
-    return Mode(z, objective, curvature, converged)
+    return Mode(z, objective, curvature, converged, damping)
+
+
+def find_modes(
+    evaluate: Callable[[Tensor, Tensor], Expansion],
+    start: Tensor,
+    loc: Tensor,
+    precision: Tensor,
+    n_steps: int,
+    done: Mode | None = None,
+) -> Mode:
+    """The same of many voxels, of which those that have converged are left alone while others go on.
+
+    Parameters
+    ----------
+    evaluate
+        The expansion at latents ``(..., n, L)`` of the voxels at an index ``(n,)``.
+    start
+        ``(..., N, L)``.
+    done
+        The result of an earlier search, which goes on from there.
+    """
+    every = torch.arange(start.shape[-2], device=start.device)
+    for n in _rounds(n_steps):
+        if done is None:
+            done = find_mode(lambda z: evaluate(z, every), start, loc, precision, n)
+            continue
+        left = every[(~done.converged).reshape(-1, len(every)).any(0)]
+        if len(left) == 0:
+            break
+        at, damping = done.z[..., left, :], done.damping[..., left]
+        done.put(left, find_mode(lambda z, left=left: evaluate(z, left), at, loc, precision, n, damping=damping))
+    assert done is not None
+    return done
+
+
+def _rounds(n_steps: int) -> list[int]:
+    """Steps of each round."""
+    found = []
+    for n in _FIRST_ROUNDS:
+        if n_steps <= n:
+            break
+        found.append(n)
+        n_steps -= n
+    return [*found, n_steps]
