@@ -65,7 +65,7 @@ def mode_under_prior(
     if signal.direction is not None:
         frame = frame_around(signal.signal.initial_axis(signal.acquisition, voxels.y))
     z = _best_start(voxels, signal, likelihood, frame, precision)
-    rounds = 1 if frame is None else 3
+    rounds = 1 if frame is None else 2
     for _ in range(rounds):
         mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)
         z = mode.z

@@ -226,7 +226,8 @@ class BoundSignal(nn.Module):
             assert self.acquisition.bvec is not None
             turns = self.direction.slopes(z[..., self.n_tissue :], frame) @ self.acquisition.bvec.mT
             columns += [by[self.direction.name] * turn for turn in turns.unbind(-2)]
-        return signal, torch.stack(columns, -1)
+        # each column by itself in memory, as all that follows goes along the measurements
+        return signal, torch.stack(columns, -2).mT
 
     def _stretch(self, z: Tensor) -> Tensor:
         """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another.
