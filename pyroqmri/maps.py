@@ -276,7 +276,7 @@ def write_bids(out: Path) -> list[Path]:
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
     }
-    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nposterior.nc\nfit/\n"
+    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nmethods.txt\nreferences.bib\nposterior.nc\nfit/\n"
     return [
         write_json(out / "dataset_description.json", description),
         write_bytes(out / ".bidsignore", ignored.encode()),

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.parts import part_of
+from pyroqmri.measurements.arguments import as_seed
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import SCAN_UNIT, frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal
@@ -117,7 +118,7 @@ def own_tissue(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = No
         raise InputError(f"recipe {fit.recipe.name} has no population of its own; check it on tissue (--truth tissue)")
     device = model.sigma.device
     with torch.random.fork_rng(devices=[]), pyro.plate("voxels", n):
-        torch.manual_seed(seed)
+        torch.manual_seed(as_seed(seed))
         z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
         frame = frame_around(torch.randn(n, 3)).to(device)
     tissue_latents = slice(0, model.prior.n_tissue)
@@ -214,7 +215,7 @@ def tissue_voxels(
     if snr is None:
         raise InputError("tissue cannot be simulated without a noise level; give --snr")
     signal = SIGNALS[name]
-    theta, labels = _tissue(signal, n, seed, held)
+    theta, labels = _tissue(signal, n, as_seed(seed), held)
     reference = float(s0) if isinstance(s0, int | float) else 1.0
     level = reference * torch.ones(n)
     if s0 == "inferred":

@@ -11,7 +11,6 @@ from pyroqmri.calibration.check import Check, check, fit_protocol, recalibrate
 from pyroqmri.calibration.plots import coverage_figure, rank_figure
 from pyroqmri.calibration.ranks import LEVELS, SHIFT, WIDTH
 from pyroqmri.calibration.stress import StressRow, stress, stress_sentence
-from pyroqmri.commands.left_out import beyond_reach
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.commands.simulated_inputs import read_inputs
@@ -22,6 +21,7 @@ from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.io.fit_folder import MAX_RECORD, RECORD, fit_place, sealed_record
 from pyroqmri.maps import write_json
+from pyroqmri.protocol_checks.reach import beyond_reach
 from pyroqmri.signals import SIGNALS
 from pyroqmri.whole_files import write_bytes
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyroqmri.commands.left_out import LeaveOut, beyond_reach, number_ranges, option
+from pyroqmri.commands.left_out import LeaveOut, number_ranges, option
 from pyroqmri.commands.outlier_volumes import OUTLIERS, drop_volumes, outlier_note
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.commands.s0_volumes import volume_warnings
@@ -22,6 +22,7 @@ from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.voxel_inputs import is_factor
 from pyroqmri.protocol_checks.file_names import judge_files
+from pyroqmri.protocol_checks.reach import beyond_reach
 from pyroqmri.protocol_checks.settings import unused_settings
 from pyroqmri.signals import SIGNALS, SignalModel
 

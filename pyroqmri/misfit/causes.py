@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.misfit.means import means_in_words, name_of
 from pyroqmri.misfit.patterns import DRIFT, FLOOR, SETTING, Seen, patterns_in, patterns_of
 from pyroqmri.misfit.residuals import Residuals
 from pyroqmri.misfit.spread import FIELD, LEVEL, NEIGHBOURS, by_setting, noise_ratio, over_space
-from pyroqmri.protocol_checks.words import unit_of
 
 DIRECTION = "direction"
 NOISE_LEVEL, NOISE_BY_SETTING, NOISE_FIELD, INTERPOLATION = "noise level", "noise by setting", "noise field", "blur"
@@ -21,8 +21,6 @@ _SHARE = 0.05  # of voxels
 _FEWEST_VOXELS = 50
 _FREEDOM = 2.0  # of a voxel; with fewer nothing is left to look at
 _FIELD_FREEDOM = 8.0
-
-_TITLES = {"te": "TE", "ti": "TI", "tr": "TR", "offset": "offset", "flip": "flip angle"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,8 @@ def causes_in(seen: Looked) -> list[Cause]:
     patterns = patterns_of(found, seen.acquisition, seen.likelihood, in_order=not seen.averaged)
     shown: list[Seen] = []
     value = patterns_in(found, patterns, shown.append)
-    causes += [_mean(one, seen) for one in shown]
+    means = means_in_words(shown, seen.acquisition, seen.likelihood, seen.signal)
+    causes += [Cause(*each) for each in means]
     if seen.averaged:
         return causes
     level = _level(found, value, seen)
@@ -146,47 +145,6 @@ def _direction(share: float, signal: str) -> Cause:
         "a second fibre crosses there, or diffusion is not what the signal describes; do not interpret the maps in "
         "these voxels, or fit a signal with several fibres",
     )  # fmt: skip
-
-
-def _mean(seen: Seen, scan: Looked) -> Cause:
-    largest, kind = seen.largest, seen.pattern.kind
-    if kind == DRIFT:
-        words = (
-            f"the measurements drift by {100 * seen.amount:+.2g} % of the signal from the first volume to the last: "
-            "the scanner warmed up or its scale changed; correct the drift by interleaved volumes without encoding"
-        )
-    elif kind == FLOOR:
-        words = _floor(seen, scan)
-    else:
-        assert seen.pattern.where is not None
-        side = "above" if seen.amount > 0 else "below"
-        words = (
-            f"the measurements at {name_of(scan.acquisition, seen.pattern.where)} lie {largest:.2g} sd of the noise "
-            f"{side} the fitted {scan.signal} signal, in the mean over voxels: the signal does not describe them, or "
-            "they have another scale; leave these volumes out (--bmax, --drop-volumes), or choose another signal"
-        )
-    return Cause(kind, largest, words)
-
-
-def _floor(seen: Seen, scan: Looked) -> str:
-    start = f"where the signal is low the measurements lie up to {seen.largest:.2g} sd of the noise"
-    if not getattr(scan.likelihood, "magnitude", False):
-        if seen.amount > 0:
-            return (
-                f"{start} above the fit, as magnitudes do on their noise floor, which likelihood gaussian has not: use "
-                "--likelihood rician"
-            )
-        return f"{start} below the fit: {scan.signal} does not describe them, or an offset was subtracted"
-    if seen.amount > 0:
-        return (
-            f"{start} above the fit: a noise floor higher than that of one coil (a sum of squares over coils: "
-            "--likelihood ncchi --coils N; or a mean of several magnitudes: --averages N), or tissue that decays less "
-            f"than {scan.signal} describes"
-        )
-    return (
-        f"{start} below the fit: these data have no noise floor of magnitudes (real-valued, denoised or freed of it): "
-        "use --likelihood gaussian, or the images as they were acquired"
-    )
 
 
 def _level(found: Residuals, value: Tensor, scan: Looked) -> list[Cause]:
@@ -239,19 +197,6 @@ def _over_space(correlation: float, field: float, found: Residuals) -> list[Caus
         )
         causes.append(Cause(INTERPOLATION, correlation, words))
     return causes
-
-
-def name_of(acq: Acquisition, group: np.ndarray) -> str:
-    """The setting of some measurements in words."""
-    if acq.bval is not None:
-        return f"b {1000 * float(acq.bval[group].mean()):.4g} s/mm2"
-    settings = {name: value for name, value in acq.settings().items() if name in _TITLES}
-    varying = [name for name, value in settings.items() if float(value.max() - value.min()) > 0]
-    words = []
-    for name in varying or list(settings):
-        unit, factor = unit_of(name)
-        words.append(f"{_TITLES[name]} {factor * float(settings[name][group].mean()):.4g} {unit}")
-    return ", ".join(words) if words else f"measurements {', '.join(str(i) for i in group[:5])}"
 
 
 def neighbours(position: np.ndarray, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Patterns that a cause of misfit leaves in the mean of residuals, and how much of each is there."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ _SURE = 4.0  # standard errors
 _LEAST = {FLOOR: 0.3, SETTING: 0.1, DRIFT: 0.1}  # sd of the noise, in some measurement: what is worth a warning
 # least squares has no noise floor by definition: worth a warning is a measurement that is mostly floor
 _LEAST_GAUSSIAN = 0.75
+_LEAST_BESIDE_FLOOR = 0.5  # of a setting, where a floor bends the fit elsewhere
 _MORE_COILS = 4.0
 _FEWEST_PER_SETTING = 3
 
@@ -143,4 +144,6 @@ def patterns_in(found: Residuals, patterns: Sequence[Pattern], report: Callable[
             report(best)
         value = value - best.amount * found.free_of_parameters(best.pattern.shape)
         left = [pattern for pattern in left if pattern is not best.pattern]
+        if best.pattern.kind == FLOOR:
+            left = [replace(p, least=max(p.least, _LEAST_BESIDE_FLOOR)) if p.kind == SETTING else p for p in left]
     return value

@@ -8,6 +8,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.distributions import rice_moments
 from pyroqmri.measurements.noise_groups import groups_of
 from pyroqmri.measurements.shells import alike
 from pyroqmri.misfit.residuals import Residuals
@@ -42,7 +43,19 @@ class SettingNoise(NamedTuple):
 
 
 def by_setting(found: Residuals, value: Tensor, acq: Acquisition) -> tuple[SettingNoise, SettingNoise] | None:
-    """The settings with the smallest and the largest residuals, by the median over voxels; None where all are alike."""
+    """The settings with the smallest and the largest residuals, by the median over voxels; None where all are alike.
+
+    Magnitudes near their noise floor scatter less than others, which a Gaussian likelihood does not expect: settings
+    are apart only where they are so with and without that.
+    """
+    plain = _by_setting(found, value, acq)
+    if plain is None or (found.signal < 0).any() or (found.sd < 0.999 * found.noise).any():
+        return plain  # the likelihood's own sd has it already
+    scatter = rice_moments(found.signal, found.noise.expand_as(found.signal))[1].sqrt() / found.sd
+    return plain if _by_setting(found, value / scatter, acq) is not None else None
+
+
+def _by_setting(found: Residuals, value: Tensor, acq: Acquisition) -> tuple[SettingNoise, SettingNoise] | None:
     out = []
     for group in alike(acq):
         index, k = torch.from_numpy(group), len(group)

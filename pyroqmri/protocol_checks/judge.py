@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.likelihoods import Likelihood
+from pyroqmri.protocol_checks.reach import beyond_reach
 from pyroqmri.protocol_checks.settings import check_times, look_locker, short_repetition, unused_settings
 from pyroqmri.protocol_checks.undetermined import sentence, undetermined
 from pyroqmri.signals import SIGNALS, BoundSignal
@@ -45,7 +46,7 @@ def judge_protocol(
         When settings contradict one another.
     """
     check_times(acquisition)
-    warnings = [f(acquisition, name) for f in (unused_settings, short_repetition, look_locker)]
+    warnings = [f(acquisition, name) for f in (unused_settings, beyond_reach, short_repetition, look_locker)]
     found = [text for some in warnings for text in some]
     if len(noise) == 0:
         return Judged((), found)

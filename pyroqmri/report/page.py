@@ -17,6 +17,7 @@ from pyroqmri.report import records, sections, uncertainty
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
 from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
+from pyroqmri.report.methods import write_methods
 from pyroqmri.report.pairs import pair_data
 from pyroqmri.report.verdict import Verdict, judge_folder, signal_title
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 def write_report(out_dir: str | PathLike) -> Path:
     """Write ``report.html`` into an output folder, from its maps, sidecars and ``fit/`` alone.
+
+    Beside it come ``methods.txt``, a paragraph for a paper, and ``references.bib`` with what that cites.
 
     Parameters
     ----------
@@ -45,6 +48,7 @@ def write_report(out_dir: str | PathLike) -> Path:
     folder = Path(out_dir)
     results = read_folder(folder)
     page = _environment().get_template("template.html.jinja").render(_context(results))
+    write_methods(results)
     return write_bytes(folder / "report.html", page.encode())
 
 

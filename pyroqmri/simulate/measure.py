@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.arguments import as_seed
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 
@@ -54,7 +55,7 @@ def simulate(
         return clean
     level = noise_level(snr, sigma).to(clean)
     counts = acquisition.n_averages if averages is None else averages
-    return add_noise(clean, level, noise, torch.Generator().manual_seed(seed), coils, counts)
+    return add_noise(clean, level, noise, torch.Generator().manual_seed(as_seed(seed)), coils, counts)
 
 
 def add_noise(

@@ -49,11 +49,12 @@ def spread(box: UnitBox, n: int, device: torch.device) -> Tensor:
     Where signals change fast, as with the pseudo-diffusivity at the low end of its bounds, points are many.
     """
     pool = box.candidates(_POOL, device)
-    slope = box.slopes(lambda theta: box.signal(theta), Point(pool.mT.contiguous(), None))[1]
+    slope = box.slopes(lambda theta: box.signal(theta), Point(pool.mT.contiguous(), None))[1].double()
     if box.s0 is not None:
         slope = torch.cat([slope[: box.s0[0]], slope[box.s0[0] + 1 :]])
     information = torch.einsum("inm,jnm->nij", slope, slope)
-    density = torch.linalg.det(information).clamp_min(1e-30).sqrt()
+    # where signals have decayed the factors of some determinants underflow, and one NaN would leave one point of all
+    density = torch.linalg.det(information).nan_to_num(nan=0.0).clamp_min(1e-30).sqrt()
     share = density.cumsum(0) / density.sum()
     middle = (torch.arange(n, dtype=share.dtype, device=device) + 0.5) / n
     return pool[torch.searchsorted(share, middle).clamp_max(_POOL - 1).unique()]

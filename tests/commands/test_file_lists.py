@@ -23,7 +23,8 @@ STATISTICS = ("mean", "sd", "q05", "q95")
 FIT = {"fit/fit.json", "fit/recipe.toml", "fit/weights.safetensors"}
 # whatever the recipe, a folder of maps holds these
 COMMON = FIT | {".bidsignore", "dataset_description.json", "report.html"}
-SAMPLED = COMMON | {"posterior.nc"}
+MAPPED = COMMON | {"methods.txt", "references.bib"}
+SAMPLED = MAPPED | {"posterior.nc"}
 
 
 def files(folder: Path) -> set[str]:
@@ -77,7 +78,7 @@ def test_fit_of_a_mixture_of_sticks(fitted):
 
 def test_fit_by_least_squares(scan, tmp_path):
     out = fit_image(scan.files, signal="msdki", recipe="least_squares", out=tmp_path / "out")
-    assert files(out) == COMMON | MSDKI
+    assert files(out) == MAPPED | MSDKI
 
 
 def test_fit_of_an_inferred_s0(scan, tmp_path):
@@ -92,7 +93,7 @@ def test_fit_of_an_inferred_s0(scan, tmp_path):
 def test_fit_by_a_network(scan, tmp_path):
     short = {"training.epochs": 1, "truth.voxels": 500}
     out = fit_image(scan.files, signal="msdki", recipe="supervised_gt", settings=short, out=tmp_path / "out")
-    assert files(out) == COMMON | maps("sub-01_model-msdki_", *statistics("D", "K", stats=("mean",)), *CHECKS)
+    assert files(out) == MAPPED | maps("sub-01_model-msdki_", *statistics("D", "K", stats=("mean",)), *CHECKS)
 
 
 def test_fit_of_a_relaxation_signal(tmp_path):
@@ -101,7 +102,7 @@ def test_fit_of_a_relaxation_signal(tmp_path):
     found = maps(
         "sub-01_model-t2_decay_", *statistics("T2", suffix="T2map"), *statistics("S0", suffix="S0map"), *CHECKS
     )
-    assert files(out) == COMMON | found
+    assert files(out) == MAPPED | found
 
 
 def test_apply(scan, fitted, tmp_path):
@@ -180,7 +181,7 @@ def test_demo(scan, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_module, "fetch", lambda *_: data)
     out = run_demo(tmp_path / "demo", "small")
     found = {
-        "msdki_least_squares": COMMON | MSDKI, "ball_stick_least_squares": COMMON | STICK,
+        "msdki_least_squares": MAPPED | MSDKI, "ball_stick_least_squares": MAPPED | STICK,
         "msdki_hierarchical": SAMPLED | MSDKI | maps("sub-01_model-msdki_", *statistics("D", "K", stats=NARROWED)),
     }  # fmt: skip
     inside = {f"{folder}/{name}" for folder, names in found.items() for name in names}

@@ -10,7 +10,8 @@ import pyroqmri as pq
 from pyroqmri.comparison.held_out import held_out_shell
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.arguments import as_level, as_measurements, as_numbers, as_positions, as_tensor
-from pyroqmri.signals import IVIM, BoundSignal
+from pyroqmri.signals import IVIM, MSDKI, BoundSignal
+from pyroqmri.simulate import simulate
 from tests.helpers import msdki_data, rician, shells
 
 Y, ACQ = msdki_data(60, 0.05, s0=300.0)
@@ -159,6 +160,10 @@ def test_s0_may_be_any_number():
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(InputError, match=r"seed must be a whole number from 0 to 2\*\*63 - 1"):
         quick(seed=seed)
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        pq.check(quick(recipe="hierarchical"), n=200, seed=seed)
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        simulate(MSDKI, ACQ, {"D": torch.ones(2), "K": torch.ones(2)}, snr=20, seed=seed)
 
 
 def test_large_and_foreign_seeds_are_seeds():

@@ -139,6 +139,21 @@ def test_an_echo_of_another_scale_is_named():
     assert "TE 10 ms" in kinds(t2_decay, first_echo, told=0.5)["setting"]
 
 
+def test_several_echoes_beside_the_fit_share_one_sentence_that_names_stimulated_echoes():
+    def odd_and_even(clean, sigma, rng):
+        clean = clean.copy()
+        clean[:, 0] *= 0.85
+        clean[:, 1] *= 1.1
+        clean[:, 3] *= 1.05
+        return magnitudes(clean, sigma / 2, rng)
+
+    said = kinds(t2_decay, odd_and_even, told=0.5)["setting"]
+    assert "TE 10 ms" in said
+    assert "TE 20 ms" in said
+    assert "stimulated echoes" in said
+    assert "--bmax" not in said
+
+
 def test_crossing_fibres_are_named_for_the_scan():
     rng = np.random.default_rng(3)
     b, g = protocol(6, 60, 1.0, 2.5)

@@ -11,11 +11,12 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands import ScanFiles, apply_image, fit_image
 from pyroqmri.commands.apply import on_scan
-from pyroqmri.commands.left_out import beyond_reach, left_out_record, number_ranges, option, volume_numbers
+from pyroqmri.commands.left_out import left_out_record, number_ranges, option, volume_numbers
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.train import fit
 from pyroqmri.io.gradients import Gradients
-from pyroqmri.signals import SIGNALS
+from pyroqmri.protocol_checks.reach import beyond_reach
+from pyroqmri.signals import SIGNALS, BoundSignal
 from tests.helpers import sphere
 from tests.small_scan import SmallScan, sticks, write_scan
 
@@ -142,7 +143,16 @@ def test_a_scan_beyond_a_signals_reach_is_told_the_option(signal, shells, limit)
     assert f"{signal} describes decay up to about b {limit} s/mm2" in said
     assert f"this scan reaches b {1000 * shells[-1]:g}" in said
     above = 12 * sum(1000 * b > 1.02 * limit for b in shells)
-    assert said.endswith(f"--bmax {limit} leaves out the {above} volumes above")
+    assert said.endswith(f"leave out the {above} volumes above (--bmax {limit})")
+
+
+def test_a_fit_in_python_warns_of_a_signals_reach_too():
+    acquisition = protocol(1, 2)
+    isotropic = {"Dxx": 0.8, "Dyy": 0.8, "Dzz": 0.8, "Dxy": 0.0, "Dxz": 0.0, "Dyz": 0.0}
+    theta = {name: torch.full((20,), value) for name, value in isotropic.items()}
+    y = 500 * BoundSignal(SIGNALS["dti"], acquisition)(theta)
+    found = fit(y, acquisition, signal="dti", recipe="least_squares", sigma=10.0)
+    assert "leave out the 12 volumes above (--bmax 1500)" in " ".join(found.warnings)
 
 
 @pytest.mark.parametrize(("signal", "shells"), [("dti", (3,)), ("msdki", (1, 5)), ("ivim", (0.1, 0.8, 3))])

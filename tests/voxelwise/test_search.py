@@ -13,10 +13,11 @@ from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import GaussianLikelihood, RicianLikelihood
 from pyroqmri.measurements.status import AT_BOUND, FINE, NOT_CONVERGED
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.signals import DTI, IVIM, MSDKI, BallStick, BoundSignal
+from pyroqmri.signals import DTI, IVIM, MSDKI, SIGNALS, BallStick, BoundSignal
 from pyroqmri.voxelwise import search as searching
 from pyroqmri.voxelwise.cholesky import factorise, positive_definite, quadratic_form, solve
 from pyroqmri.voxelwise.levenberg_marquardt import Problem, climb
+from pyroqmri.voxelwise.multistart import spread
 from pyroqmri.voxelwise.search import Search
 from pyroqmri.voxelwise.unit_box import Point, UnitBox
 from tests.helpers import msdki_data, rician, shells, tissue
@@ -274,3 +275,25 @@ def test_dipys_ivim_is_behind_the_same_door():
     ours = fitted(y, acq, "ivim", sigma=0.01, s0="inferred")
     assert (found.mean["D_slow"] - ours.mean["D_slow"]).abs().median() < 0.1
     assert found.sd["D_slow"].isfinite().all()
+
+
+LATE = {
+    "t2_biexp": pq.Acquisition(te=np.linspace(26.4, 145.2, 10)), "t2_decay": pq.Acquisition(te=[60.0, 90, 120, 150]),
+    "t2_floor": pq.Acquisition(te=[60.0, 90, 120, 150]), "t2star_decay": pq.Acquisition(te=[10.0, 20, 30, 40]),
+    "ivim": pq.Acquisition(bval=[0.0, 0.4, 0.8, 1.2]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_starts_are_many_where_much_of_the_box_has_decayed(name):
+    box = UnitBox(BoundSignal(SIGNALS[name], LATE[name], infer_s0=SIGNALS[name].suffix != "dwimap"))
+    assert len(spread(box, 192, torch.device("cpu"))) > 20
+
+
+def test_two_pools_are_found_from_late_echoes():
+    te, rng = LATE["t2_biexp"].te.numpy(), np.random.default_rng(4)
+    truth = 0.3 * np.exp(-te / 25) + 0.7 * np.exp(-te / 110)
+    y = 1000 * truth + rng.normal(0, 2, (50, len(te)))
+    found = pq.fit(y, LATE["t2_biexp"], signal="t2_biexp", recipe="least_squares", sigma=2.0).posterior(y).mean
+    assert float(found["T2_long"].median()) == pytest.approx(110, rel=0.1)
+    assert float(found["S0"].median()) == pytest.approx(1000, rel=0.1)
