@@ -41,7 +41,7 @@ def information_in_pieces(signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Ten
     signal, y, sigma = torch.broadcast_tensors(signal, y, sigma)
     found = tuple(torch.empty(signal.shape) for _ in range(3))
     for s, x, level, *out in _pieces(signal, y, sigma, *found):
-        _information(s, x, 1 / level, *out)
+        _information(s, x, _one_a_row(level).reciprocal(), *out)
     return found  # type: ignore[return-value]
 
 
@@ -50,6 +50,7 @@ def moments_in_pieces(signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
     signal, sigma = torch.broadcast_tensors(signal, sigma)
     found = torch.empty(signal.shape), torch.empty(signal.shape)
     for s, level, mean, variance in _pieces(signal, sigma, *found):
+        level = _one_a_row(level)
         square = (s / level).square_()
         _polynomial(_variable(square, _TURN_VARIANCE), _series()["variance"], variance)
         torch.sub(square.add_(2), variance, out=mean)
@@ -68,6 +69,11 @@ def _pieces(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
             yield tuple(v[k, i : i + rows] for v in flat)
 
 
+def _one_a_row(level: Tensor) -> Tensor:
+    """A noise level that is the same along a row, once."""
+    return level[:, :1] if level.stride(-1) == 0 else level
+
+
 def _information(s: Tensor, y: Tensor, inverse: Tensor, log_prob: Tensor, score: Tensor, fisher: Tensor) -> None:
     a, x, series = s * inverse, y * inverse, _series()
     z = x * a
@@ -77,8 +83,8 @@ def _information(s: Tensor, y: Tensor, inverse: Tensor, log_prob: Tensor, score:
     _polynomial(u, series["rest"], score)
     score.mul_(share).mul_(x).neg_().add_(x).sub_(a).mul_(inverse)
     _polynomial(u, series["log"], log_prob)
-    # log x - log sigma - log(1 + 2 pi z) / 2 in one logarithm
-    log_prob.add_((x * inverse).square_().div_(z.mul_(_TWO_PI).add_(1)).log_(), alpha=0.5)
+    # log x - log(1 + 2 pi z) / 2 in one logarithm
+    log_prob.add_(x.square().div_(z.mul_(_TWO_PI).add_(1)).log_(), alpha=0.5).add_(inverse.log())
     log_prob.sub_(x.sub_(a).square_(), alpha=0.5)
     _polynomial(_variable(a.square_(), _TURN_FISHER), series["fisher"], fisher)
     fisher.mul_(inverse).mul_(inverse)

@@ -158,7 +158,10 @@ def fit(
     position = as_positions(voxels, mask, len(y))
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
-    scan, named = (y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known), as_covariates(covariates, len(y))
+    scan, named = (
+        (y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known),
+        as_covariates(covariates, len(y)),
+    )
     # where nothing is trained, the noise is all that is asked of the voxels
     batch = None if plan.estimator == "point" else preparation(*scan).placed(position, named)
     over_s0 = preparation.noise(*scan) if batch is None else batch.voxels.noise

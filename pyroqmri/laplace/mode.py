@@ -162,7 +162,9 @@ def find_modes(
     """
     left = torch.arange(start.shape[-2] if start.dim() > 1 else 1, device=start.device)
     at = _At.of(evaluate(start, left), start, loc, precision, start.new_full(start.shape[:-1], 1e-3))
-    whole = Mode(at.z.clone(), at.objective.clone(), at.curvature.clone(), torch.zeros_like(at.damping, dtype=torch.bool))
+    whole = Mode(
+        at.z.clone(), at.objective.clone(), at.curvature.clone(), torch.zeros_like(at.damping, dtype=torch.bool)
+    )
     converged = whole.converged
     for _ in range(n_steps):
         step, decrement = at.step()
