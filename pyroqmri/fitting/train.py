@@ -32,7 +32,7 @@ from pyroqmri.measurements.arguments import (
     pick_device,
 )
 from pyroqmri.measurements.directions import direction_warnings
-from pyroqmri.measurements.preparation import Batch, prepare_for
+from pyroqmri.measurements.preparation import Batch, Preparation, prepare_for
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
@@ -162,9 +162,7 @@ def fit(
         (y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known),
         as_covariates(covariates, len(y)),
     )
-    # where nothing is trained, the noise is all that is asked of the voxels
-    batch = None if plan.estimator == "point" else preparation(*scan).placed(position, named)
-    over_s0 = preparation.noise(*scan) if batch is None else batch.voxels.noise
+    batch, over_s0 = _batch_and_noise(plan, preparation, scan, position, named)
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
@@ -180,6 +178,16 @@ def fit(
         _train_network(result, batch, truth, first, pick_device(device), progress)
     result.name_causes(*scan_causes(result, y, inputs=inputs, position=position))
     return result
+
+
+def _batch_and_noise(
+    plan: Recipe, preparation: Preparation, scan: tuple, position: torch.Tensor | None, named: dict[str, torch.Tensor]
+) -> tuple[Batch | None, torch.Tensor]:
+    """The voxels that are trained on and their noise over S0 ``(n, 1)``; the noise alone where nothing is trained."""
+    if plan.estimator == "point":
+        return None, preparation.noise(*scan)
+    batch = preparation(*scan).placed(position, named)
+    return batch, batch.voxels.noise
 
 
 def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:

@@ -8,8 +8,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyroqmri.distributions.rice_pieces import information_in_pieces, moments_in_pieces, pieces_serve
 from pyroqmri.distributions import MeasuredNormal, PartlyAveraged, Rician, i0e, rice_fisher, rice_moments
+from pyroqmri.distributions.rice_pieces import information_in_pieces, moments_in_pieces, pieces_serve
 from pyroqmri.likelihoods.base import Information, Likelihood
 
 

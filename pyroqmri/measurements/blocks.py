@@ -67,7 +67,7 @@ class Blocks:
         return len(self.columns) if self.share is None else len(self.share)
 
     def look(self, y: Tensor, sigma: Tensor, known: Tensor) -> Iterator[tuple[slice, Looked]]:
-        """Blocks of voxels ``(N, M)`` with noise level ``(N,)``, where ``known`` marks those with a noise level and inputs."""
+        """Blocks of voxels ``(N, M)`` with noise level ``(N,)``; ``known`` marks those whose level and inputs are."""
         size = max(1, _BLOCK // max(1, y.shape[1]))
         for i in range(0, max(1, len(y)), size):
             at = slice(i, i + size)
@@ -113,7 +113,7 @@ class Blocks:
 
 
 def pick(y: Tensor, columns: Tensor) -> Tensor:
-    """Columns of ``(N, M)``: those that follow one another without a copy, others in a third of the time of ``y[:, columns]``."""
+    """Columns of ``(N, M)``: without a copy where they follow one another, else faster than ``y[:, columns]`` is."""
     first, n = (int(columns[0]), len(columns)) if len(columns) else (0, 0)
     if n and bool((columns == torch.arange(first, first + n)).all()):
         return y[:, first : first + n]

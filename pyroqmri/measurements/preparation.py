@@ -170,7 +170,7 @@ class Preparation:
         return Batch(voxels, index, status, reference)
 
     def noise(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Noise level ``(n, 1)`` of the n voxels that can be fitted, over what they are divided by; as a batch has it."""
+        """Noise level ``(n, 1)`` of the voxels that can be fitted, over what they are divided by; as a batch has it."""
         sigma, _, known = _known(y, sigma, acq, inputs)
         blocks = self._blocks(acq)
         parts = [sigma[at][looked.fitted] / looked.reference for at, looked in blocks.look(y, sigma, known)]

@@ -22,7 +22,7 @@ def scan():
 
 
 def test_density_and_score_are_scipys(scan):
-    signal, y, sigma = scan
+    signal, _, sigma = scan
     log_prob, score, _ = information_in_pieces(*scan)
     s, x, level = (t.double().numpy() for t in scan)
     np.testing.assert_allclose(log_prob[0], stats.rice.logpdf(x, s[0] / level, scale=level), atol=2e-4)
