@@ -170,10 +170,10 @@ def find_modes(
         step, decrement = at.step()
         done = (decrement < tolerance) & (at.damping < 1)
         if bool(done.all()):
-            converged = done
+            converged, at = done, at.after(step, decrement) if leave else at
             break
         if leave and float((gone := done.reshape(-1, len(left)).all(0)).double().mean()) > _GONE:
-            whole.put(left, at.mode(done))
+            whole.put(left, at.after(step, decrement).mode(done))
             stay = torch.nonzero(~gone).squeeze(-1)
             left, at, step, decrement = left[stay], at[stay], step[..., stay, :], decrement[..., stay]
             done = done[..., stay]
@@ -215,6 +215,10 @@ class _At:
         factor = safe_cholesky(self.curvature + torch.diag_embed(diagonal * self.damping.unsqueeze(-1)))
         step = torch.cholesky_solve(self.gradient.unsqueeze(-1), factor).squeeze(-1)
         return step, (self.gradient * step).sum(-1)
+
+    def after(self, step: Tensor, decrement: Tensor) -> "_At":
+        """The end of a last step, a hundredth of a sd, where nothing is evaluated any more."""
+        return _At(self.z + step, self.objective + decrement / 2, self.gradient, self.curvature, self.damping)
 
     def best(self, then: "_At") -> tuple["_At", Tensor]:
         """The better of two points of each voxel, damped accordingly, and where it is the second ``(...)`` bool."""
