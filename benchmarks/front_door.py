@@ -2,7 +2,8 @@
 
 Noise level, preparation, checks of the protocol and of the scan's misfit are all in it; the inner fits alone are in
 :mod:`benchmarks.fits`. Both programs run in one process on one thread, in turns, in CPU seconds. Run
-``python -m benchmarks.front_door [msdki dti ivim size ball_stick]``; results are kept in ``benchmarks/results/front_door.json``.
+``python -m benchmarks.front_door [msdki dti ivim size ball_stick]``; results are kept in
+``benchmarks/results/front_door.json``.
 """
 
 import os

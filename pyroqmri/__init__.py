@@ -14,6 +14,7 @@ _LAZY = {
     "Posterior": "pyroqmri.posterior",
     "check": "pyroqmri.calibration.check",
     "compare": "pyroqmri.comparison",
+    "design": "pyroqmri.planning.plan",
     "fit": "pyroqmri.fitting.train",
     "fit_denoiser": "pyroqmri.fitting.denoiser",
     "fit_protocol": "pyroqmri.calibration.check",

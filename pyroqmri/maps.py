@@ -212,13 +212,14 @@ def _write_parameters(writer: _Writer, posterior: "Estimates", suffix: str) -> N
 
 
 def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:
-    direction = posterior.direction
-    if direction is None:
-        return
     model = SIGNALS.get(writer.signal)
     table = () if model is None else (*model.parameters, *model.derived_parameters)
-    axis = next((p for p in table if p.is_direction), None)
-    name, doc = ("n", "axis") if axis is None else (axis.name, axis.doc)
+    docs = {p.name: p.doc for p in table if p.is_direction}
+    for name, axis in posterior.axes.items():
+        _write_axis(writer, posterior, suffix, name, docs.get(name, "axis"), axis)
+
+
+def _write_axis(writer: _Writer, posterior: Any, suffix: str, name: str, doc: str, axis: Any) -> None:
     sidecar = {
         "Parameter": name,
         "Statistic": "mean",
@@ -226,7 +227,7 @@ def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:
         "Description": f"{doc}: mean axis, a unit vector without a sign; the volumes are its x, y and z components",
         "Frame": "the axes of the gradient table (bvec)",
     }
-    writer.add(direction, (f"param-{name}", "stat-mean", suffix), sidecar)
+    writer.add(axis, (f"param-{name}", "stat-mean", suffix), sidecar)
     if not hasattr(posterior, "cone"):  # point estimates know no cone
         return
     sidecar = {
@@ -235,7 +236,7 @@ def _write_direction(writer: _Writer, posterior: Any, suffix: str) -> None:
         "Units": "degrees",
         "Description": f"{doc}: half-angle of the cone around the mean axis that contains 90 % of the posterior",
     }
-    writer.add(posterior.cone(0.9), (f"param-{name}", "stat-cone90", suffix), sidecar)
+    writer.add(posterior.cone(0.9, name), (f"param-{name}", "stat-cone90", suffix), sidecar)
 
 
 def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | None, khat: bool) -> None:
@@ -250,9 +251,11 @@ def _write_checks(writer: _Writer, posterior: Any, class_names: Sequence[str] | 
         writer.add(posterior.khat, ("desc-khat", "dwimap"), {"Units": "1", "Description": doc})
     if classes is not None:
         names = [f"class {i + 1}" for i in range(classes.shape[1])] if class_names is None else list(class_names)
-        doc = "probability of each tissue class, one volume per class"
-        sidecar = {"Parameter": "C", "Statistic": "prob", "Units": "1", "Description": doc, "Classes": names}
-        writer.add(classes, ("param-C", "stat-prob", "dwimap"), sidecar)
+        name, doc = "C", "probability of each tissue class, one volume per class"
+        if writer.signal in SIGNALS and SIGNALS[writer.signal].countable:
+            name, doc = "nsticks", "probability of each number of sticks, from none on, one volume per number"
+        sidecar = {"Parameter": name, "Statistic": "prob", "Units": "1", "Description": doc, "Classes": names}
+        writer.add(classes, (f"param-{name}", "stat-prob", "dwimap"), sidecar)
 
 
 def _write_status(writer: _Writer, status: Any) -> NDArray[np.uint8]:
@@ -276,7 +279,7 @@ def write_bids(out: Path) -> list[Path]:
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
     }
-    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nmethods.txt\nreferences.bib\nposterior.nc\nfit/\n"
+    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nmethods.txt\nreferences.bib\nposterior.nc\n/fit\n"
     return [
         write_json(out / "dataset_description.json", description),
         write_bytes(out / ".bidsignore", ignored.encode()),

@@ -137,6 +137,15 @@ class Direction:
         coordinates = torch.cat([torch.exp(-r2 / 2), ratio.sqrt() * s], -1)
         return (coordinates.unsqueeze(-1) * frame).sum(-2)
 
+    def unconstrain(self, n: Tensor, frame: Tensor) -> Tensor:
+        """Coordinates (..., 2) of axes (..., 3), of either sign; those at a right angle to n0 are kept finite."""
+        n0, across = frame[..., 0, :], frame[..., 1:, :]
+        cosine = (n * n0).sum(-1, keepdim=True)
+        c = cosine.abs().clamp(_EPS, 1.0)
+        sideways = (across * n.unsqueeze(-2)).sum(-1) * torch.where(cosine < 0, -1.0, 1.0)
+        length = sideways.norm(dim=-1, keepdim=True).clamp_min(_EPS)
+        return (-2 * c.log()).sqrt() * sideways / length
+
     def slopes(self, s: Tensor, frame: Tensor) -> Tensor:
         """Derivatives ``(..., 2, 3)`` of :meth:`constrain` by each coordinate."""
         r2 = s.square().sum(-1, keepdim=True).unsqueeze(-1)

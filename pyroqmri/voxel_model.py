@@ -80,9 +80,9 @@ class VoxelModel(nn.Module):
         with voxel_plate(len(voxels), size, voxels.y.device):
             z = self.prior.latents(population, voxels)
             if sites:
+                axes = {p.name for p in self.signal.directions}
                 for name, value in self.theta(z, voxels).items():
-                    is_direction = self.signal.direction is not None and name == self.signal.direction.name
-                    pyro.deterministic(name, value, event_dim=int(is_direction))
+                    pyro.deterministic(name, value, event_dim=int(name in axes))
             return pyro.sample("y", self.y_dist(z, voxels), obs=None if simulated or predict else voxels.y)
 
     def unmeasured(self, n: int) -> Voxels:
@@ -102,9 +102,8 @@ class VoxelModel(nn.Module):
                     "not give; call the model with Voxels that carry inputs, and predict=True"
                 )
             inputs[name] = self.sigma.new_full((n,), default)
-        frame = torch.eye(3).to(self.sigma).expand(n, 3, 3) if self.has_direction else None
         y = self.sigma.new_zeros(n, len(self.signal.acquisition))
-        return Voxels(y, self.sigma.expand(n, 1), frame, inputs)
+        return Voxels(y, self.sigma.expand(n, 1), self.signal.any_frame(n), inputs)
 
     def prepare(self, y: Tensor | Voxels, mode: bool = False) -> Voxels:
         """Voxels with the noise level and, where the pair needs them, frame and mode filled in."""

@@ -1,5 +1,6 @@
 """The command line: what it says, what it leaves behind, and how it ends."""
 
+import html
 import json
 import os
 import resource
@@ -216,19 +217,63 @@ def test_apply_gives_the_maps_of_the_fit(scan, run, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_apply_refuses_another_protocol(scan, run, tmp_path):
-    assert run(*fit_arguments(scan), "--quiet")[0] == 0
-    scan.write_gradients(np.where(scan.b == 2000, 1500, scan.b), scan.g)
-    code, _, err = run("apply", "out", *scan.arguments, "--out", "applied")
-    assert code == 2
-    assert "1.5 instead of 2" in err
+def test_apply_takes_another_protocol_and_names_both(scan, run, tmp_path):
+    assert run(*fit_arguments(scan, recipe="hierarchical"), *QUICK)[0] == 0
     b, g = gradients(n=10)
+    b = np.where(b == 2000, 1500, b)
     scan.write_gradients(b, g)
     scan.write_image(sticks(b, g))
     code, _, err = run("apply", "out/fit", *scan.arguments, "--out", "applied")
+    assert code == 0
+    stated = "learned on another protocol (27 volumes: bval 0, 1000 and 2000 s/mm2), applied to this one (23 volumes: "
+    assert stated in err
+    assert "learned on b up to 2000 s/mm2 and this scan reaches 1500" in err
+    record = json.loads((tmp_path / "applied/fit/fit.json").read_text())
+    assert len(record["learned_on"]["bval"]) == 27
+    assert len(record["protocol"]["bval"]) == 23
+    assert stated in html.unescape((tmp_path / "applied/report.html").read_text())
+    methods = " ".join((tmp_path / "applied/methods.txt").read_text().split())
+    assert "learned from a scan with another protocol (27 volumes; 3 at b = 0 s/mm2; 12 at b = 1000" in methods
+    scan.write_gradients(np.where(b == 0, 700, b), g)
+    code, _, err = run("apply", "out", *scan.arguments, "--out", "refused")
     assert code == 2
-    assert "23 volumes" in err
-    assert not (tmp_path / "applied").exists()
+    assert "S0 is measured, and no measurement is" in err
+    assert not (tmp_path / "refused").exists()
+
+
+def test_apply_trains_a_network_again_where_it_is_asked_to(scan, run, tmp_path):
+    settings = ["--set", "training.epochs=1", "--set", "training.starts=1"]
+    assert run(*fit_arguments(scan, recipe="self_supervised"), *settings)[0] == 0
+    scan.write_gradients(np.where(scan.b == 2000, 1500, scan.b), scan.g)
+    code, _, err = run("apply", "out", *scan.arguments, "--out", "applied")
+    assert code == 2
+    assert "1500 instead of 2000 s/mm2, and recipe self_supervised is trained for one protocol" in err
+    code, _, err = run("apply", "out", *scan.arguments, "--retrain", "--out", "applied")
+    assert code == 0
+    assert "trained again on its protocol" in err
+
+
+def test_design_writes_a_protocol_that_can_be_read(scan, run, tmp_path):
+    assert run(*fit_arguments(scan, recipe="hierarchical"), *QUICK)[0] == 0
+    np.savetxt(tmp_path / "all.bval", np.repeat([0.0, 500, 1000, 1500, 2000], 6)[None], fmt="%g")
+    call = ["design", "out", "--candidates-bval", "all.bval", "--voxels", "100"]
+    code, out, err = run(*call, "--n", "12", "--parameter", "K", "--out", "plan")
+    assert code == 0, err
+    assert "12 measurements, expected gain" in out
+    assert "simulated voxels the posterior variance over that of the even choice is D " in out
+    assert len(np.loadtxt(tmp_path / "plan/chosen.bval")) == 12
+    assert {p.name for p in (tmp_path / "plan").iterdir()} >= {"design.md", "design.json", "gain.png", "chosen.bval"}
+    assert len(json.loads((tmp_path / "plan/design.json").read_text())["index"]) == 12
+    for wrong, expected in (
+        (["design", "out", "--n", "3", "--out", "no"], "no candidates; give --candidates-bval"),
+        ([*call, "--out", "no"], "give either --n"),
+        ([*call, "--n", "99", "--out", "no"], "from 1 to the 30 candidates, got 99"),
+        ([*call, "--minutes", "1", "--out", "no"], "minutes need seconds"),
+    ):
+        code, _, err = run(*wrong)
+        assert code == 2
+        assert expected in err
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_output_folder_is_not_replaced_unasked(scan, run, tmp_path):

@@ -31,7 +31,8 @@ LAYERS = (
     ("maps", "networks", "denoising"),
     ("fitting",),
     ("calibration", "comparison"),
-    ("commands", "report"),
+    ("planning",),
+    ("commands", "report", "cohort"),
     ("cli", "__main__"),
 )
 LAYER = {unit: i for i, layer in enumerate(LAYERS) for unit in layer}

@@ -34,6 +34,7 @@ class FakePosterior:
         self.status = torch.ones(n, dtype=torch.uint8) if status is None else status
         axes = torch.randn(n, 3, generator=torch.Generator().manual_seed(0))
         self.direction = axes / axes.norm(dim=-1, keepdim=True) if signal == "ball_stick" else None
+        self.axes = {"n": self.direction} if signal == "ball_stick" else {}
         self.ppc = base / n
         self.residual = 1 + base / n
         self.responsibilities = None
@@ -42,7 +43,7 @@ class FakePosterior:
     def quantile(self, q):
         return {name: self.mean[name] + (q - 0.5) * self.sd[name] for name in self.names}
 
-    def cone(self, p):
+    def cone(self, p, name):
         return torch.full((len(self.status),), 90 * p)
 
 

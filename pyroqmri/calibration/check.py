@@ -256,9 +256,9 @@ def _ranked(posterior: Any, truth: dict[str, Tensor], n_draws: int, seed: int, r
     for n in names:
         columns = [v.double().numpy() for v in (truth[n], mean[n], sd[n])]
         out[n] = (*columns, randomised_ranks(draws[n].double().numpy(), columns[0], rng))
-    if axis is not None and axis.name in draws:
-        out[axis.name] = _angles(draws[axis.name], truth[axis.name], rng)
-        out["units"][axis.name] = "degrees"
+    for name in (p.name for p in posterior.signal.directions if p.name in draws):
+        out[name] = _angles(draws[name], truth[name], rng)
+        out["units"][name] = "degrees"
     classes = getattr(posterior, "responsibilities", None)
     out["classes"] = None if classes is None else classes.nan_to_num(0).argmax(-1)
     return out

@@ -120,7 +120,8 @@ def own_tissue(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = No
     with torch.random.fork_rng(devices=[]), pyro.plate("voxels", n):
         torch.manual_seed(as_seed(seed))
         z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
-        frame = frame_around(torch.randn(n, 3)).to(device)
+        n_axes = max(1, len(model.signal.directions))
+        frame = frame_around(torch.randn(n, n_axes, 3).squeeze(1)).to(device)
     tissue_latents = slice(0, model.prior.n_tissue)
     z[:, tissue_latents] += shift * z[:, tissue_latents].std(0)
     m = len(model.signal.acquisition)

@@ -99,7 +99,7 @@ def _conditions(
     lesion = own_tissue(fit, n, seed, inputs, shift=_AWAY)
     yield f"tissue {_AWAY:g} sd from the population (a lesion)", lesion, noisy(lesion.clean, sigma)
     axis = fit.signal.direction
-    if axis is not None:
+    if axis is not None and len(fit.signal.directions) == 1:
         other = torch.nn.functional.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(seed)), dim=-1)
         second = clean_signal(fit, own.theta | {axis.name: other}, own.s0, own.inputs)
         mixed = (1 - _SECOND) * own.clean + _SECOND * second

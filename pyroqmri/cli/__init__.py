@@ -14,7 +14,11 @@ from pyroqmri.cli import demo as showing
 from pyroqmri.cli import denoise
 from pyroqmri.cli import fit as fitting
 from pyroqmri.cli.check import check
+from pyroqmri.cli.cohort import cohort
 from pyroqmri.cli.compare import compare
+from pyroqmri.cli.design import design
+from pyroqmri.cli.export import export
+from pyroqmri.cli.fits import fits
 from pyroqmri.cli.join import join
 from pyroqmri.cli.simulate import simulate
 from pyroqmri.cli.stop import Stopped, stoppable
@@ -85,6 +89,7 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-working = (showing.demo, fitting.fit, fitting.apply, compare, check, simulate, join, denoise.denoise)
-for command in (*working, showing.report, showing.list_group):
+reading = (fits, showing.report, showing.list_group, export)
+working = (showing.demo, fitting.fit, fitting.apply, compare, check, design, simulate, join, denoise.denoise, cohort)
+for command in (*working, *reading):
     cli.add_command(command)

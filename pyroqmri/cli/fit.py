@@ -61,19 +61,24 @@ def fit(
 @click.argument("image")
 @scan_options
 @sigma_option("X|FILE|estimate|field", None, "; by default as in the training")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="On another protocol, train what depends on it: a network, or the guide of recipe uniform.",
+)
 @trust_option
 @run_options
 @debug_option
 def apply(
-    fit_dir: str, image: str, out: str, sigma: str | float | None, quiet: bool, trust: bool, device: str,
-    overwrite: bool,
+    fit_dir: str, image: str, out: str, sigma: str | float | None, retrain: bool, quiet: bool, trust: bool,
+    device: str, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Map IMAGE with the saved fit in FIT_DIR; nothing is trained."""
+    """Map IMAGE, of the fit's protocol or another, with the saved fit in FIT_DIR; nothing is trained."""
     say_loading(quiet)
     from pyroqmri.commands import apply_image
 
     folder = apply_image(
-        fit_dir, scan_files(image), out=out, sigma=sigma, device=device, trust=trust, overwrite=overwrite,
-        progress=not quiet,
+        fit_dir, scan_files(image), out=out, sigma=sigma, device=device, trust=trust, retrain=retrain,
+        overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

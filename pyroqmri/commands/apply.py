@@ -1,7 +1,7 @@
 """The command apply: a saved fit on new data."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from pyroqmri.commands.denoise import denoise_image
 from pyroqmri.commands.fit_outputs import write_results
-from pyroqmri.commands.inputs import ScanFiles
+from pyroqmri.commands.inputs import ScanFiles, per_voxel, training_voxels
 from pyroqmri.commands.left_out import LeaveOut, earlier_record, left_out_record
 from pyroqmri.commands.noise import given_noise, settle_noise
 from pyroqmri.commands.output_folder import output_folder
@@ -20,9 +20,21 @@ from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.load_denoiser import is_denoiser
+from pyroqmri.fitting.scan_scale import rescaled
+from pyroqmri.fitting.transfer import (
+    at_settings,
+    gain_warnings,
+    is_other,
+    judged,
+    needs_training,
+    reach_warnings,
+    transfer_note,
+)
 from pyroqmri.io import Scan
 from pyroqmri.measurements.arguments import pick_device
 from pyroqmri.protocol_checks.denoised import denoised_warnings
+
+JUDGED_VOXELS = 10_000  # by whose noise a protocol is judged
 
 
 def apply_image(
@@ -33,12 +45,17 @@ def apply_image(
     sigma: PathLike | float | None = None,
     device: str = "auto",
     trust: bool = False,
+    retrain: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    pages: bool = True,
+    rescale: bool = False,
+    adapt: Callable[[Fit, Scan], Fit] | None = None,
 ) -> Path:
-    """Map new data of the same protocol with a saved fit; no training.
+    """Map new data with a saved fit, of its protocol or another one that its signal can use; no training.
 
-    Gradient directions may differ from the training's, as they do from subject to subject.
+    On another protocol the population is the one that was learned; notes state both protocols, and warnings name what
+    the new one does not determine.
 
     Parameters
     ----------
@@ -49,13 +66,22 @@ def apply_image(
         did: the same number where it was given one, else an estimate on this image.
     trust
         As in :func:`pyroqmri.load_fit`.
+    retrain
+        Train on the image's protocol what depends on it (a network; a guide by forward KL); refused otherwise.
     files, out, device, overwrite, progress
         As in :func:`fit_image`.
+    pages
+        Write ``report.html`` and ``posterior.nc``.
+    rescale
+        Take an inferred S0 in units of this image's own scale: for images of several scanners.
+    adapt
+        Called with the fit and the scan once its noise level is known; returns the fit to map with.
 
     Raises
     ------
     InputError
-        When the input is wrong, or its protocol is not the one of the fit.
+        When the input is wrong, or its protocol is one that the signal cannot use, or that the recipe has to be
+        trained on.
     """
     files = ScanFiles.of(files)
     if sigma == "learn":
@@ -71,25 +97,50 @@ def apply_image(
     with output_folder(out, overwrite=overwrite, inputs=[*files.given, fit_dir]) as folder:
         begin = time.monotonic()
         scan = files.read(found.signal_name, earlier)
-        found = on_scan(found, scan, earlier)
         scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
-        level = None
-        if sigma is not None or found.noise.method != "given":
-            level = given_noise(scan, "estimate" if sigma is None else sigma, files.resample, found.preparation.coils)
-            found = replace(found, noise=settle_noise(found, scan, level))
-            level = level if found.noise.field is None else found.noise
-        notes = [f"maps by a fit that learned from {found.n_voxels} other voxels; nothing was trained on this image"]
+        again = retrain and needs_training(found, scan.acquisition)
+        found, level = _settled(found, scan, earlier, sigma, files.resample, again, rescale)
+        scan.warnings.extend([*reach_warnings(found), *([] if rescale else gain_warnings(found, scan.y))])
+        found = found if adapt is None else adapt(found, scan)
+        what = "trained again on its protocol" if again else "nothing was trained on this image"
+        learned = [note] if (note := transfer_note(found)) else []
+        notes = [*learned, f"maps by a fit that learned from {found.n_voxels} other voxels; {what}"]
         found.seconds = {"read": time.monotonic() - begin}
         if found.model is not None and found.guide is not None:
             found.model.to(where)
             found.guide.to(where)
         left_out = left_out_record(scan, files.bmax if files.bmax is not None else earlier.get("bmax"))
-        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, progress=progress)
+        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, pages=pages, progress=progress)
     return Path(out)
 
 
+def _settled(
+    fit: Fit, scan: Scan, earlier: Mapping[str, Any], sigma: PathLike | float | None, resample: bool, again: bool,
+    rescale: bool,
+) -> tuple[Fit, Any]:  # fmt: skip
+    """The fit at a scan's protocol and noise level, ``again`` trained, and the level where it is a map or a field."""
+    found, level = at_settings(fit, scan.acquisition) if again else on_scan(fit, scan, earlier), None
+    found = rescaled(found, scan.y) if rescale else found
+    if sigma is not None or fit.noise.method != "given":
+        level = given_noise(scan, "estimate" if sigma is None else sigma, resample, found.preparation.coils)
+        found = replace(found, noise=settle_noise(found, scan, level))
+        level = level if found.noise.field is None else found.noise
+    if again:
+        data = training_voxels(scan, level, fit.seed)
+        own = per_voxel(data.level)
+        trained = fit.on_protocol(
+            data.y, scan.acquisition, found.noise.sigma if own is None else own, data.inputs, retrain=True
+        )
+        return replace(trained, noise=found.noise), level
+    if found.learned_on is not None and is_other(fit, scan.acquisition):
+        some = slice(None, None, max(1, len(scan.y) // JUDGED_VOXELS))
+        inputs = {name: value[some] for name, value in scan.inputs.items()}
+        found = judged(found, found.batch(scan.y[some], found.noise.sigma, inputs))
+    return found, level
+
+
 def on_scan(fit: Fit, scan: Scan, earlier: Mapping[str, Any] | None = None) -> Fit:
-    """The fit for a scan of its protocol, without the volumes that were left out of either.
+    """The fit for a scan of its protocol or another, without the volumes that were left out of either.
 
     Parameters
     ----------
@@ -99,7 +150,7 @@ def on_scan(fit: Fit, scan: Scan, earlier: Mapping[str, Any] | None = None) -> F
     Raises
     ------
     InputError
-        When the protocol is another, or the recipe's network wants every volume that it was trained on.
+        When the signal cannot use the protocol, or the recipe's network wants the one that it was trained on.
     """
     if scan.whole is None or len(scan.acquisition) == len(fit.acquisition):  # it was trained without them
         return fit.on(scan.acquisition)

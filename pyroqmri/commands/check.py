@@ -89,7 +89,11 @@ def check_fit(
         When the input or the call is wrong.
     """
     found = load_fit(fit_dir, trust=trust)
-    place = Path(fit_dir) / "check" if out is None else Path(out)
+    by_name = not Path(fit_dir).exists()  # of a fit that comes with the package
+    if by_name and recalibrated:
+        raise InputError(f"{fit_dir} comes with pyroqmri; copy it first, pyroqmri fits use {fit_dir} --out DIR")
+    own = Path("out/check") if by_name else Path(fit_dir) / "check"
+    place = own if out is None else Path(out)
     with output_folder(place, overwrite=overwrite or out is None) as folder:
         values = read_inputs(inputs)
         checks, before, found = _run(found, truth, n, snr, seed, recalibrated, values)

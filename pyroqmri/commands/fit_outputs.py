@@ -45,6 +45,7 @@ def write_results(
     left_out: Mapping[str, Any] | None = None,
     khat: bool = False,
     predictive: bool = False,
+    pages: bool = True,
     progress: bool = False,
 ) -> Summary:
     """Write maps, the fit with its record, a sample of the posterior and the report.
@@ -61,6 +62,8 @@ def write_results(
         Map the PSIS diagnostic also where nothing is reweighted.
     predictive
         Predict volumes that are kept aside, and record how often intervals contain them.
+    pages
+        Write the report and the sample of the posterior, which take seconds.
     """
     begin = time.monotonic()
     own = per_voxel(level)
@@ -91,8 +94,9 @@ def write_results(
         "alarms": alarms,
         "predictive": None if aside is None else aside.record(),
     })  # fmt: skip
-    _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
-    write_report(folder)
+    if pages:
+        _write_netcdf(fit, scan, summary, own, folder / "posterior.nc")
+        write_report(folder)
     return summary
 
 
@@ -124,6 +128,8 @@ def _write_netcdf(fit: Fit, scan: Scan, summary: Summary, level: np.ndarray | No
     """Draws of voxels spread over the mask, as ArviZ reads them; a point estimate has none."""
     from pyroqmri.diagnostics import write_netcdf
 
+    if fit.guide is None:
+        return
     fitted = np.flatnonzero(~np.isin(summary.status.numpy(), UNFITTED))
     chosen = fitted[np.linspace(0, len(fitted) - 1, min(NETCDF_VOXELS, len(fitted))).round().astype(int)]
     inputs = {name: value[chosen] for name, value in scan.inputs.items()}

@@ -62,12 +62,12 @@ class Summary(Estimates):
         arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
         arrays |= {
             **part.goodness_of_fit.found(),
-            "direction": part.direction,
+            **{f"axis {name}": axis for name, axis in part.axes.items()},
             "responsibilities": part.responsibilities,
         }
         arrays |= {f"contraction {name}": values for name, values in part.contraction.items()}
-        if part.direction is not None and hasattr(part, "cone"):
-            arrays["cone"] = part.cone(_CONE)
+        if hasattr(part, "cone"):
+            arrays |= {f"cone {p.name}": part.cone(_CONE, p.name) for p in self.signal.axes}
         # where voxels are reweighted the weights are there, and so is their shape
         if getattr(part, "has_khat", False) or (self._wants_khat and hasattr(part, "khat")):
             arrays["khat"] = part.khat
@@ -115,9 +115,9 @@ class Summary(Estimates):
         return self._kept.get("khat")
 
     @property
-    def direction(self) -> Tensor | None:
-        """Mean axes ``(N, 3)``, or None."""
-        return self._kept.get("direction")
+    def axes(self):
+        """Mean axis of each direction ``(N, 3)`` by its name."""
+        return {p.name: self._kept[f"axis {p.name}"] for p in self.signal.axes}
 
     @property
     def responsibilities(self) -> Tensor | None:
@@ -133,11 +133,11 @@ class Summary(Estimates):
 class PosteriorSummary(Summary):
     """Summary of a Bayesian fit."""
 
-    def cone(self, p: float) -> Tensor:
-        """Half-angle in degrees of the cone that holds probability .9, ``(N,)``."""
-        if p != _CONE:
-            raise ValueError(f"only the cone of {_CONE} is kept, not {p}")
-        return self._kept["cone"]
+    def cone(self, q: float, name: str | None = None) -> Tensor:
+        """Half-angle in degrees of the cone that contains probability 0.9, ``(N,)``."""
+        if q != _CONE:
+            raise ValueError(f"only the cone of {_CONE} is kept, not {q}")
+        return self._kept[f"cone {self.direction_name(name)}"]
 
 
 class NetworkSummary(Summary):

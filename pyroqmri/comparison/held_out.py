@@ -183,9 +183,7 @@ class Target:
         theta |= {k: theta[k] / self.reference for k in self.signal.in_scan_units if k in theta}
         theta |= {name: torch.full((len(both),), value) for name, value in self.signal.fixed.items()}
         theta |= {name: theta[other] for name, other in self.signal.tied.items()}
-        direction = getattr(estimates, "direction", None)
-        if self.signal.direction is not None and direction is not None:
-            theta[self.signal.direction.name] = direction[both]
+        theta |= {name: axis[both] for name, axis in estimates.axes.items() if name not in theta}
         signal = self.signal(theta, self.voxels.inputs)
         mean = self.likelihood.moments(signal, self.voxels.noise)[0]
         return self._square(mean, signal[None], torch.ones(1, 1, 1), self.voxels)

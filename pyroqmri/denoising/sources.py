@@ -79,9 +79,8 @@ def _fitted(fit: "DenoiserFit", batch: Batch, bound: BoundSignal) -> dict[str, T
     some = Batch(voxels, torch.arange(n), torch.ones(n, dtype=torch.uint8), batch.reference[index])
     found = search(bound, likelihood, some, Search())
     theta = {name: found.mean[name].float() for name in (p.name for p in signal.parameters) if name in found.mean}
-    if found.direction is not None and bound.direction is not None:
-        theta[bound.direction.name] = found.direction.float()
-    return theta
+    axes = found.axes
+    return theta | {p.name: axes[p.name].float() for p in bound.directions}
 
 
 def _given(signal_name: str, given: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -11,14 +11,15 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.parts import BASES, part_of
 from pyroqmri.fitting.schema import with_settings
+from pyroqmri.guides import Counted as CountedGuide
 from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.parameter import SCAN_UNIT
-from pyroqmri.priors import Mixture, RelaxedMixture
+from pyroqmri.priors import Counted, Mixture, RelaxedMixture
 from pyroqmri.protocol_checks.data_sign import check_sign, gaussian_in_place, magnitudes_asked_for, sign_of
 from pyroqmri.recipe import Recipe
-from pyroqmri.signals import SIGNALS, BoundSignal
+from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
 from pyroqmri.signals.bound import S0
 from pyroqmri.voxel_model import VoxelModel
 
@@ -70,6 +71,28 @@ def settle_likelihood(
     return with_settings(recipe, {"likelihood.kind": "gaussian"}), warnings
 
 
+def settle_number(recipe: Recipe, signal: type[SignalModel]) -> Recipe:
+    """The recipe with prior and guide that count the parts of a signal, where the signal has parts to count.
+
+    Raises
+    ------
+    InputError
+        When the recipe is one that cannot.
+    """
+    if not signal.countable or recipe.estimator == "point":
+        return recipe
+    kinds = {table: recipe.kind(table) for table in ("prior", "guide") if table in recipe.tables}
+    if kinds not in ({"prior": "counted", "guide": "counted"}, {"prior": "hierarchical", "guide": "structured"}):
+        raise InputError(
+            f"recipe {recipe.name} cannot count the parts of {signal.__name__}, which has several directions; take "
+            "hierarchical, least_squares or maximum_likelihood"
+        )
+    usual = {"draws": 1024, "reweight": True, "max_khat": 1.0, "min_efficiency": 0.03}
+    mine: dict[str, Any] = {"prior.kind": "counted", "guide.kind": "counted"}
+    mine |= {f"posterior.{k}": v for k, v in usual.items() if k not in recipe.tables.get("posterior", {})}
+    return with_settings(recipe, mine)
+
+
 def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigma: float) -> tuple[VoxelModel, Guide]:
     """The Pyro pair that the recipe names."""
     n_direction = signal.n_latents - signal.n_tissue
@@ -84,6 +107,8 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
             f"guide {recipe.kind('guide')} does not draw the population of prior {recipe.kind('prior')}; "
             "use guide structured, or prior hierarchical, which estimates a point"
         )
+    if isinstance(prior, Counted) and not isinstance(guide, CountedGuide):
+        raise InputError(f"prior counted needs guide counted, and the recipe has guide {recipe.kind('guide')}")
     if isinstance(prior, RelaxedMixture) and not isinstance(guide, RelaxedEncoder | RelaxedDecoded):
         raise InputError(
             f"guide {recipe.kind('guide')} has no relaxed component, and prior relaxed_mixture needs one; "
@@ -117,8 +142,11 @@ def _blamed_on(recipe: Recipe, table: str) -> Iterator[None]:
         ) from error
 
 
-def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Tensor]:
-    """Given tissue classes as means and standard deviations of the unconstrained parameters, ``(G, 2, P)``."""
+def _given(recipe: Recipe, signal: BoundSignal) -> dict[str, Any]:
+    """Which latents are counted, or given tissue classes: mean and sd of the unconstrained parameters ``(G, 2, P)``."""
+    if part_of(recipe, "prior") is Counted:
+        names = [p.name for p in signal.tissue]
+        return {"countable": tuple(names.index(name) for name in signal.signal.countable if name in names)}
     classes = recipe.tables.get("given", {})
     if not classes:
         return {}

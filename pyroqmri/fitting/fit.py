@@ -34,7 +34,7 @@ SMOOTHING = 100  # steps that a smoothed loss remembers
 
 @dataclass
 class Fit:
-    """A trained estimator: what it was told, what it learned, and posteriors of any voxels of its protocol.
+    """A trained estimator: what it was told, what it learned, and posteriors of any voxels.
 
     Attributes
     ----------
@@ -64,6 +64,8 @@ class Fit:
     uninformed
         Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
         status states it then.
+    learned_on
+        The settings that it learned on, where ``acquisition`` is another protocol that it is applied to; else None.
     """
 
     recipe: Recipe
@@ -89,6 +91,7 @@ class Fit:
     uninformed: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
     residual_noise: ResidualNoise | None = None
+    learned_on: Acquisition | None = None
 
     def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
         """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""
@@ -138,8 +141,10 @@ class Fit:
         mask: Any = None,
         covariates: Mapping[str, Any] | None = None,
         averages: Any = None,
+        acquisition: Acquisition | None = None,
+        retrain: bool = False,
     ) -> Posterior | PointEstimates | NetworkEstimates:
-        """What the fit says of voxels ``(N, M)`` of its protocol; no training.
+        """What the fit says of voxels ``(N, M)`` of its protocol, or of another one; no training.
 
         Parameters
         ----------
@@ -156,9 +161,20 @@ class Fit:
             As in :func:`pyroqmri.fit`.
         averages
             How many magnitudes each measurement is the mean of; as in the training when None.
+        acquisition
+            The M settings of these voxels, of the same signal; the fit's own when None. Where they are other settings
+            the population is the one that was learned, the noise level ``sigma`` or the training's.
+        retrain
+            Train on ``acquisition`` what depends on the protocol: a guide by forward KL or an encoder (with the
+            population as it is), or a network.
+
+        Raises
+        ------
+        InputError
+            When the signal cannot use the settings, or the recipe would have to be trained on them.
         """
-        if averages is not None:
-            other = self.on(self.acquisition.averaged(averages))
+        if acquisition is not None or averages is not None:
+            other = self.on_protocol(y, acquisition, sigma, inputs, averages, retrain)
             return other.posterior(y, sigma, inputs, n_draws, progress, reweight, voxels, mask, covariates)
         y = as_measurements(y, self.acquisition)
         known = as_covariates(covariates, len(y))
@@ -201,7 +217,7 @@ class Fit:
         if self.guide is None:
             raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair to prepare voxels for")
         (guide,) = in_default_dtype(self.guide)
-        return guide.prepare(self._batch(as_measurements(y, self.acquisition), sigma, inputs).voxels)
+        return guide.prepare(self.batch(y, sigma, inputs).voxels)
 
     def pyro_pair(self, name: str | None = None) -> PyroPair:
         """Copies of model and guide that vanilla :class:`pyro.infer.SVI` trains, see :class:`PyroPair`.
@@ -215,6 +231,10 @@ class Fit:
             raise InputError(f"recipe {self.recipe.name} is no voxel model: it has no Pyro pair")
         return pyro_pair(self.model, self.guide, self.recipe.name if name is None else name, unique=name is None)
 
+    def batch(self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None) -> Batch:
+        """Voxels ``(N, M)`` of the protocol as the fit's preparation leaves them; arguments as in :meth:`posterior`."""
+        return self._batch(as_measurements(y, self.acquisition), sigma, inputs)
+
     def _batch(self, y: torch.Tensor, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
         level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
@@ -224,8 +244,29 @@ class Fit:
         known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
         return self.preparation(y, level, self.acquisition, known)
 
+    def on_protocol(
+        self,
+        y: Any,
+        acquisition: Acquisition | None = None,
+        sigma: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        averages: Any = None,
+        retrain: bool = False,
+    ) -> "Fit":
+        """The fit for voxels ``(N, M)`` of another protocol; its ``uninformed`` and ``warnings`` are of that one.
+
+        Parameters
+        ----------
+        y, acquisition, sigma, inputs, averages, retrain
+            As in :meth:`posterior`.
+        """
+        from pyroqmri.fitting.transfer import on_protocol
+
+        settings = self.acquisition if acquisition is None else acquisition
+        return on_protocol(self, y, settings.averaged(averages), sigma, inputs, retrain)
+
     def on(self, acquisition: Acquisition, keep: torch.Tensor | None = None) -> "Fit":
-        """The fit for another scan of its protocol: see :func:`pyroqmri.fitting.rebuild.on`."""
+        """The fit for another scan, of its protocol or another: see :func:`pyroqmri.fitting.rebuild.on`."""
         from pyroqmri.fitting.rebuild import on
 
         return on(self, acquisition, keep)

@@ -10,8 +10,9 @@ from pyroqmri.errors import InputError, brief
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.parts import Part, check_part, is_same_kind, kind_of, refuse_unnamed_code
 from pyroqmri.fitting.rebuild import build_parts
-from pyroqmri.fitting.record import FitRecord, acquisition_of, check_bounds, checked_record
+from pyroqmri.fitting.record import FitRecord, acquisition_in, acquisition_of, check_bounds, checked_record
 from pyroqmri.fitting.schema import check_recipe
+from pyroqmri.fitting.shared import fit_folder
 from pyroqmri.io.fit_folder import WEIGHTS, SavedFit, read_fit_folder, refuse_weights
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.noise_field import NoiseField
@@ -34,7 +35,8 @@ def load_fit(
     Parameters
     ----------
     folder
-        Where it lies, or the folder of maps with the fit in it.
+        Where it lies, the folder of maps with the fit in it, or the name of a fit that comes with the package
+        (``pyroqmri fits list``).
     trust
         Import the classes from outside the package that the fit names (``my_module:MyPrior``); runs their modules.
     prior, decoder, guide, likelihood
@@ -52,7 +54,7 @@ def load_fit(
 
 def read_fit(folder: Path, trust: bool = False, objects: Mapping[str, Part] | None = None) -> Fit:
     """Read a fit back; see :func:`pyroqmri.load_fit`."""
-    saved = read_fit_folder(folder)
+    saved = read_fit_folder(fit_folder(folder))
     if saved.record.get("estimator") == "denoiser":
         raise InputError(f"{folder} contains a denoiser, which has no parameters; read it with pyroqmri.load_denoiser")
     recipe = _with_parts(saved.recipe, objects or {})
@@ -97,4 +99,5 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
         record.seconds, record.n_voxels, [*saved.warnings, *ours], Recalibration.of(saved.record.get("recalibration")),
         parts.network, tuple(record.inputs), tuple(record.covariates), tuple(record.uninformed),
         residual_noise=record.residual_noise,
+        learned_on=None if record.learned_on is None else acquisition_in("learned_on", record.learned_on),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.fitting.protocol import check_protocol
+from pyroqmri.fitting.protocol import compare_protocols
 from pyroqmri.guides import Guide
 from pyroqmri.io.text import name_volumes
 from pyroqmri.likelihoods import Likelihood
@@ -68,27 +68,35 @@ def build_parts(
             # how many measurements a mean is of is the acquisition's, and nothing that was learned
             own = {k: v for k, v in part.state_dict().items() if k.endswith("n_average")}
             theirs = {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}
-            part.load_state_dict(theirs | own)
+            part.load_state_dict({k: v for k, v in theirs.items() if not k.endswith("n_average")} | own)
     return Parts(signal, likelihood, model, guide, network)
 
 
 def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
-    """The fit for another scan of its protocol; its signal takes over the scan's gradient directions.
+    """The fit for another scan; its signal takes over the scan's settings.
+
+    Where those are the fit's own, gradient directions aside, nothing else changes; where they are others, see
+    :func:`pyroqmri.fitting.transfer.transferred`.
 
     Parameters
     ----------
     acquisition
-        The scan's M settings; without averages, those of the fit hold.
+        The scan's M settings; without averages, they are those of the fit.
     keep
         Measurements to use ``(M,)`` bool; all when None.
 
     Raises
     ------
     InputError
-        When the protocol is another, or the recipe's network wants what it was trained on: all measurements, or the
-        same gradient directions.
+        When the signal cannot use the protocol, or the recipe's network wants what it was trained on: all
+        measurements, the same settings or the same gradient directions.
     """
-    mine, same = fit.acquisition, check_protocol(fit.acquisition, acquisition, fit.signal_name)
+    found = compare_protocols(fit.acquisition, acquisition, fit.signal_name)
+    if found.difference is not None:
+        from pyroqmri.fitting.transfer import transferred
+
+        return transferred(fit, acquisition if keep is None else acquisition[keep], found)
+    mine, same = fit.acquisition, found.same_directions
     used = mine if same else Acquisition(**(mine.settings() | {"bvec": acquisition.settings()["bvec"]}))
     averaged = acquisition.averages is not None and not torch.equal(acquisition.n_averages, mine.n_averages)
     used = used.averaged(acquisition.averages) if averaged else used
@@ -97,6 +105,11 @@ def on(fit: Fit, acquisition: Acquisition, keep: Tensor | None = None) -> Fit:
         raise InputError(
             f"recipe {fit.recipe.name} is a network of its own {what}, and this scan has others; train it "
             "on this scan's protocol with pyroqmri fit"
+        )
+    if not same and fit.guide is not None and fit.guide.sees_measurements:
+        raise InputError(
+            f"recipe {fit.recipe.name} is trained for the gradient directions that it saw, and this scan has others; "
+            "train it on these with --retrain (retrain=True)"
         )
     same = same and not averaged
     if keep is None or bool(keep.all()):

@@ -89,6 +89,7 @@ class FitRecord(CommonRecord):
     bounds: dict[str, list[float]] | None = None
     recalibration: RecalibrationRecord | None = None
     residual_noise: ResidualNoise | None = None
+    learned_on: dict[str, list] | None = None
 
 
 def bounds_of(signal: str) -> dict[str, list[float]]:
@@ -153,14 +154,19 @@ def checked_record(saved: SavedFit, kind: type[Record]) -> Record:
 
 
 def acquisition_of(record: CommonRecord) -> Acquisition:
-    """The settings that a fit was trained at."""
-    unknown = [name for name in record.protocol if name not in {f.name for f in fields(Acquisition)}]
+    """The settings that a fit is for."""
+    return acquisition_in("protocol", record.protocol)
+
+
+def acquisition_in(entry: str, settings: dict[str, list]) -> Acquisition:
+    """The settings in an entry of a record."""
+    unknown = [name for name in settings if name not in {f.name for f in fields(Acquisition)}]
     if unknown:
-        raise InputError(f"entry 'protocol' has the unknown setting {brief(unknown[0])}")
+        raise InputError(f"entry {entry!r} has the unknown setting {brief(unknown[0])}")
     try:
-        return Acquisition(**{name: torch.tensor(value) for name, value in record.protocol.items()})
+        return Acquisition(**{name: torch.tensor(value) for name, value in settings.items()})
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InputError(f"entry 'protocol' is no protocol: {error}") from error
+        raise InputError(f"entry {entry!r} is no protocol: {error}") from error
 
 
 def _check_values(record: CommonRecord, saved: SavedFit) -> None:
@@ -179,6 +185,7 @@ def _check_values(record: CommonRecord, saved: SavedFit) -> None:
             raise InputError(f"entry {name!r} must be above zero and finite, got {brief(value)}")
     acquisition_of(record)
     if isinstance(record, FitRecord):
+        acquisition_in("learned_on", record.learned_on or record.protocol)
         _check_fit(record, saved)
 
 

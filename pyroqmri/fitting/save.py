@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.rebuild import weights_of
@@ -39,7 +40,8 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "tied": fit.tied,
         "seed": fit.seed,
         "device": str(next(iter(fit.model.buffers())).device) if fit.model is not None else "cpu",
-        "protocol": {name: value.tolist() for name, value in fit.acquisition.settings().items()},
+        "protocol": _settings(fit.acquisition),
+        "learned_on": None if fit.learned_on is None else _settings(fit.learned_on),
         "sigma": fit.sigma_record,
         "seconds": fit.seconds,
         "elbo": {
@@ -55,6 +57,10 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "residual_noise": None if fit.residual_noise is None else asdict(fit.residual_noise),
         "recalibration": None if fit.recalibration is None else fit.recalibration.record(),
     }
+
+
+def _settings(acquisition: Acquisition) -> dict[str, Any]:
+    return {name: value.tolist() for name, value in acquisition.settings().items()}
 
 
 def population_record(fit: Fit) -> dict[str, Any]:

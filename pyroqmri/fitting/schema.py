@@ -26,17 +26,18 @@ from pyroqmri.networks.network import Shape
 from pyroqmri.networks.training import NetworkTraining
 from pyroqmri.networks.training_truth import Simulation
 from pyroqmri.posterior.importance import MIN_DRAWS, Reweighting
-from pyroqmri.priors import PRIORS, Mixture
+from pyroqmri.priors import PRIORS, Counted, Mixture
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training
 from pyroqmri.voxelwise.search import Search
 
 PACKAGE = Path(__file__).resolve().parents[1]
+_MOST_PARTS = 3  # of ball_sticks, the one signal whose parts are counted
 _DATA = {"average": "auto", "first_echo": 1}
 
 
 # what the data decide, so no recipe states it
-_FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "n_s0", "given"}
+_FROM_DATA = {"self", "n_tissue", "n_direction", "model", "n_measurements", "n_average", "n_s0", "given", "countable"}
 
 
 _FREE: dict[str, Any] = {}  # its keys are names of tissues or of the signal's parameters: checked where those are known
@@ -159,6 +160,8 @@ def _known(recipe: Recipe, table: str, kinds: Mapping[str, type] | type) -> tupl
 def class_names(recipe: Recipe) -> tuple[str, ...] | None:
     """Names of a mixture's classes, learned ones first; None for a prior without classes."""
     made = part_of(recipe, "prior") if "prior" in recipe.tables else None
+    if made is Counted:
+        return tuple(map(str, range(_MOST_PARTS + 1)))
     if not (isinstance(made, type) and issubclass(made, Mixture)):
         return None
     default = inspect.signature(Mixture).parameters["classes"].default

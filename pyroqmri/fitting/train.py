@@ -9,7 +9,7 @@ import torch
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, settle_likelihood
+from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, settle_likelihood, settle_number
 from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
@@ -144,6 +144,7 @@ def fit(
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
     acquisition = acquisition.averaged(averages)
     chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
+    plan = settle_number(plan, physics)
     plan, warnings = settle_likelihood(with_coils(plan, coils), signal, y, acquisition, chosen or coils is not None)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
@@ -220,7 +221,10 @@ def _train(
         voxels = guide.training_set(voxels)
     fit.seconds["start"] = time.monotonic() - begin
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
-    fit.trace = fit_svi(model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress)
+    if guide.trains:
+        fit.trace = fit_svi(
+            model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
+        )
     fit.seconds["train"] = fit.trace.seconds
     if fit.signal.signal.skewed and can_refine(model, guide):
         say_phase("refining the population", progress)

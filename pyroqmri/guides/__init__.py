@@ -1,6 +1,7 @@
 """Approximate posteriors."""
 
 from pyroqmri.guides.base import GaussianGuide, Guide
+from pyroqmri.guides.counted import Counted
 from pyroqmri.guides.decoded import StructuredDecoded
 from pyroqmri.guides.decoded_relaxed import RelaxedDecoded
 from pyroqmri.guides.encoder import Encoder
@@ -21,10 +22,12 @@ GUIDES: dict[str, type[Guide]] = {
     "forward_gaussian": ForwardGaussian,
     "forward_mixture": ForwardMixture,
     "free": Free,
+    "counted": Counted,
 }
 
 __all__ = [
     "GUIDES",
+    "Counted",
     "Encoder",
     "ForwardGaussian",
     "ForwardMixture",

@@ -26,7 +26,10 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     needs_mode = False
     maximises_elbo = True  # its loss is minus an evidence lower bound
     uses_classes = False  # finds modes under the prior's classes, which know nothing of single voxels
+    trains = True  # has something that steps of an optimiser improve
     draws_population = False  # works with a prior whose population has a posterior
+    # sees a voxel through its modes and their curvatures, which any protocol has: other settings need no training
+    any_protocol = False
 
     def __init__(self, model: VoxelModel) -> None:
         super().__init__()
@@ -36,6 +39,15 @@ class Guide(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     def model(self) -> VoxelModel:
         """The voxel model of the pair."""
         return self._model[0]
+
+    @property
+    def sees_measurements(self) -> bool:
+        """Whether its network is shown the measurements themselves, in the order of the acquisition.
+
+        Of a guide that does not state it: unless the signal has a direction, whose frame turns with the scan.
+        """
+        unstated = int(not self.model.has_direction)
+        return not self.any_protocol and bool(getattr(getattr(self, "features", None), "n_measurements", unstated))
 
     def prepare(self, y: Tensor | Voxels) -> Voxels:
         """Measurements with everything that the pair needs beside them; done once, batches are cheap."""

@@ -44,6 +44,7 @@ class Free(GaussianGuide):
 
     points: Tensor
     needs_mode = True
+    any_protocol = True
 
     def __init__(self, model: VoxelModel, n_measurements: int, steps: int = 120, points: int = 32) -> None:
         super().__init__(model)

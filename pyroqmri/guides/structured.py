@@ -54,6 +54,7 @@ class Structured(Guide):
     needs_mode = True
     uses_classes = True
     draws_population = True
+    any_protocol = True
 
     def __init__(
         self,

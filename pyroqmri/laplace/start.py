@@ -70,9 +70,7 @@ def mode_under_prior(
         mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)
         z = mode.z
         if frame is not None:
-            theta = signal.constrain(z, frame)
-            frame = frame_around(theta[signal.direction.name])  # type: ignore[union-attr]
-            z = torch.cat([z[..., : signal.n_tissue], torch.zeros_like(z[..., signal.n_tissue :])], -1)
+            z, frame = signal.at_axes(z[..., : signal.n_tissue], signal.constrain(z, frame))
     if frame is None:
         return mode, None
     # the last turn moved the coordinates: the curvature has to be written in them
@@ -110,7 +108,8 @@ def _best_candidates(voxels: Voxels, signal: BoundSignal, frame: Tensor | None) 
     Regions are those of the first parameter, as many as the signal says that posteriors may have modes.
     """
     if guess := signal.first_guess(voxels.y):
-        return torch.stack([p.unconstrain(guess[p.name]).clamp(-2.0, 2.0) for p in signal.tissue], -1)[None]
+        tissue = signal.unconstrain(guess).clamp(-2.0, 2.0)
+        return nn.functional.pad(tissue, (0, signal.n_latents - signal.n_tissue))[None]
     n = N_CANDIDATES if frame is None else N_CANDIDATES // 8
     points = torch.quasirandom.SobolEngine(signal.n_tissue, scramble=True, seed=0).draw(n).to(voxels.y)
     points = points[points[:, 0].argsort()]

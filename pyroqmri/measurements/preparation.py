@@ -236,7 +236,7 @@ def prepare_for(
         raise InputError(f"s0 must be 'measured', 'inferred' or a value above zero, got {s0!r}")
     if average not in ("auto", "shells", "volumes"):
         raise InputError(f"data.average must be 'auto', 'shells' or 'volumes', got {average!r}")
-    shells = signal.powder_average and (average == "shells" or (average == "auto" and acq.bvec is not None))
+    shells = averages_shells(signal, average, acq)
     scale = 1.0
     if s0 == "inferred":
         finite = y[torch.isfinite(y).all(-1)].abs()
@@ -244,12 +244,18 @@ def prepare_for(
         scale /= signal.amplitude(acq)
     elif s0 != "measured":
         scale = float(s0)
-    shortest = _shortest_te(acq, first_echo)
+    shortest = shortest_te(acq, first_echo)
     known = s0 if isinstance(s0, str) else float(s0)
     return Preparation(known, scale, shells, magnitude, shortest, float(signal.negligible_b), coils)
 
 
-def _shortest_te(acq: Acquisition, first_echo: int) -> float:
+def averages_shells(signal: type[SignalModel], average: str, acq: Acquisition) -> bool:
+    """Whether directions are averaged within a shell; ``average`` as in :func:`prepare_for`."""
+    return signal.powder_average and (average == "shells" or (average == "auto" and acq.bvec is not None))
+
+
+def shortest_te(acq: Acquisition, first_echo: int) -> float:
+    """The echo time in ms below which measurements are left out, 0 for none; ``first_echo`` as in prepare_for."""
     if first_echo == 1:
         return 0.0
     n = 0 if acq.te is None else len(acq.te.unique())

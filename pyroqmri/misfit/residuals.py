@@ -9,7 +9,6 @@ from torch import Tensor
 from pyroqmri.laplace.mode import jacobian
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.parameter import frame_around
 from pyroqmri.signals import BoundSignal
 
 _RIDGE = 1e-6  # of a column's square: parameters that a voxel does not determine take nothing up
@@ -75,10 +74,7 @@ def residuals_at(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, th
     """
     signal, likelihood = copy.deepcopy(signal).double(), copy.deepcopy(likelihood).double()
     voxels, theta = voxels.map(lambda t: t.double()), {name: value.double() for name, value in theta.items()}
-    z, frame = signal.unconstrain(theta), None
-    if signal.direction is not None:
-        frame = frame_around(theta[signal.direction.name])
-        z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
+    z, frame = signal.at_axes(signal.unconstrain(theta), theta)
     found = signal.unconstrained_slopes(z, frame, voxels.inputs)
     if found is None:
         found = jacobian(lambda u: signal(signal.constrain(u, frame), voxels.inputs), z)

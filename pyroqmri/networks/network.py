@@ -161,9 +161,9 @@ class NetworkEstimates(Estimates):
         )
 
     @property
-    def direction(self) -> Tensor | None:
-        """Axis of each voxel ``(N, 3)``, or None for a signal without one."""
-        return None if self.signal.axis is None else self.scatter(self._quantities[self.signal.axis.name])
+    def axes(self):
+        """Axis of each direction ``(N, 3)`` by its name."""
+        return {p.name: self.scatter(self._quantities[p.name]) for p in self.signal.axes}
 
     @property
     def responsibilities(self) -> None:

@@ -89,13 +89,12 @@ class Scanner:
 
 
 def complete(signal: BoundSignal, tissue: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Free scalar parameters with those that are fixed or tied, and a direction drawn uniformly where none is given."""
+    """Free scalar parameters with those that are fixed or tied, and directions drawn uniformly where none are given."""
     n = len(next(iter(tissue.values())))
     theta = dict(tissue) | {name: torch.full((n,), value) for name, value in signal.fixed.items()}
     theta |= {name: theta[target] for name, target in signal.tied.items()}
-    if signal.direction is not None and signal.direction.name not in theta:
-        theta[signal.direction.name] = uniform_axes(n, np.random.default_rng(seed))
-    return theta
+    rng = np.random.default_rng(seed)
+    return theta | {p.name: uniform_axes(n, rng) for p in signal.directions if p.name not in theta}
 
 
 def ranges_of(signal: BoundSignal, given: Mapping[str, Any], batch: Batch) -> dict[str, tuple[float, float]]:
@@ -180,7 +179,7 @@ def given_truth(signal: BoundSignal, arrays: Mapping[str, Any], scale: float, se
                 f"truth of {p.name} must be {n} numbers inside {p.lower:g}..{p.upper:g} {p.unit}, "
                 f"got shape {tuple(values.shape)} from {float(values.min()):g} to {float(values.max()):g}"
             )
-    known = {*wanted, *(() if signal.direction is None else (signal.direction.name,))}
+    known = {*wanted, *(p.name for p in signal.directions)}
     return complete(signal, {name: theta[name] for name in theta if name in known}, seed)
 
 

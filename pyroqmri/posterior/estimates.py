@@ -1,6 +1,7 @@
 """What every answer about some voxels has, Bayesian or not."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,7 @@ from pyroqmri.misfit.by_direction import direction_basis, direction_p
 from pyroqmri.misfit.residuals import Residuals, residuals_at
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT, GoodnessOfFit
+from pyroqmri.posterior.summaries import Axes, one_or_all
 from pyroqmri.protocol_checks.bounds import beyond_bounds
 from pyroqmri.protocol_checks.no_signal import without_signal
 from pyroqmri.protocol_checks.voxels import weakly_informed
@@ -59,6 +61,37 @@ class Estimates(ABC):
         """Quantile of each quantity ``(N,)``."""
 
     @property
+    def axes(self) -> dict[str, Tensor]:
+        """Mean axis of each direction ``(N, 3)`` by its name; empty for a signal without any."""
+        return {}
+
+    @property
+    def direction(self) -> "Tensor | Axes | None":
+        """Mean axis of each voxel ``(N, 3)``, or None for a signal without one.
+
+        Of a signal with several, ``direction(name="n2")`` is one of them.
+        """
+        return one_or_all(self.axes)
+
+    def direction_name(self, name: str | None = None) -> str:
+        """The direction that is meant by ``name``, or the only one.
+
+        Raises
+        ------
+        InputError
+            When there is none, none of that name, or several and no name.
+        """
+        there = [p.name for p in self.signal.axes]
+        if not there:
+            raise InputError(f"{self.signal.signal.__name__} has no direction")
+        if name is None and len(there) == 1:
+            return there[0]
+        if name not in there:
+            found = "no name was given" if name is None else f"got {name!r}"
+            raise InputError(f"{self.signal.signal.__name__} has the directions {', '.join(there)}; {found}")
+        return name
+
+    @property
     def best_theta(self) -> dict[str, Tensor]:
         """Parameters of the fitted voxels ``(n,)`` near their best fit, in the model's units, directions ``(n, 3)``."""
         return self.mean_theta
@@ -67,9 +100,8 @@ class Estimates(ABC):
     def mean_theta(self) -> dict[str, Tensor]:
         """The estimates of the fitted voxels ``(n,)`` in the model's units, directions ``(n, 3)``."""
         theta = {name: value[self.batch.index] for name, value in in_model_units(self).items()}
-        if self.signal.direction is not None:
-            theta[self.signal.direction.name] = self.direction[self.batch.index]  # type: ignore[attr-defined]
-        return theta
+        axes = self.axes
+        return theta | {p.name: axes[p.name][self.batch.index] for p in self.signal.directions}
 
     def residuals(self) -> Residuals:
         """Standardised residuals of the fitted voxels, freed of what an error of the parameters would leave in them.
@@ -179,21 +211,41 @@ class Estimates(ABC):
         return {name: _among_all(self, value) for name, value in found.items()}
 
     @property
+    def n_sticks(self) -> Tensor:
+        """Posterior probability of 0, 1, 2 and 3 sticks ``(N, 4)``.
+
+        Raises
+        ------
+        InputError
+            When the signal has no sticks to count, or the recipe no posterior.
+        """
+        if not self.signal.signal.countable:
+            raise InputError(f"{self.signal.signal.__name__} has no sticks to count; ball_sticks has")
+        if self.responsibilities is None:
+            raise InputError("one estimate per voxel has no posterior over the number of sticks; use hierarchical")
+        return self.responsibilities
+
+    @property
+    @abstractmethod
+    def responsibilities(self) -> Tensor | None:
+        """Probability of each class ``(N, C)``, or None where there are no classes."""
+
+    @property
     def reference(self) -> Tensor:
         """What each voxel was divided by; one number when S0 is inferred."""
         return self.batch.reference[:1]
 
 
-def in_model_units(estimates: Estimates) -> dict[str, Tensor]:
-    """Point estimates ``(N,)`` with S0 and amplitudes over the scan's scale."""
-    scaled = estimates.signal.in_scan_units
-    return {k: value / estimates.reference if k in scaled else value for k, value in estimates.mean.items()}
+def in_model_units(estimates: Estimates, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Point estimates, or other ``values`` by parameter ``(N,)``, with S0 and amplitudes over the scan's scale."""
+    scaled, values = estimates.signal.in_scan_units, estimates.mean if values is None else values
+    return {k: value / estimates.reference if k in scaled else value for k, value in values.items()}
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
     """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
     found, mean = {}, in_model_units(estimates)
-    for p in estimates.signal.tissue:
+    for p in estimates.signal.always:
         share = p.share(mean[p.name], estimates.signal.box(p, mean))
         found[p.name] = (share < margin) | (share > 1 - margin)
     return found

@@ -19,6 +19,5 @@ def population_sd(model: VoxelModel) -> dict[str, Tensor]:
         return {}
     points = normal_points(POINTS, model.n_latents, seed=0).to(model.sigma)
     z = GaussianMixture(*model.prior.classes()).transport(points).unsqueeze(1)
-    frame = torch.eye(3).to(z).unsqueeze(0) if model.has_direction else None
-    theta = model.signal.constrain(model.decoder(z), frame)
+    theta = model.signal.constrain(model.decoder(z), model.signal.any_frame(1))
     return {p.name: theta[p.name].std().cpu() for p in model.signal.tissue}

@@ -20,7 +20,7 @@ from pyroqmri.posterior.population_sd import population_sd
 from pyroqmri.posterior.psis import pareto_khat
 from pyroqmri.posterior.recalibration import POINTS, Recalibration
 from pyroqmri.posterior.sampled import Plain, Sampled, plain
-from pyroqmri.posterior.summaries import LEVELS, axis_summary, cone_angle, derived_around, mean_axis, quantiles
+from pyroqmri.posterior.summaries import axis_summary, cone_angle, derived_around, empty_summary, mean_axis, quantiles
 from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
@@ -102,14 +102,13 @@ class Posterior(Estimates):
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
         theta = self.rescale(self.model.theta(z, voxels))
-        direction, derived = self.signal.axis, self.signal.signal.derived
-        if direction is None:
-            return theta | derived(theta)
-        theta = theta if self.signal.direction is not None else theta | derived(theta)
-        axis = mean_axis(n := theta[direction.name])
-        theta[direction.name] = n * torch.where((n * axis).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-        fixed_axis = self.signal.direction is None
-        return theta if fixed_axis else theta | derived_around(self.signal.signal, theta, {direction.name: axis})
+        derived, axes = self.signal.signal.derived, dict[str, Tensor]()
+        if not self.signal.directions:
+            theta = theta | derived(theta)
+        for p in self.signal.axes:
+            axes[p.name] = mean_axis(n := theta[p.name])
+            theta[p.name] = n * torch.where((n * axes[p.name]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        return theta | derived_around(self.signal.signal, theta, axes) if self.signal.directions else theta
 
     def _draws(self, z: Tensor, voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""
@@ -132,8 +131,7 @@ class Posterior(Estimates):
                 report(done)
         if not parts:
             each = [f"{what} {name}" for what in ("mean", "sd", *QUANTILES) for name in self.names]
-            nothing = dict.fromkeys([*each, *GoodnessOfFit._fields], torch.empty(0))
-            return nothing | {"axis": torch.empty(0, 3), "angles": torch.empty(0, LEVELS)}
+            return empty_summary([*each, *GoodnessOfFit._fields], [p.name for p in self.signal.axes])
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
     @property
@@ -157,12 +155,13 @@ class Posterior(Estimates):
             if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
         out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
-        direction = self.signal.axis
-        out |= {} if direction is None else axis_summary(theta[direction.name])
+        for p in self.signal.axes:
+            out |= axis_summary(theta[p.name], p.name)
+        axes = {p.name: out[f"axis {p.name}"] for p in self.signal.axes}
         for name, parameter in self.parameters.items():
             draws = theta[name]
-            if direction is not None and parameter.unit == "rad":
-                centre = self.signal.signal.derived({direction.name: out["axis"]})[name]
+            if axes and parameter.unit == "rad":
+                centre = self.signal.signal.derived(axes)[name]
                 out |= {f"mean {name}": centre, f"sd {name}": (draws - centre).square().mean(0).sqrt()}
             else:
                 out[f"mean {name}"], out[f"sd {name}"] = draws.mean(0), draws.std(0)
@@ -225,7 +224,7 @@ class Posterior(Estimates):
                 parts.append({k: v.movedim(0, 1).cpu() for k, v in theta.items() if v.dim() > 1})
         if not parts:
             parts = [{name: torch.empty(0, n) for name in self.names}]
-            parts[0] |= {} if self.signal.axis is None else {self.signal.axis.name: torch.empty(0, n, 3)}
+            parts[0] |= {p.name: torch.empty(0, n, 3) for p in self.signal.axes}
         return {k: self.scatter(torch.cat([p[k] for p in parts])).movedim(1, 0) for k in parts[0]}
 
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
@@ -248,15 +247,16 @@ class Posterior(Estimates):
         return found
 
     @property
-    def direction(self) -> Tensor | None:
-        """Mean axis of each voxel ``(N, 3)``, or None for a signal without one."""
-        return self.scatter(self._summary["axis"]) if self.signal.axis is not None else None
+    def axes(self):
+        """Mean axis of each direction ``(N, 3)`` by its name."""
+        return {p.name: self.scatter(self._summary[f"axis {p.name}"]) for p in self.signal.axes}
 
-    def cone(self, p: float) -> Tensor:
-        """Half-angle in degrees of the cone around the mean axis that holds probability ``p``, ``(N,)``."""
-        if self.signal.axis is None:
-            raise ValueError(f"{self.signal.signal.__name__} has no direction")
-        return self.scatter(cone_angle(self._summary["angles"], p))
+    def cone(self, q: float, name: str | None = None) -> Tensor:
+        """Half-angle in degrees of the cone around the mean axis ``name`` that contains probability ``q``, ``(N,)``.
+
+        The name is needed only where there are several directions.
+        """
+        return self.scatter(cone_angle(self._summary[f"angles {self.direction_name(name)}"], q))
 
     @property
     def goodness_of_fit(self):

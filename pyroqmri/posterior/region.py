@@ -138,8 +138,7 @@ def region(posterior: Posterior, mask: Any, n_draws: int = 1000, seed: int = 0, 
 def _under_own(posterior: Posterior, q: Latents, voxels: Voxels, n: int) -> Tensor:
     """Draws ``(n, N, L)`` of all voxels of a region under its own population."""
     z = q.sample(torch.Size([POOL]))
-    direction = posterior.signal.direction
-    lead = z.shape[-1] - (0 if direction is None else direction.n_latents)  # axes have no population
+    lead = z.shape[-1] - (posterior.signal.n_latents - posterior.signal.n_tissue)  # axes have no population
     prior = posterior.model.prior
     population = prior.classes()
     # the latents of an axis are standard normal under either population

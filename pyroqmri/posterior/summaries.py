@@ -1,11 +1,12 @@
 """Summaries of draws: their quantiles, and those of an axis in space, whose sign means nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyroqmri.errors import InputError
 from pyroqmri.signals import SignalModel
 from pyroqmri.signals.tensor import elements_of, fastest_axis
 
@@ -24,11 +25,41 @@ def quantiles(draws: Tensor, levels: Sequence[float]) -> Tensor:
     return torch.where(ordered[-1].isnan(), torch.nan, found)
 
 
-def axis_summary(n: Tensor) -> dict[str, Tensor]:
+class Axes(dict[str, Tensor]):
+    """One array per direction of a signal with several, by its name; called with a name, that one."""
+
+    def __call__(self, name: str) -> Tensor:
+        """The array of the direction ``name``.
+
+        Raises
+        ------
+        InputError
+            When there is no such direction.
+        """
+        if name not in self:
+            raise InputError(f"there is no direction {name!r}; name one of {', '.join(self)}")
+        return self[name]
+
+
+def one_or_all(axes: Mapping[str, Tensor]) -> "Tensor | Axes | None":
+    """The array of the only direction, all of several by name, or None where there is none."""
+    return Axes(axes) if len(axes) > 1 else next(iter(axes.values()), None)
+
+
+def axis_summary(n: Tensor, name: str) -> dict[str, Tensor]:
     """Mean axis of draws ``(S, n, 3)`` by their dyadic mean, and quantiles of the draws' angles to it in degrees."""
     axis = mean_axis(n)
     angles = torch.rad2deg(torch.acos((n * axis).sum(-1).abs().clamp(max=1)))
-    return {"axis": axis, "angles": quantiles(angles, torch.linspace(0, 1, LEVELS).tolist()).T}
+    found = quantiles(angles, torch.linspace(0, 1, LEVELS).tolist()).T
+    return {f"axis {name}": axis, f"angles {name}": found}
+
+
+def empty_summary(scalars: Sequence[str], axes: Sequence[str]) -> dict[str, Tensor]:
+    """What is known of no voxel at all."""
+    found = dict.fromkeys(scalars, torch.empty(0))
+    return (
+        found | {f"axis {n}": torch.empty(0, 3) for n in axes} | {f"angles {n}": torch.empty(0, LEVELS) for n in axes}
+    )
 
 
 def cone_angle(angles: Tensor, p: float) -> Tensor:

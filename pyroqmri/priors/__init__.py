@@ -1,6 +1,7 @@
 """Distributions of a voxel's latent before its measurements are seen."""
 
 from pyroqmri.priors.base import GaussianPrior, Population, Prior
+from pyroqmri.priors.counted import Counted
 from pyroqmri.priors.full_hierarchical import FullHierarchical
 from pyroqmri.priors.hierarchical import Hierarchical
 from pyroqmri.priors.mixture import Mixture
@@ -13,10 +14,12 @@ PRIORS: dict[str, type[Prior]] = {
     "full_hierarchical": FullHierarchical,
     "mixture": Mixture,
     "relaxed_mixture": RelaxedMixture,
+    "counted": Counted,
 }
 
 __all__ = [
     "PRIORS",
+    "Counted",
     "FullHierarchical",
     "GaussianPrior",
     "Hierarchical",

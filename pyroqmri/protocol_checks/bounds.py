@@ -8,7 +8,6 @@ from torch import Tensor
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.parameter import frame_around
 from pyroqmri.protocol_checks.information import expanded
 from pyroqmri.signals import BoundSignal
 
@@ -29,10 +28,11 @@ def beyond_bounds(
     theta
         Physical parameters of the voxels in the model's units, each ``(n,)``, a direction ``(n, 3)``.
     at_bound
-        Whether each free parameter lies at one of its bounds, each ``(n,)`` bool.
+        Whether each free parameter lies at one of its bounds, each ``(n,)`` bool; those left out do not.
     """
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
-    held = torch.stack([at_bound[p.name] for p in signal.tissue], -1)
+    nowhere = torch.zeros(len(voxels), dtype=torch.bool)
+    held = torch.stack([at_bound.get(p.name, nowhere) for p in signal.tissue], -1)
     found = torch.zeros_like(held)
     some = held.any(-1).nonzero().squeeze(-1)
     for index in some.split(CHUNK):
@@ -46,11 +46,8 @@ def _push(
     signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, theta: dict[str, Tensor], held: Tensor
 ) -> Tensor:
     """Slope of the log-likelihood towards each scalar's nearer bound, in its standard deviations ``(n, P)``."""
-    z, frame = signal.unconstrain(theta), None
-    n = z.shape[-1]
-    if signal.direction is not None:
-        frame = frame_around(theta[signal.direction.name])
-        z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
+    z, frame = signal.at_axes(signal.unconstrain(theta), theta)
+    n = signal.n_tissue
     found = expanded(signal, likelihood, z, frame, voxels)
     # what the free coordinates, which lie where they fit best, could absorb; those at their bounds absorb nothing
     free = torch.cat([~held, held.new_ones(len(z), z.shape[-1] - n)], -1).to(z)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pyroqmri.parameter import Parameter, frame_around
+from pyroqmri.parameter import Parameter
 from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
 from pyroqmri.signals.kurtosis import QUARTIC
@@ -40,7 +40,7 @@ _EIGENVALUES = ((1.7, 0.4, 0.3), (1.0, 0.8, 0.7), (3.1, 3.0, 2.9))
 _KURTOSIS = (1.0, 0.7, 0.1)  # isotropic, of the same tissues
 _FREE_WATER = (0.1, 0.1, 0.9)
 _TURN = ((0.5, 0.3, -0.6), (0.7, -0.8, 0.2), (0.4, 0.5, 0.9))  # along no axis of the scanner
-_AXIS = (0.48, 0.60, 0.64)
+_AXES = ((0.48, 0.60, 0.64), (0.8, -0.6, 0.0), (-0.36, -0.48, 0.8))
 _SPREAD = (0.3, 0.5, 0.7)  # of a range that nothing is known of
 _DECADES = 50.0  # upper over lower bound from which a range is gone through in logarithms
 _EDGE = 0.01
@@ -61,10 +61,8 @@ def typical(signal: BoundSignal) -> tuple[Tensor, Tensor | None]:
         theta[p.name] = p.at(share, box)
         columns.append(torch.special.ndtri(share))
     z = torch.stack(columns, -1)
-    if signal.direction is None:
-        return z, None
-    axis = torch.tensor(_AXIS, dtype=torch.float64).expand(len(z), 3)
-    return torch.cat([z, z.new_zeros(len(z), 2)], -1), frame_around(axis)
+    axes = torch.tensor(_AXES, dtype=torch.float64)[: len(signal.directions)]
+    return signal.at_axes(z, {p.name: axis.expand(len(z), 3) for p, axis in zip(signal.directions, axes, strict=True)})
 
 
 def _tissues(signal: BoundSignal) -> list[Mapping[str, float]]:

@@ -72,8 +72,9 @@ def undetermined(signal: BoundSignal, likelihood: Likelihood, noise: float) -> U
     at_any_noise = blind > _BLIND
     open_ = at_any_noise | (weak > limit)
     named = [p.name for i, p in enumerate(signal.tissue) if open_[i] and p.name != S0.name]
-    if signal.direction is not None and bool(open_[signal.n_tissue :].any()):
-        named.append(signal.direction.name)
+    for k, p in enumerate(signal.directions):
+        if bool(open_[signal.n_tissue + 2 * k : signal.n_tissue + 2 * k + 2].any()):
+            named.append(p.name)
     if named:
         derived = _left_derived(signal, z, of_blind if bool(at_any_noise.any()) else of_weak)
         named += [name for name, left in derived.items() if left > _DERIVED]

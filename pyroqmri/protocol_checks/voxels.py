@@ -10,7 +10,6 @@ from torch import Tensor
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.parameter import frame_around
 from pyroqmri.protocol_checks.information import left_uncertain, plausible_sd, scaled_information
 from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
@@ -41,15 +40,12 @@ def weakly_informed(
         From the population to the posterior, by parameter ``(n,)``; empty without a population.
     """
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
-    scalars = [i for i, p in enumerate(signal.tissue) if p.name != S0.name]
+    scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name != S0.name]
     found = [torch.zeros(0, dtype=torch.bool)]
     for i in range(0, len(voxels), CHUNK):
         part = voxels[i : i + CHUNK].map(lambda t: t.double())
         here = {name: value[i : i + CHUNK].double() for name, value in theta.items()}
-        z, frame = signal.unconstrain(here), None
-        if signal.direction is not None:
-            frame = frame_around(here[signal.direction.name])
-            z = torch.cat([z, z.new_zeros(len(z), 2)], -1)
+        z, frame = signal.at_axes(signal.unconstrain(here), here)
         left = left_uncertain(scaled_information(signal, likelihood, z, frame, part).information)
         limit = torch.full_like(left, _LEFT)
         for j, p in enumerate(signal.tissue):
@@ -62,5 +58,5 @@ def weakly_informed(
 def loosely_estimated(signal: BoundSignal, theta: dict[str, Tensor], sd: dict[str, Tensor]) -> Tensor:
     """The same ``(n,)`` of estimates whose sd ``(n,)`` is that of the data and of bounds, no prior."""
     plausible = plausible_sd(signal, theta)
-    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.tissue if p.name != S0.name]
+    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name != S0.name]
     return torch.stack(over).any(0)

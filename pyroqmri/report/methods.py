@@ -112,9 +112,18 @@ def _estimator(results: FolderOfMaps, cite: Any) -> str:
             f"{versions.get('pyro-ppl', '')}{cite('bingham2019')}, {steps[-1]} steps on "
             f"{words.count(int(record.get('n_voxels', 0)))} voxels with seed {record.get('seed', 0)}."
         )
+    if (learned := record.get("learned_on")) and recipe.get("estimator") != "point":
+        n = max(len(values) for values in learned.values())
+        text += f" They learned from a scan with another protocol ({n} volumes; {_protocol(learned)})."
     if results.has("", "khat"):
         text += f" Posteriors were corrected or judged by Pareto-smoothed importance weights{cite('vehtari2024')}."
     return text
+
+
+def _protocol(settings: dict[str, Any]) -> str:
+    """Shells and other settings in words."""
+    rows = [f"{volumes} at b = {b} s/mm2" for b, volumes, _ in records.shells(settings)]
+    return "; ".join([*rows, *(f"{name} {values}" for name, values in records.settings(settings))])
 
 
 def _recipe(results: FolderOfMaps) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pyroqmri.signals.adc import ADC
 from pyroqmri.signals.ball_stick import BallStick
+from pyroqmri.signals.ball_sticks import BallSticks
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
@@ -27,6 +28,7 @@ from pyroqmri.signals.t2star_decay import T2StarDecay
 SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
+    "ball_sticks": BallSticks,
     "dti": DTI,
     "dki": DKI,
     "fwdti": FWDTI,
@@ -65,6 +67,7 @@ __all__ = [
     "T2ADC",
     "T2EPG",
     "BallStick",
+    "BallSticks",
     "BoundSignal",
     "CESTLorentz",
     "SignalModel",

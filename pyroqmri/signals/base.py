@@ -70,6 +70,9 @@ class SignalModel(ABC):
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
     n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
+    countable: ClassVar[
+        tuple[str, ...]
+    ] = ()  # falling fractions of parts that may be absent; their number is enumerated
     skewed: ClassVar[bool] = False  # tissue lies near bounds, where a normal posterior narrows a learned population
     held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
@@ -147,6 +150,11 @@ class SignalModel(ABC):
         return {}
 
     @classmethod
+    def guesses(cls, acq: Acquisition, y: Tensor) -> list[dict[str, Tensor]]:
+        """As :meth:`first_guess`, with one part, two ... of those that are ``countable``; the others are small."""
+        raise NotImplementedError(f"{cls.__name__} has no parts to count")
+
+    @classmethod
     def initial_axis(cls, acq: Acquisition, y: Tensor) -> Tensor:
-        """A first guess of each voxel's direction ``(N, 3)``; only for signals with one."""
+        """A first guess of each voxel's direction ``(N, 3)``, or directions ``(N, K, 3)``, of signals with any."""
         raise NotImplementedError(f"{cls.__name__} has no direction")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
+from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter, frame_around
 from pyroqmri.signals.base import SignalModel
 
 S0 = Parameter("S0", "S_0", SCAN_UNIT, 0.0, 4.0, "signal without encoding, over the scan's scale")
@@ -114,15 +114,30 @@ class BoundSignal(nn.Module):
         return tuple(p for p in self.free if isinstance(p, Parameter))
 
     @property
+    def always(self) -> tuple[Parameter, ...]:
+        """The free scalar parameters without fractions of parts that may be absent, which lie at zero then."""
+        return tuple(p for p in self.tissue if p.name not in self.signal.countable)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The free directions, in the order of their latents."""
+        return tuple(p for p in self.free if isinstance(p, Direction))
+
+    @property
     def direction(self) -> Direction | None:
-        """The free direction, if the signal has one."""
-        return next((p for p in self.free if isinstance(p, Direction)), None)
+        """The first free direction, if the signal has one."""
+        return next(iter(self.directions), None)
 
     @property
     def axis(self) -> Direction | None:
-        """The direction that maps show: the free one, or one that is derived."""
+        """The first direction that maps show: a free one, or one that is derived."""
+        return next(iter(self.axes), None)
+
+    @property
+    def axes(self) -> tuple[Direction, ...]:
+        """The directions that maps show: the free ones, or those that are derived."""
         derived = (p for p in self.signal.derived_parameters if isinstance(p, Direction))
-        return self.direction if self.direction is not None else next(derived, None)
+        return self.directions if self.directions else tuple(derived)
 
     @property
     def scalars(self) -> tuple[Parameter, ...]:
@@ -155,8 +170,37 @@ class BoundSignal(nn.Module):
         theta = self.constrain_tissue(z)
         if self.direction is not None:
             assert frame is not None
-            theta[self.direction.name] = self.direction.constrain(z[..., self.n_tissue :], frame)
+            theta |= self.named(self.direction.constrain(self.by_direction(z[..., self.n_tissue :]), frame))
         return theta
+
+    def named(self, axes: Tensor) -> dict[str, Tensor]:
+        """Axes ``(..., 3)``, or ``(..., K, 3)`` of K directions, by the names of the directions."""
+        one = len(self.directions) == 1
+        return {p.name: axes if one else axes[..., k, :] for k, p in enumerate(self.directions)}
+
+    def axes_of(self, theta: Mapping[str, Tensor]) -> Tensor | None:
+        """The other way round; None for a signal without a free direction."""
+        if len(self.directions) == 1:
+            return theta[self.directions[0].name]
+        return torch.stack([theta[p.name] for p in self.directions], -2) if self.directions else None
+
+    def by_direction(self, steps: Tensor) -> Tensor:
+        """Coordinates ``(..., 2 K)`` of K directions as ``(..., K, 2)``, of one as they are."""
+        return steps if len(self.directions) == 1 else steps.unflatten(-1, (-1, 2))
+
+    def at_axes(self, z: Tensor, theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Latents ``(..., L)`` of tissue latents ``(..., P)`` with the axes of ``theta``, and frames around these."""
+        axes = self.axes_of(theta)
+        if axes is None:
+            return z, None
+        return torch.cat([z, z.new_zeros(*z.shape[:-1], self.n_latents - self.n_tissue)], -1), frame_around(axes)
+
+    def any_frame(self, n: int) -> Tensor | None:
+        """Frames along the scanner's axes, for voxels whose own do not matter; None without a free direction."""
+        if not self.directions:
+            return None
+        shape = (n, 3, 3) if len(self.directions) == 1 else (n, len(self.directions), 3, 3)
+        return torch.eye(3).to(next(self.buffers())).expand(shape)
 
     def constrain_tissue(self, z: Tensor) -> dict[str, Tensor]:
         """Scalar parameters of latents ``(..., L)``, each ``(...)``, of which the first are the tissue's."""
@@ -185,9 +229,9 @@ class BoundSignal(nn.Module):
 
     @property
     def has_slopes(self) -> bool:
-        """Whether the signal has a formula for its slopes, over bounds that do not depend on one another."""
+        """Whether it has a formula for its slopes, one direction at most, and bounds that do not depend on others."""
         here, base = self.signal, SignalModel
-        return here.slopes is not base.slopes and here.box.__func__ is base.box.__func__  # type: ignore[attr-defined]
+        return len(self.directions) < 2 and here.slopes is not base.slopes and here.box.__func__ is base.box.__func__  # type: ignore[attr-defined]
 
     def slopes(
         self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None
@@ -224,10 +268,16 @@ class BoundSignal(nn.Module):
         if self.direction is not None:
             assert frame is not None
             assert self.acquisition.bvec is not None
-            turns = self.direction.slopes(z[..., self.n_tissue :], frame) @ self.acquisition.bvec.mT
-            columns += [by[self.direction.name] * turn for turn in turns.unbind(-2)]
+            slopes = self.direction.slopes(self.by_direction(z[..., self.n_tissue :]), frame)
+            for name, turning in self._turning(slopes @ self.acquisition.bvec.mT).items():
+                columns += [by[name] * turn for turn in turning.unbind(-2)]
         # each column by itself in memory, as all that follows goes along the measurements
         return signal, torch.stack(columns, -2).mT
+
+    def _turning(self, slopes: Tensor) -> dict[str, Tensor]:
+        """Derivatives ``(..., 2, M)`` of each direction's cosines by its coordinates, out of those of all."""
+        one = len(self.directions) == 1
+        return {p.name: slopes if one else slopes[..., k, :, :] for k, p in enumerate(self.directions)}
 
     def _stretch(self, z: Tensor) -> Tensor:
         """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another.

@@ -77,16 +77,14 @@ class PointEstimates(Estimates):
     def _quantities(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
         """Everything that maps show: S0 in the scan's units, the axis on the side of positive z, what is derived."""
         theta = self.rescale(theta)
-        if self.signal.axis is None or self.signal.direction is None:
+        if self.signal.direction is None:
             return self._turned(theta | self.signal.signal.derived(theta))
         theta = self._turned(theta)
         return theta | self.signal.signal.derived(theta)
 
     def _turned(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.signal.axis is None:
-            return theta
-        n = theta[self.signal.axis.name]
-        return theta | {self.signal.axis.name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0)}
+        turned = {p.name: theta[p.name] for p in self.signal.axes}
+        return theta | {name: n * torch.where(n[..., 2:] < 0, -1.0, 1.0) for name, n in turned.items()}
 
     def _scalars(self, theta: dict[str, Tensor]) -> Tensor:
         found = self._quantities(theta)
@@ -138,12 +136,12 @@ class PointEstimates(Estimates):
         return {name: self.mean[name] + z * self.sd[name] for name in self.names}
 
     @property
-    def direction(self) -> Tensor | None:
-        """Axis of each voxel ``(N, 3)``, or None for a signal without one."""
-        axis = self.signal.axis
-        if axis is None:
-            return None
-        return self.scatter(torch.cat([self._quantities(theta)[axis.name].float() for theta in self._thetas(_MEANS)]))
+    def axes(self):
+        """Axis of each direction ``(N, 3)`` by its name."""
+        if not self.signal.axes:
+            return {}
+        parts = [self._quantities(theta) for theta in self._thetas(_MEANS)]
+        return {p.name: self.scatter(torch.cat([part[p.name].float() for part in parts])) for p in self.signal.axes}
 
     @cached_property
     def goodness_of_fit(self) -> GoodnessOfFit:
@@ -163,8 +161,9 @@ class PointEstimates(Estimates):
 
     def weakly_informed(self):
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool; the sd has it already."""
-        theta = {name: value[self.batch.index] for name, value in in_model_units(self).items()}
-        return loosely_estimated(self.signal, theta, {name: value[self.batch.index] for name, value in self.sd.items()})
+        pick = self.batch.index
+        theta, sd = ({k: v[pick] for k, v in in_model_units(self, values).items()} for values in (self.mean, self.sd))
+        return loosely_estimated(self.signal, theta, sd)
 
     @property
     def responsibilities(self) -> None:

@@ -20,6 +20,9 @@ Rounds = Sequence[tuple[int, bool]]
 _TRIAL = ((5, False),)  # from each start, until the best is chosen
 _NEWTON = (4, True)
 _ROUGH = ((4, False), (4, False), _NEWTON, _NEWTON, _NEWTON)  # in float32
+LARGE = 12  # unknowns, from which Newton's steps cost more than they save
+_LONG = (20, False)
+_STALLED = 1e-3  # nats that such a round has to gain: at bounds that depend on one another the last steps creep
 _EXACT = ((1, False), (1, False), (2, False))  # then Newton's
 _BYTES = 2**21  # of simulated measurements at once, which fit a core's cache
 _LONGEST = 0.5  # step, in widths of the box and in radians
@@ -87,12 +90,14 @@ def climb(problem: Problem, start: Point, rounds: Rounds) -> tuple[Point, Tensor
     value, done = at.tissue.new_zeros(len(at)), torch.zeros(len(at), dtype=torch.bool, device=at.tissue.device)
     damping = torch.full_like(value, 1e-3)
     left = torch.arange(len(at), device=value.device)
-    for steps, bent in rounds:
+    for i, (steps, bent) in enumerate(rounds):
         size = max(256, chunk_size(problem.box, problem.voxels) // (1 + problem.box.n_latents // 2 if bent else 1))
         for index in left.split(size):
+            before = value[index]
             found = _steps(problem[index], at[index], damping[index], steps, bent)
             point, value[index], damping[index], done[index] = found
             at.put(index, point)
+            done[index] |= ((steps, bent) == _LONG) & (i > 0) & (value[index] - before < _STALLED)
         left = left[~done[left]]
         if len(left) == 0:
             break
@@ -104,6 +109,10 @@ def best_of(problem: Problem, starts: Sequence[Point], n_steps: int) -> tuple[Po
 
     The way there is walked in float32, which takes half the time; no more than half of the steps are.
     """
+    large = problem.box.n_latents > LARGE or len(problem.box.signal.directions) > 1
+    if large and len(starts) == 1:
+        at, _, done = climb(problem, starts[0].to(problem.voxels.y.dtype), _at_most(n_steps, repeat(_LONG)))
+        return at, done
     rough, most = problem.to(torch.float32), n_steps // 2
     trial = _at_most(most, _TRIAL)
     at, value, done = climb(rough, starts[0], trial)

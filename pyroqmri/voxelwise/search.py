@@ -16,14 +16,13 @@ from pyroqmri.progress import progress_bar
 from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.dipy_fit import dipy_fit
 from pyroqmri.voxelwise.estimates import PointEstimates
-from pyroqmri.voxelwise.levenberg_marquardt import Problem, best_of
+from pyroqmri.voxelwise.levenberg_marquardt import LARGE, Problem, best_of
 from pyroqmri.voxelwise.log_linear import SMALLEST, has_closed_form, weighted_fit
 from pyroqmri.voxelwise.multistart import nearest
 from pyroqmri.voxelwise.unit_box import Point, UnitBox
 
 _ELEMENTS = 2**22  # measurements in a block, which bounds the memory
 _FEWEST = 1024  # voxels in a block
-_LARGE = 12  # unknowns
 _CHOICES = {"method": ("auto", "closed_form", "levenberg_marquardt"), "engine": ("torch", "dipy")}
 
 
@@ -130,12 +129,13 @@ class _Block:
             starts.append(Point(self.box.point(theta).tissue.clamp(0.005, 0.995), None))
         voxels = self.short(voxels)
         if guess := self.short.signal.first_guess(voxels.y):
-            starts.append(Point(self.box.point(guess).tissue.clamp(0.005, 0.995), None))
+            near = self.box.point(guess)
+            starts.append(Point(near.tissue.clamp(0.005, 0.995), near.axis))
         wanted = self.settings.starts
         if wanted == 0:
             wanted = 3 if self.signal.direction is None and not guess else 2
-            if self.linear and self.signal.n_latents > _LARGE:
-                wanted = 1  # no few points come near in so many dimensions, and a regression does
+            if (self.linear and self.signal.n_latents > LARGE) or len(self.signal.directions) > 1:
+                wanted = 1  # no few points come near in so many dimensions, and a regression does, or a search for axes
         if len(starts) < wanted:
             starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
         point, done = best_of(

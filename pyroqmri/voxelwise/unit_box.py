@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.parameter import Parameter, frame_around
-from pyroqmri.signals import BoundSignal
+from pyroqmri.signals import BoundSignal, SignalModel
 from pyroqmri.signals.bound import S0
 
 # steps of differences, of a box's width: slopes then hold 5 digits in float64 and 3 in float32, what bends 4 and 1
@@ -19,7 +19,7 @@ _MANY = 32  # measurements from which a product of matrices is the faster sum
 
 @dataclass(frozen=True)
 class Point:
-    """Where N voxels are: tissue in the unit box ``(P, N)`` and, for a signal with a direction, axes ``(N, 3)``."""
+    """Where N voxels are: tissue in the unit box ``(P, N)`` and axes ``(N, 3)``, or ``(N, K, 3)`` of K directions."""
 
     tissue: Tensor
     axis: Tensor | None
@@ -44,14 +44,14 @@ class Point:
         """The point itself in the voxels of ``pick`` ``(N,)``, the other elsewhere."""
         axis = self.axis
         if axis is not None and other.axis is not None:
-            axis = torch.where(pick.unsqueeze(-1), axis, other.axis)
+            axis = torch.where(pick.view(-1, *[1] * (axis.dim() - 1)), axis, other.axis)
         return Point(torch.where(pick, self.tissue, other.tissue), axis)
 
 
 class UnitBox:
     """A signal over the unit box: 0 is a parameter's lower bound and 1 its upper one.
 
-    A direction adds two coordinates, a step in the tangent plane of its present axis.
+    Each direction adds two coordinates, a step in the tangent plane of its present axis.
     """
 
     def __init__(self, signal: BoundSignal) -> None:
@@ -73,7 +73,7 @@ class UnitBox:
             theta[name] = theta[target]
         if self.signal.direction is not None:
             assert point.axis is not None
-            theta[self.signal.direction.name] = point.axis
+            theta |= self.signal.named(point.axis)
         return theta
 
     def raw(self, theta: dict[str, Tensor]) -> Tensor:
@@ -82,7 +82,7 @@ class UnitBox:
 
     def point(self, theta: dict[str, Tensor]) -> Point:
         """Coordinates of physical parameters, moved into the box where they lie outside."""
-        axis = None if self.signal.direction is None else theta[self.signal.direction.name]
+        axis = self.signal.axes_of(theta)
         inside: dict[str, Tensor] = dict(theta)
         rows = []
         for p in self.tissue:  # one after the other: bounds may depend on parameters that were moved
@@ -96,7 +96,8 @@ class UnitBox:
         tissue = (point.tissue + step[: self.n_tissue]).clamp(0, 1)
         if point.axis is None or self.signal.direction is None:
             return Point(tissue, point.axis)
-        axis = self.signal.direction.constrain(step[self.n_tissue :].mT, frame_around(point.axis))
+        turn = self.signal.by_direction(step[self.n_tissue :].mT)
+        axis = self.signal.direction.constrain(turn, frame_around(point.axis))
         return Point(tissue, axis)
 
     def slopes(self, function: Callable[[dict[str, Tensor]], Tensor], point: Point) -> tuple[Tensor, Tensor]:
@@ -117,6 +118,8 @@ class UnitBox:
         """Signals ``(N, M)`` and their slopes ``(L, N, M)``: by the signal's own formula where it has one."""
         if self.signal.has_slopes:
             return self._by_formula(point, inputs, None if point.axis is None else frame_around(point.axis)[:, 1:])
+        if self.signal.signal.slopes is not SignalModel.slopes:
+            return self._by_chain(point, inputs)
         return self.slopes(lambda theta: self.signal(theta, inputs), point)
 
     def _by_formula(self, point: Point, inputs: Mapping[str, Tensor], turn: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -127,6 +130,23 @@ class UnitBox:
         if turn is not None and bvec is not None and self.signal.direction is not None:
             rows += [by[self.signal.direction.name] * t for t in (turn @ bvec.mT).unbind(-2)]
         return signal, torch.stack(rows)
+
+    def _by_chain(self, point: Point, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The same where bounds depend on one another, or directions are several: the box alone by differences."""
+        signal, by = self.signal.slopes(self.theta(point), inputs)
+        steps = torch.eye(self.n_latents).to(point.tissue)[: self.n_tissue] * _STEP[point.tissue.dtype]
+        there, here = self.theta(self.around(point, steps)), self.theta(point)
+        rows = torch.zeros(self.n_latents, *signal.shape, dtype=signal.dtype, device=signal.device)
+        for p in self.tissue:
+            change = (there[p.name] - here[p.name]) / steps[0, 0] * self.inward(point)[: self.n_tissue]
+            rows[: self.n_tissue] += change.unsqueeze(-1) * by[p.name]
+        if point.axis is not None and self.signal.acquisition.bvec is not None:
+            turns = frame_around(point.axis)[..., 1:, :] @ self.signal.acquisition.bvec.mT
+            for k, name in enumerate(self.signal.named(point.axis)):
+                turn = turns if len(self.signal.directions) == 1 else turns[:, k]
+                first = self.n_tissue + 2 * k
+                rows[first : first + 2] = by[name] * turn.movedim(1, 0)
+        return signal, rows
 
     def bends(self, point: Point, inputs: Mapping[str, Tensor], weights: Tensor, gradient: Tensor) -> Tensor:
         """Second derivatives ``(L, L, N)``, by differences, of signals summed with ``weights`` ``(N, M)``.
@@ -163,7 +183,8 @@ class UnitBox:
         tissue = point.tissue + steps[:, : self.n_tissue].unsqueeze(-1) * inward
         axis = point.axis
         if axis is not None and self.signal.direction is not None:
-            axis = self.signal.direction.constrain(steps[:, None, self.n_tissue :], frame_around(axis))
+            turn = self.signal.by_direction(steps[:, None, self.n_tissue :])
+            axis = self.signal.direction.constrain(turn, frame_around(axis))
         return Point(tissue, axis)
 
     def inward(self, point: Point) -> Tensor:

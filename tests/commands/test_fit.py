@@ -378,10 +378,15 @@ def test_the_verdict_in_hand_is_that_of_the_files_and_is_written_once(scan, tmp_
     assert len(saved) == 1
 
 
-def test_another_protocol_is_refused(read):
+def test_another_protocol_is_taken_by_a_search_and_refused_by_a_network(read):
     fit = pq.fit(read.y, read.acquisition, signal="ball_stick", recipe="least_squares", sigma=SIGMA)
     assert fit.on(read.acquisition) is fit
-    with pytest.raises(InputError, match="26 volumes"):
+    assert len(fit.on(read.acquisition[:-1]).acquisition) == 26
+    settings = {"training.epochs": 1, "training.starts": 1}
+    fit = pq.fit(
+        read.y, read.acquisition, signal="ball_stick", recipe="self_supervised", sigma=SIGMA, settings=settings
+    )
+    with pytest.raises(InputError, match=r"26 volumes .* is trained for one protocol; .*retrain"):
         fit.on(read.acquisition[:-1])
     with pytest.raises(InputError, match=r"24 volumes, the first is volume 3"):
         fit.on(Acquisition(bval=1.2 * read.acquisition.bval, bvec=read.acquisition.bvec))

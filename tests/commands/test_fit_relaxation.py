@@ -141,7 +141,7 @@ def test_signed_inversion_recovery_with_and_without_a_repetition_time(tmp_path):
     with pytest.raises(InputError, match="data with a sign, which rician has not; use likelihood gaussian"):
         fit_image(scan.files, **call, likelihood="rician", out=tmp_path / "rician")
     scan.image.with_name("sub-01_IRT1.json").write_text(json.dumps({"InversionTime": [t / 1000 for t in TI]}))
-    with pytest.raises(InputError, match="the fit has tr and the image has not"):
+    with pytest.raises(InputError, match="tr is known of the fit and not of the image"):
         apply_image(out, scan.files, out=tmp_path / "no")
 
 

@@ -171,3 +171,18 @@ def test_decoders_act_on_each_voxel_alone():
     torch.testing.assert_close(decoder(z)[2:4], decoder(z[2:4]))
     torch.testing.assert_close(decoder(z)[:, 3:], z[:, 3:])
     assert isinstance(IdentityDecoder(3), torch.nn.Module)
+
+
+@SIGNALS
+@EVERY
+def test_a_guide_for_any_protocol_has_weights_that_no_number_of_measurements_changes(guide, prior, decoder, signal):
+    if guide == "own flow":
+        pytest.skip("it is no guide of the registry")
+    bound = BoundSignal(signal, CASES["ivim" if signal is IVIM else "ball_stick"].acquisition)
+    n_direction = bound.n_latents - bound.n_tissue
+    made = DECODERS[decoder](bound.n_tissue, n_direction)
+    model = VoxelModel(bound, PRIORS[prior](made.n_tissue_latents, n_direction), made, RicianLikelihood(), 0.05)
+    few, more = (GUIDES[guide](model, n) for n in (4, 9))
+    same = [v.shape for v in few.state_dict().values()] == [v.shape for v in more.state_dict().values()]
+    assert same or not few.any_protocol
+    assert few.sees_measurements == (not same)  # those would be turned by other gradient directions

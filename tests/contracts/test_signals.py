@@ -42,6 +42,13 @@ def ball_stick(bval, bvec, f, D_par, D_iso, n):
     return f * np.exp(-bval * D_par * cosine**2) + (1 - f) * np.exp(-bval * D_iso)
 
 
+def ball_sticks(bval, bvec, D, f1, f2, f3, n1, n2, n3):
+    found = (1 - f1 - f2 - f3) * np.exp(-bval * D)
+    for f, n in ((f1, n1), (f2, n2), (f3, n3)):
+        found = found + f * np.exp(-bval * D * np.einsum("nji,mi->nm", n, bvec) ** 2)
+    return found
+
+
 def dti(bval, bvec, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz):
     tensor = np.stack([Dxx, Dxy, Dxz, Dxy, Dyy, Dyz, Dxz, Dyz, Dzz], -1).reshape(-1, 3, 3)
     return np.exp(-bval * np.einsum("mi,nij,mj->nm", bvec, tensor, bvec))
@@ -213,6 +220,7 @@ CASES = {
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
     "dki": Case(shells(2, 25, 1.0, 2.0), dki, shells(3, 0)),
     "fwdti": Case(shells(2, 12, 0.5, 1.5), fwdti, shells(3, 0), falls="bval"),
+    "ball_sticks": Case(shells(2, 12, 1.0, 2.0, 3.0), ball_sticks, shells(3, 0), falls="bval"),
     "noddi": Case(shells(2, 6, 1.0, 2.0), noddi, shells(3, 0), falls="bval", error=1e-7),
     "adc": Case(shells(2, 3, 0.5, 1.0), adc, shells(3, 0), falls="bval"),
     "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls="bval"),
@@ -231,7 +239,8 @@ def theta_over_the_box(signal: BoundSignal, n: int = 512) -> tuple[torch.Tensor,
     else:  # too many to take them all
         corners = edges[torch.randint(3, (2000, signal.n_latents), generator=generator)]
     z = torch.cat([torch.special.ndtri(points), corners])
-    return z, frame_around(torch.randn(len(z), 3, generator=generator)) if signal.direction else None
+    axes = torch.randn(len(z), max(1, len(signal.directions)), 3, generator=generator).squeeze(1)
+    return z, frame_around(axes) if signal.direction else None
 
 
 def bound(name: str, acquisition: Acquisition | None = None) -> BoundSignal:

@@ -5,7 +5,7 @@ import pytest
 
 from pyroqmri import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.protocol import check_denoiser_protocol, check_protocol
+from pyroqmri.fitting.protocol import check_denoiser_protocol, compare_protocols
 
 FLIPS = np.radians([2.0, 5, 10, 15, 20])
 
@@ -20,7 +20,9 @@ FLIPS = np.radians([2.0, 5, 10, 15, 20])
     ],
 )
 def test_rounded_settings_are_the_same(signal, mine, its):
-    assert check_protocol(Acquisition(**mine), Acquisition(**its), signal)
+    found = compare_protocols(Acquisition(**mine), Acquisition(**its), signal)
+    assert found.difference is None
+    assert found.same_directions
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,8 @@ def test_rounded_settings_are_the_same(signal, mine, its):
         ("t2_decay", {"te": [10.0, 20, 30]}, {"te": [11.0, 22, 33]}, "te"),
     ],
 )
-def test_other_settings_are_refused_by_name(signal, mine, its, name):
-    with pytest.raises(InputError, match=f"{name} of the image differs from the fit's in"):
-        check_protocol(Acquisition(**mine), Acquisition(**its), signal)
+def test_other_settings_are_named(signal, mine, its, name):
+    found = compare_protocols(Acquisition(**mine), Acquisition(**its), signal)
+    assert f"{name} of the image differs from the fit's in" in found.difference
     with pytest.raises(InputError, match=f"{name} of the image differs from the denoiser's"):
         check_denoiser_protocol(Acquisition(**mine), Acquisition(**its), signal)

@@ -1,6 +1,7 @@
 """A paragraph for a paper and its references, from what was run."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pyroqmri.report.bibliography import bibtex, entries, keys_by_doi
 from pyroqmri.signals import SIGNALS
 from tests.report.test_report import make, record
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = 'name = "hierarchical"\ndoc = "A population."\nestimator = "voxel_model"\n'
 TRAINED = {
     "trace": {"step": [0, 50, 300]}, "predictive": {"volumes": [1, 5], "inside": 0.912},
@@ -31,6 +33,7 @@ def test_every_signal_cites_an_entry(signal):
 
 def test_entries_are_whole_and_cited_once():
     assert len(entries()) > 30
+    assert len(entries()) == len(re.findall(r"^@", (ROOT / "references.bib").read_text(), re.MULTILINE))  # no key twice
     assert all(text.count("{") == text.count("}") for text in entries().values())
     text = bibtex(["behrens2003", "bingham2019", "behrens2003"])
     assert re.findall(r"^@\w+\{(\w+),", text, re.MULTILINE) == ["behrens2003", "bingham2019"]

@@ -41,13 +41,14 @@ class FakePosterior:
         self.status = torch.ones(n, dtype=torch.uint8)
         has_axis = any(p.is_direction for p in model.parameters)
         self.direction = torch.tensor(axis).expand(n, 3).clone() if has_axis else None
+        self.axes = {"n": self.direction} if has_axis else {}
         self.ppc, self.residual = torch.linspace(0.01, 1, n), torch.linspace(0.8, 1.4, n)
         self.responsibilities, self.khat = None, torch.full((n,), 0.2)
 
     def quantile(self, q):
         return {name: self.mean[name] + (q - 0.5) * self.sd[name] for name in self.names}
 
-    def cone(self, p):
+    def cone(self, p, name):
         return torch.full((len(self.status),), 12.0)
 
 

@@ -8,6 +8,7 @@ import pytest
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.status import FINE
 
 TI = np.array([50.0, 100, 200, 500, 2000, 4000])
 SIGMA = 20.0
@@ -77,6 +78,14 @@ def test_signed_and_magnitude_fits_agree():
         fitted(y, "t1_inversion_ab")
     with pytest.raises(InputError, match="describes magnitudes; give magnitude data"):
         fitted(y, "t1_looklocker")
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 300.0])
+def test_amplitudes_are_determined_whatever_the_units_of_the_scan(scale):
+    rng = np.random.default_rng(5)
+    y = scale * (recovered(**tissue(200, 3)) + SIGMA * rng.standard_normal((200, len(TI))))
+    fit = pq.fit(y, Acquisition(ti=TI), signal="t1_inversion_ab_signed", recipe="least_squares", sigma=scale * SIGMA)
+    assert np.mean(fit.posterior(y).status.numpy() == FINE) > 0.95
 
 
 def test_a_posterior_has_amplitudes_in_the_same_units():

@@ -1,0 +1,1 @@
+"""Which measurements of a list are worth their time, under the population that a fit learned."""
