@@ -159,10 +159,8 @@ def fit(
     position = as_positions(voxels, mask, len(y))
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
-    scan, named = (
-        (y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known),
-        as_covariates(covariates, len(y)),
-    )
+    named = as_covariates(covariates, len(y))
+    scan = y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known
     batch, over_s0 = _batch_and_noise(plan, preparation, scan, position, named)
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
