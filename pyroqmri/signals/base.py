@@ -155,6 +155,14 @@ class SignalModel(ABC):
         raise NotImplementedError(f"{cls.__name__} has no parts to count")
 
     @classmethod
+    def missing_axis(cls, acq: Acquisition, theta: Mapping[str, Tensor], residual: Tensor, tangent: Tensor) -> Tensor:
+        """Axis ``(N, 3)`` of one more countable part, by the residual ``(N, M)`` of parameters ``theta`` without it.
+
+        ``tangent`` ``(N, M, P)`` has orthonormal columns that span the slopes of the parameters that are there.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no parts to count")
+
+    @classmethod
     def initial_axis(cls, acq: Acquisition, y: Tensor) -> Tensor:
         """A first guess of each voxel's direction ``(N, 3)``, or directions ``(N, K, 3)``, of signals with any."""
         raise NotImplementedError(f"{cls.__name__} has no direction")
