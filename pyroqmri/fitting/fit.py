@@ -184,7 +184,7 @@ class Fit:
         position = as_positions(voxels, mask, len(y))
         if sigma is None and position is not None and self.noise.field is not None:
             sigma = self.noise.field(position)
-        batch = self.batch(y, sigma, inputs).placed(position, known)
+        batch = self._batch(y, sigma, inputs).placed(position, known)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found
@@ -233,7 +233,9 @@ class Fit:
 
     def batch(self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None) -> Batch:
         """Voxels ``(N, M)`` of the protocol as the fit's preparation leaves them; arguments as in :meth:`posterior`."""
-        y = as_measurements(y, self.acquisition)
+        return self._batch(as_measurements(y, self.acquisition), sigma, inputs)
+
+    def _batch(self, y: torch.Tensor, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
         level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
         if set(given) != set(self.inputs):

@@ -33,7 +33,7 @@ from pyroqmri.measurements.arguments import (
     pick_device,
 )
 from pyroqmri.measurements.directions import direction_warnings
-from pyroqmri.measurements.preparation import Batch, prepare_for
+from pyroqmri.measurements.preparation import Batch, Preparation, prepare_for
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.plan import plan_training
@@ -164,24 +164,35 @@ def fit(
     position = as_positions(voxels, mask, len(y))
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
-    batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
-    batch = batch.placed(position, as_covariates(covariates, len(y)))
+    named = as_covariates(covariates, len(y))
+    scan = y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known
+    batch, over_s0 = _batch_and_noise(plan, preparation, scan, position, named)
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
-        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(batch.voxels),
-        inputs=tuple(as_dict(inputs)), covariates=tuple(as_dict(covariates)),
+        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(over_s0),
+        inputs=tuple(as_dict(inputs)), covariates=tuple(named),
     )  # fmt: skip
-    _judge(result, batch, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
+    _judge(result, over_s0, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
-    if plan.estimator == "voxel_model":
+    if batch is not None and plan.estimator == "voxel_model":
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
-    elif plan.estimator == "network":
+    elif batch is not None:
         _train_network(result, batch, truth, first, pick_device(device), progress)
     if causes:
-        result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+        result.name_causes(*scan_causes(result, y, inputs=inputs, position=position))
     return result
+
+
+def _batch_and_noise(
+    plan: Recipe, preparation: Preparation, scan: tuple, position: torch.Tensor | None, named: dict[str, torch.Tensor]
+) -> tuple[Batch | None, torch.Tensor]:
+    """The voxels that are trained on and their noise over S0 ``(n, 1)``; the noise alone where nothing is trained."""
+    if plan.estimator == "point":
+        return None, preparation.noise(*scan)
+    batch = preparation(*scan).placed(position, named)
+    return batch, batch.voxels.noise
 
 
 def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
@@ -189,9 +200,8 @@ def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
         raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
 
 
-def _judge(fit: Fit, batch: Batch, warnings: Sequence[str]) -> None:
+def _judge(fit: Fit, noise: torch.Tensor, warnings: Sequence[str]) -> None:
     """Note what the protocol does not determine, and everything that may make the maps wrong."""
-    noise = batch.voxels.noise
     judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
     fit.uninformed = judged.uninformed
     fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs)]
