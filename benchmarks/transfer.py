@@ -19,11 +19,12 @@ Array = np.ndarray
 
 
 class Row(NamedTuple):
-    """RMSE of the posterior mean by a fit of another protocol and by one trained there, and coverage of the former."""
+    """RMSE of the posterior mean by a fit of another protocol and by one trained there, and coverage of both."""
 
     rmse: float
     there: float
     coverage: float
+    coverage_there: float
 
 
 def sphere(n: int, seed: int = 0) -> Array:
@@ -115,7 +116,7 @@ def measured(case: str, acq: Mapping[str, Array], n: int, seed: int) -> tuple[di
 
 
 def compared(case: str, recipe: str, n: int, seed: int, settings: Mapping[str, Any]) -> dict[str, Row]:
-    """By parameter: RMSE by the fit of A and by that of B, and coverage of the former's 90 % intervals."""
+    """By parameter: RMSE by the fit of A and by that of B, and coverage of the 90 % intervals of both."""
     _, a, b, sigma, _ = CASES[case]
     on = [pq.Acquisition(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in one.items()}) for one in (a, b)]
     call: dict[str, Any] = {"signal": case, "recipe": recipe, "sigma": sigma, "settings": settings, "seed": seed}
@@ -128,9 +129,9 @@ def compared(case: str, recipe: str, n: int, seed: int, settings: Mapping[str, A
         if name not in one.mean:
             continue
         errors = [float(np.sqrt(np.nanmean((p.mean[name].numpy() - value) ** 2))) for p in (one, other)]
-        low, high = one.interval(0.9)[name].numpy().T
-        inside = np.mean((low < value) & (value < high))
-        rows[name] = Row(*errors, float(inside))
+        ends = [p.interval(0.9)[name].numpy().T for p in (one, other)]
+        inside = [float(np.mean((low < value) & (value < high))) for low, high in ends]
+        rows[name] = Row(*errors, *inside)
     return rows
 
 
@@ -147,6 +148,7 @@ def main() -> None:
     for seed in range(given.seeds):
         for name, row in compared(given.case, given.recipe, given.voxels, seed, settings).items():
             figures = [f"{row.rmse:.4g}", f"{row.there:.4g}", f"{row.rmse / row.there:.3f}", f"{row.coverage:.3f}"]
+            figures.append(f"{row.coverage_there:.3f}")
             print("| " + " | ".join([given.case, given.recipe, str(seed), name, *figures]) + " |", flush=True)
 
 

@@ -57,6 +57,12 @@ def _also(signal: type[SignalModel]) -> str:
     return f" Uses {' and '.join(optional)} where known." if optional else ""
 
 
+def expected_line(signal: type[SignalModel]) -> str:
+    """What is expected of a population, in words."""
+    each = (f"`{n}` {m:g} ± {off:g}, sd {sd:g}" for n, (m, off, sd) in signal.expected.items())
+    return f"Expected mean of a population and sd between voxels: {'; '.join(each)}. From {signal.expected_source}."
+
+
 def signals_page() -> str:
     """The page of all signals."""
     parts = [
@@ -68,6 +74,9 @@ def signals_page() -> str:
         "normal $u$ is exactly a uniform $\\theta$; where the bounds span decades (*log*) that holds of the\n"
         "logarithms, and a recipe's `[range]` that spans less than two decades is uniform again. Directions have\n"
         "a uniform, antipodally symmetric prior.",
+        "What is expected of the population of a scan is the hyperprior of `hierarchical`, wide on purpose, and one\n"
+        "line replaces it: `--set expected.T2=[120,40,30]` (mean, how far it may be off, sd between voxels within a\n"
+        "factor of two; `[]` for nothing expected). It matters where voxels are few or leave a parameter open.",
     ]
     for name, signal in SIGNALS.items():
         title, latex, remarks = equation(signal)
@@ -81,6 +90,7 @@ def signals_page() -> str:
         average = " Describes the mean over gradient directions." if signal.powder_average else ""
         parts += [f"Needs {' and '.join(signal.requires)}.{_also(signal)}{average} Source: {source_link(signal)}."]
         parts += [table(("parameter", "symbol", "what it is", "unit", "bounds"), rows)]
+        parts += [expected_line(signal)] if signal.expected else []
     return "\n\n".join(parts) + "\n"
 
 

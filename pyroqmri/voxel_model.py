@@ -17,7 +17,7 @@ from pyroqmri.laplace.mode import Expansion, expand
 from pyroqmri.laplace.start import Shortening, find_start
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.priors import Prior
+from pyroqmri.priors import Population, Prior
 from pyroqmri.signals import BoundSignal
 
 
@@ -179,18 +179,21 @@ class VoxelModel(nn.Module):
             return self._shared_scale(z, signal, voxels, repeats, variance)
         return self.likelihood(signal, voxels.noise) if repeats is None else repeats
 
-    def log_joint(self, z: Tensor, voxels: Voxels, most: int | None = None) -> Tensor:
+    def log_joint(
+        self, z: Tensor, voxels: Voxels, most: int | None = None, population: Population | None = None
+    ) -> Tensor:
         """Log-density ``(..., N)`` of latents ``(..., N, L)`` and the measurements, at the current population.
 
         That of the Pyro program's sites ``z`` and ``y`` (discrete sites summed out), for every prior: the program and
         this ask the same :meth:`Prior.log_prob`. At most ``most`` numbers of draws ``(S, N, L)`` are held at a time.
+        Another ``population`` may be given.
 
         Raises
         ------
         InputError
             When the prior has no density of a latent alone.
         """
-        prior = self.prior.log_prob(z, self.prior.classes(), voxels)
+        prior = self.prior.log_prob(z, self.prior.classes() if population is None else population, voxels)
         if most is None:
             return self.y_dist(z, voxels).log_prob(voxels.y) + prior
         parts = z.split(max(1, most // max(1, voxels.y.numel())))

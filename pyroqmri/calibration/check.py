@@ -17,8 +17,8 @@ from pyroqmri.fitting.coils import coils_of, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.fitting.train import fit
-from pyroqmri.posterior.posterior import mean_axis
 from pyroqmri.posterior.recalibration import learn_recalibration
+from pyroqmri.posterior.summaries import mean_axis
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import NOISES

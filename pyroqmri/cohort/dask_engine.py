@@ -55,15 +55,26 @@ def run_dask(function: Callable[[Any], Any], tasks: Sequence[Any], client: Any) 
 
     A task whose worker is lost is tried on another, twice in all, unless the scheduler itself restarts it; a task
     that some worker has finished finds its files and its record.
+
+    Raises
+    ------
+    InputError
+        When the scheduler is lost; what is done is kept.
     """
     from distributed import as_completed  # pyright: ignore[reportMissingImports]
 
     futures = {client.submit(function, task, pure=False, retries=ATTEMPTS - 1): i for i, task in enumerate(tasks)}
-    for future in as_completed(list(futures)):
-        index = futures[future]
-        if future.status == "finished":
-            yield Outcome(index, future.result())
-        else:
-            error = future.exception()
-            yield Outcome(index, lost=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        future.release()
+    try:
+        for future in as_completed(list(futures)):
+            index = futures[future]
+            if future.status == "finished":
+                yield Outcome(index, future.result())
+            else:
+                error = future.exception()
+                yield Outcome(index, lost=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            future.release()
+    except OSError as error:
+        why = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the Dask scheduler was lost ({why}); what is done is kept: give the same command again"
+        ) from error

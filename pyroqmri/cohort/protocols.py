@@ -6,9 +6,9 @@ import numpy as np
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
-from pyroqmri.fitting.protocol import check_protocol
-from pyroqmri.signals import SIGNALS
+from pyroqmri.fitting.protocol import compare_protocols
 
+_ROUNDS = 10
 SAME_TABLE = 3.0  # degrees between directions that only the correction of head motion has turned
 
 
@@ -29,13 +29,12 @@ def by_protocol(acquisitions: Sequence[Acquisition], signal: str) -> list[list[i
 
 def _alike(one: Acquisition, other: Acquisition, signal: str) -> bool:
     try:
-        if check_protocol(one, other, signal):
-            return True
+        found = compare_protocols(one, other, signal)
     except InputError:
         return False
-    if "bvec" not in SIGNALS[signal].requires:
-        return True
-    return table_angle(one, other) < SAME_TABLE
+    if found.difference is not None:
+        return False
+    return found.same_directions or table_angle(one, other) < SAME_TABLE
 
 
 def table_angle(one: Acquisition, other: Acquisition) -> float:
@@ -48,10 +47,9 @@ def table_angle(one: Acquisition, other: Acquisition) -> float:
     if not used.any():
         return 0.0
     a, b = a[used], b[used]
-    for _ in range(3):  # an axis has no sign: signs and rotation in turn
+    for _ in range(_ROUNDS):  # an axis has no sign: signs and rotation in turn, from tables that are nearly aligned
+        b = b * np.where((a * b).sum(1) < 0, -1.0, 1.0)[:, None]
         u, _, vt = np.linalg.svd(b.T @ a)
-        turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
-        b = b @ turn
-        b *= np.where((a * b).sum(1) < 0, -1.0, 1.0)[:, None]
+        b = b @ u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     cosine = np.clip(np.abs((a * b).sum(1)), 0, 1)
     return float(np.degrees(np.arccos(cosine)).max())

@@ -16,11 +16,13 @@ from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.files import read_table
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Hierarchical
 from pyroqmri.whole_files import write_bytes
 
 LEVELS = "subject_level.json"
 N_VOXELS = 2000  # of one image: its mean is then known far better than subjects scatter
+_LEARNED = 400  # of one subject
 _ROUNDS = 3
 
 
@@ -55,9 +57,18 @@ def cohort_levels(
     names = sorted(set(subjects))
     whose = np.array([names.index(one) for one in subjects])[owner]
     loc, spread = population_of(fit)
-    info = _information(fit, y, sigma)
-    each = [Information(info.precision[whose == i], info.pull[whose == i]) for i in range(len(names))]
-    return learn_levels(each, [sites.get(name, "") for name in names], loc, spread)
+    home = [sites.get(name, "") for name in names]
+    chosen = [np.flatnonzero(whose == i) for i in range(len(names))]
+    chosen = [rows[:: -(-len(rows) // _LEARNED)] for rows in chosen]
+    voxels = [fit.prepare(y[rows], sigma[rows]) for rows in chosen]
+    fits, levels = [fit] * len(names), None
+    for _ in range(_ROUNDS):  # what a voxel states is Gaussian only near where it was expanded
+        each = [_information(one, some) for one, some in zip(fits, voxels, strict=True)]
+        levels = learn_levels(each, home, loc, spread)
+        means = [subject_mean(info, levels, site) for info, site in zip(each, home, strict=True)]
+        fits = [with_population(fit, one.mean, levels.within + one.covariance) for one in means]
+    assert levels is not None
+    return levels
 
 
 def for_subject(fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = "") -> tuple[Fit, SubjectMean]:
@@ -75,10 +86,11 @@ def for_subject(fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = ""
     every = max(1, len(y) // N_VOXELS)
     some = y[::every]
     level = sigma[::every] if isinstance(sigma, np.ndarray | torch.Tensor) and np.ndim(sigma) else sigma
+    voxels = fit.prepare(some, level)
     found = with_population(fit, levels.of(site), levels.within)
     mean = SubjectMean(levels.of(site), levels.between)
     for _ in range(_ROUNDS):  # what a voxel states is linear only near where it was expanded
-        mean = subject_mean(_information(found, some, level), levels, site)
+        mean = subject_mean(_information(found, voxels), levels, site)
         # the subject's mean is not known for certain either
         found = with_population(fit, mean.mean, levels.within + mean.covariance)
     return found, mean
@@ -103,25 +115,23 @@ def population_of(fit: Fit) -> tuple[NDArray, NDArray]:
         return classes.loc[0, :n].double().cpu().numpy(), tril @ tril.T
 
 
-@torch.no_grad()
-def _information(fit: Fit, y: NDArray, sigma: Any) -> Information:
-    """What the measurements of voxels state of their latents: the posterior with the population taken out."""
+def _information(fit: Fit, voxels: Voxels) -> Information:
+    """What the measurements of voxels state of their latents, to second order around their posteriors' means."""
     assert fit.model is not None and fit.guide is not None
     n = fit.model.prior.n_tissue
-    q = fit.guide.z_dist(fit.prepare(y, sigma))
-    if isinstance(q, GaussianMixture):
-        loc, tril = q.loc[:, 0], q.scale_tril[:, 0]
-    else:
-        loc, tril = q.loc, q.scale_tril  # type: ignore[attr-defined]
-    loc, tril = loc[:, :n].double().cpu().numpy(), tril[:, :n].double().cpu().numpy()
-    mean, spread = population_of(fit)
-    posterior, prior = np.linalg.inv(tril @ tril.transpose(0, 2, 1)), np.linalg.inv(spread)
-    pull = (posterior @ loc[..., None])[..., 0] - prior @ mean
-    values, axes = np.linalg.eigh(posterior - prior)
-    sure = values > 1e-6 * np.abs(values).max(-1, keepdims=True)
-    precision = (axes * np.where(sure, values, 0)[:, None]) @ axes.transpose(0, 2, 1)
-    along = (axes.transpose(0, 2, 1) @ pull[..., None])[..., 0] * sure
-    return Information(precision, (axes @ along[..., None])[..., 0])
+    with torch.no_grad():
+        q = fit.guide.z_dist(voxels)
+        loc = q.loc[:, 0] if isinstance(q, GaussianMixture) else q.loc  # type: ignore[attr-defined]
+        short = voxels if voxels.short is None else voxels.short
+        found = fit.model.expand_short(loc, short)
+    z, slope, precision = (t.double().cpu().numpy() for t in (loc, found.gradient, found.information))
+    pull = (precision @ z[..., None])[..., 0] + slope
+    if z.shape[1] > n:  # a direction, whose latents are standard normal, is averaged over
+        other = np.linalg.inv(precision[:, n:, n:] + np.eye(z.shape[1] - n))
+        taken = precision[:, :n, n:] @ other
+        pull = pull[:, :n] - (taken @ pull[:, n:, None])[..., 0]
+        precision = precision[:, :n, :n] - taken @ precision[:, n:, :n]
+    return Information((precision + precision.transpose(0, 2, 1)) / 2, pull)
 
 
 def write_levels(folder: Path, fit: Fit, levels: Levels) -> None:

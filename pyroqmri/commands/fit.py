@@ -102,7 +102,7 @@ def fit_image(
             data.y, scan.acquisition, signal=signal, recipe=plan, coils=coils, sigma=data.level, s0=s0, seed=seed,
             device=device, fixed=fixed, tied=tied, inputs=data.inputs, voxels=np.argwhere(scan.mask)[data.index],
             progress=progress, checkpoint=folder / CHECKPOINT, resume=resume,
-            likelihood=as_dict(settings).get("likelihood.kind", likelihood),
+            likelihood=as_dict(settings).get("likelihood.kind", likelihood), causes=False,
         )  # fmt: skip
         found.seconds = {"read": read, **found.seconds}
         notes = [*data.notes, *resumed]

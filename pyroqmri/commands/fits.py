@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pyroqmri.calibration.check import check
+from pyroqmri.calibration.ranks import LEVELS
 from pyroqmri.calibration.simulated_voxels import own_tissue
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike
@@ -120,7 +121,7 @@ def share_fit(
     licence, citation, source
         Of the data that it learned from: under which terms, what to cite, which scan on which scanner.
     voxels, seed
-        Simulated voxels of the calibration rows.
+        Simulated voxels of the calibration rows; 0 for none.
     """
     for name, text in (("licence", licence), ("citation", citation), ("source", source)):
         if not text.strip():
@@ -137,10 +138,13 @@ def share_fit(
 def _calibration(fit: Fit, n: int, seed: int) -> list[str]:
     if fit.model is None:
         return ["not checked: no population of its own"]
+    if n == 0:
+        return ["not checked"]
     found = check(fit, n=n, seed=seed, truth="own")
     rows: Sequence[Any] = found.cells
+    at = LEVELS.index(0.9)
     said = [
-        f"{cell.parameter}: 90 % intervals contain {cell.coverage[-1]:.1%} of {cell.n} simulated voxels"
+        f"{cell.parameter}: {LEVELS[at]:.0%} intervals contain {cell.coverage[at]:.1%} of {cell.n} simulated voxels"
         for cell in rows if cell.counts
     ]  # fmt: skip
     return [*said, found.verdict]

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.decoders import IdentityDecoder
 from pyroqmri.errors import InputError, brief
+from pyroqmri.fitting.expected import expected_latents
 from pyroqmri.fitting.parts import BASES, part_of
 from pyroqmri.fitting.schema import with_settings
 from pyroqmri.guides import Counted as CountedGuide
@@ -16,7 +18,7 @@ from pyroqmri.guides import Guide, RelaxedDecoded, RelaxedEncoder, Structured
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.parameter import SCAN_UNIT
-from pyroqmri.priors import Counted, Mixture, RelaxedMixture
+from pyroqmri.priors import Counted, FullHierarchical, Hierarchical, Mixture, RelaxedMixture
 from pyroqmri.protocol_checks.data_sign import check_sign, gaussian_in_place, magnitudes_asked_for, sign_of
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
@@ -98,6 +100,12 @@ def build_pair(recipe: Recipe, signal: BoundSignal, likelihood: Likelihood, sigm
     n_direction = signal.n_latents - signal.n_tissue
     decoder = _make(recipe, "decoder", signal.n_tissue, n_direction)
     prior = _make(recipe, "prior", decoder.n_tissue_latents, n_direction, **_given(recipe, signal))
+    if isinstance(prior, Hierarchical | FullHierarchical) and isinstance(decoder, IdentityDecoder):
+        prior.expect(expected_latents(recipe, signal))
+    elif recipe.tables.get("expected"):
+        raise InputError(
+            f"recipe {recipe.name}: [expected] needs prior hierarchical or full_hierarchical and decoder identity"
+        )
     with _blamed_on(recipe, "prior"):
         model = VoxelModel(signal, prior, decoder, likelihood, sigma)
     n_measurements = len(signal.acquisition)

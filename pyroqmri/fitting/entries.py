@@ -52,6 +52,19 @@ def check_pairs(recipe: str, table: str, entries: Mapping[str, Any]) -> None:
                 raise InputError(f"recipe {recipe}: {what} must be {needs}, two finite numbers, got {brief(pair)}")
 
 
+def check_expected(recipe: str, entries: Mapping[str, Any]) -> None:
+    """Raise InputError unless what is expected of each parameter is three finite numbers, sds above zero; or none."""
+    for name, value in entries.items():
+        if value in ([], ()):
+            continue
+        numbers = isinstance(value, list | tuple) and len(value) == 3 and all(is_finite(x) for x in value)
+        if not (numbers and value[1] > 0 and value[2] > 0):
+            raise InputError(
+                f"recipe {recipe}: expected.{name} must be [mean, its uncertainty, sd between voxels], the last two "
+                f"above zero, or [] for nothing expected, got {brief(value)}"
+            )
+
+
 def check_weights(recipe: str, entries: Mapping[str, Any]) -> None:
     """Raise InputError unless every parameter's weight is a finite number of zero or more."""
     for name, value in entries.items():

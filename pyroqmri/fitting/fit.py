@@ -170,14 +170,12 @@ class Fit:
             Train on ``acquisition`` what depends on the protocol: a guide by forward KL or an encoder (with the
             population as it is), or a network.
         neighbours
-            Of a fit whose prior is a field: what :meth:`nearby` found of a larger image, of which these are voxels; or
-            False, for each voxel under the population alone.
+            Of a field: what :meth:`nearby` found of a larger image, or False for each voxel by itself.
 
         Raises
         ------
         InputError
-            When the signal cannot use the settings, the recipe would have to be trained on them, or a field is not
-            given where the voxels lie.
+            When the signal cannot use the settings, the recipe would have to be trained, or a field lacks positions.
         """
         if acquisition is not None or averages is not None:
             other = self.on_protocol(y, acquisition, sigma, inputs, averages, retrain)
@@ -192,7 +190,7 @@ class Fit:
         position = as_positions(voxels, mask, len(y))
         if sigma is None and position is not None and self.noise.field is not None:
             sigma = self.noise.field(position)
-        batch = among_neighbours(self, self.batch(y, sigma, inputs), position, known, neighbours)
+        batch = among_neighbours(self, self._batch(y, sigma, inputs), position, known, neighbours)
         found = self._estimates(batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found
@@ -257,7 +255,9 @@ class Fit:
 
     def batch(self, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None) -> Batch:
         """Voxels ``(N, M)`` of the protocol as the fit's preparation leaves them; arguments as in :meth:`posterior`."""
-        y = as_measurements(y, self.acquisition)
+        return self._batch(as_measurements(y, self.acquisition), sigma, inputs)
+
+    def _batch(self, y: torch.Tensor, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
         level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
         if set(given) != set(self.inputs):

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from pyroqmri.errors import InputError
 from pyroqmri.guides import Guide, Structured
-from pyroqmri.guides.placing import place
+from pyroqmri.guides.placing import blur, learn_field, place
 from pyroqmri.markov.graph import graph_of
 from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.misfit.blur import blurred
+from pyroqmri.progress import say_phase
 
 if TYPE_CHECKING:
     from pyroqmri.fitting.fit import Fit
@@ -60,6 +63,24 @@ def nearby_of(guide: Guide | None, batch: Batch) -> Nearby:
         found.loc[batch.index] = voxels.nearby_loc.to(found.loc)
         found.tril[batch.index] = voxels.nearby_tril.to(found.tril)
     return found
+
+
+def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -> Voxels:
+    """Voxels that a field has been learned from, with what the others state about each; as they are without a field."""
+    if not guide.model.prior.is_field:
+        return voxels
+    assert isinstance(guide, Structured)
+    say_phase("learning what neighbours share", progress)
+    if not learn_field(guide, voxels):
+        fit.warnings.append(
+            "neighbouring voxels are no more alike than any two voxels, so each is mapped by itself, as in recipe "
+            "hierarchical: the positions are not those of the rows of y, or this tissue has no structure in space"
+        )
+    guide.model.prior.requires_grad_(False)  # of a voxel among its neighbours, the population says nothing more
+    found = blur(guide.model, voxels)
+    if found.counted > 1:
+        fit.warnings.append(blurred(found))
+    return place(guide, voxels)
 
 
 def among_neighbours(

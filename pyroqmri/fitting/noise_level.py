@@ -30,7 +30,7 @@ from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.signals import BoundSignal
 
 _RESIDUAL_VOXELS = 2000
-_COMPARED_VOXELS = 300
+_COMPARED_VALUES, _COMPARED_VOXELS = 30_000, (100, 300)  # measurements, and voxels at least and at most
 WORDS = ("estimate", "field", "learn")
 _RESIDUAL_NOTE = "residuals of least squares, pooled over voxels"
 
@@ -121,6 +121,12 @@ def _estimate(y: Tensor, acq: Acquisition, coils: float) -> NoiseLevel | None:
         return None
 
 
+def _enough(n_measurements: int) -> int:
+    """Voxels whose residuals, of so many measurements each, give a noise level to compare with another."""
+    least, most = _COMPARED_VOXELS
+    return min(most, max(least, _COMPARED_VALUES // n_measurements))
+
+
 def _compared(found: NoiseLevel | None, residual: Residual) -> NoiseLevel:
     """The scan's own estimate beside the residuals, or the residuals where there is none."""
     if found is None:
@@ -130,7 +136,7 @@ def _compared(found: NoiseLevel | None, residual: Residual) -> NoiseLevel:
         return NoiseLevel(sigma, "residual", _RESIDUAL_NOTE)
     found = replace(found, provisional=False)
     # means over directions leave the signal's misfit, magnified, and no noise
-    other = None if residual.preparation.average else residual.sigma(_COMPARED_VOXELS)
+    other = None if residual.preparation.average else residual.sigma(_enough(residual.y.shape[1]))
     if other is None or not disagree(found.sigma, other):
         return found
     if found.method == "background" or (found.method == "b0" and other < found.sigma):

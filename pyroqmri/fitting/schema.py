@@ -15,7 +15,7 @@ from pyroqmri.denoising.pairs import NoiseRange, Targets
 from pyroqmri.denoising.training import Schedule
 from pyroqmri.errors import InputError, brief
 from pyroqmri.files import read_bytes
-from pyroqmri.fitting.entries import check_entry, check_pairs, check_weights
+from pyroqmri.fitting.entries import check_entry, check_expected, check_pairs, check_weights
 from pyroqmri.fitting.parts import REGISTRIES, Part, kind_of, part_of, swapped
 from pyroqmri.guides import GUIDES
 from pyroqmri.io.fit_folder import parse_toml
@@ -52,6 +52,7 @@ _TABLES: dict[str, dict[str, Mapping[str, type] | type]] = {
         "likelihood": LIKELIHOODS,
         "training": Training,
         "given": _FREE,
+        "expected": _FREE,
         "range": _FREE,
         "posterior": Reweighting,
     },
@@ -126,6 +127,8 @@ def _check_tables(recipe: Recipe) -> None:
 
 
 def _check_table(recipe: Recipe, table: str, entries: Mapping[str, Any], kinds: Mapping[str, type] | type) -> None:
+    if table == "expected":
+        return check_expected(recipe.name, entries)
     if table in ("given", "range"):
         return check_pairs(recipe.name, table, entries)
     if table == "weights":
@@ -183,6 +186,14 @@ def reweighting(recipe: Recipe, draws: int | None = None, reweight: bool | None 
     if reweight is False:
         entries["loose_axes"] = False
     return Reweighting(**entries)
+
+
+def weighted(recipe: Recipe) -> Recipe:
+    """The recipe with importance weights in every voxel, unless it states whether to have them."""
+    own = recipe.tables.get("posterior", {})
+    if "reweight" in own:
+        return recipe
+    return with_settings(recipe, {"posterior.reweight": True, "posterior.draws": max(1024, own.get("draws", 0))})
 
 
 def _unknown(what: str, found: str, known: Any, recipe: str) -> str:

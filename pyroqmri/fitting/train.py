@@ -14,14 +14,13 @@ from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
 from pyroqmri.fitting.load import load_fit
-from pyroqmri.fitting.neighbours import check_places
+from pyroqmri.fitting.neighbours import check_places, learn_neighbours
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.parts import Part, is_field, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
-from pyroqmri.fitting.schema import plan_recipe
-from pyroqmri.guides import Guide, Structured
-from pyroqmri.guides.placing import blur, learn_field, place
-from pyroqmri.guides.population_refinement import can_refine, refine_population
+from pyroqmri.fitting.schema import plan_recipe, weighted
+from pyroqmri.guides.population_posterior import spread_population
+from pyroqmri.guides.population_refinement import GAP, GUIDE_GAP, can_refine, left_out, refine_population
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -35,10 +34,9 @@ from pyroqmri.measurements.arguments import (
     pick_device,
 )
 from pyroqmri.measurements.directions import direction_warnings
-from pyroqmri.measurements.preparation import Batch, prepare_for
+from pyroqmri.measurements.preparation import Batch, Preparation, prepare_for
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.misfit.blur import blurred
 from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
@@ -79,6 +77,7 @@ def fit(
     progress: bool = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    causes: bool = True,
 ) -> Fit:
     """Train a recipe on measurements of many voxels.
 
@@ -135,6 +134,8 @@ def fit(
         A network's fit at the same protocol whose weights another network's training starts from.
     progress, checkpoint, resume
         As in :func:`pyroqmri.svi.fit_svi`.
+    causes
+        Look for the causes of misfit in the residuals of 400 voxels; False where maps of the scan do it.
 
     Raises
     ------
@@ -166,23 +167,35 @@ def fit(
         check_places(plan.name, position)
     warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
-    batch = preparation(y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known)
-    batch = batch.placed(position, as_covariates(covariates, len(y)))
+    named = as_covariates(covariates, len(y))
+    scan = y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known
+    batch, over_s0 = _batch_and_noise(plan, preparation, scan, position, named)
     result = Fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
-        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(batch.voxels),
-        inputs=tuple(as_dict(inputs)), covariates=tuple(as_dict(covariates)),
+        model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(over_s0),
+        inputs=tuple(as_dict(inputs)), covariates=tuple(named),
     )  # fmt: skip
-    _judge(result, batch, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
+    _judge(result, over_s0, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
-    if plan.estimator == "voxel_model":
+    if batch is not None and plan.estimator == "voxel_model":
         _train(result, batch, pick_device(device), checkpoint, resume, progress)
-    elif plan.estimator == "network":
+    elif batch is not None:
         _train_network(result, batch, truth, first, pick_device(device), progress)
-    result.name_causes(*scan_causes(result, y, inputs=inputs, position=as_positions(voxels, mask, len(y))))
+    if causes:
+        result.name_causes(*scan_causes(result, y, inputs=inputs, position=position))
     return result
+
+
+def _batch_and_noise(
+    plan: Recipe, preparation: Preparation, scan: tuple, position: torch.Tensor | None, named: dict[str, torch.Tensor]
+) -> tuple[Batch | None, torch.Tensor]:
+    """The voxels that are trained on and their noise over S0 ``(n, 1)``; the noise alone where nothing is trained."""
+    if plan.estimator == "point":
+        return None, preparation.noise(*scan)
+    batch = preparation(*scan).placed(position, named)
+    return batch, batch.voxels.noise
 
 
 def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
@@ -190,9 +203,8 @@ def _check_truth(plan: Recipe, truth: Any, first: Fit | None) -> None:
         raise InputError(f"recipe {plan.name} is no network: it takes neither a truth nor a network to start from")
 
 
-def _judge(fit: Fit, batch: Batch, warnings: Sequence[str]) -> None:
+def _judge(fit: Fit, noise: torch.Tensor, warnings: Sequence[str]) -> None:
     """Note what the protocol does not determine, and everything that may make the maps wrong."""
-    noise = batch.voxels.noise
     judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
     fit.uninformed = judged.uninformed
     fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs)]
@@ -213,20 +225,20 @@ def _train(
     model.start(voxels)
     guide.start(voxels)
     with seeded(fit.seed, voxels.y):
-        voxels = _among_neighbours(fit, guide, guide.training_set(voxels), progress)
+        voxels = learn_neighbours(fit, guide, guide.training_set(voxels), progress)
+        refined = can_refine(model, guide) and left_out(model, guide, voxels) > GAP
     fit.seconds["start"] = time.monotonic() - begin
+    if refined:
+        _refine(fit, voxels, progress)
+        # the ELBO would lead it away again; the guide alone is trained
+        model.prior.requires_grad_(False)
     plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
     if guide.trains:
         fit.trace = fit_svi(
             model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
         )
     fit.seconds["train"] = fit.trace.seconds
-    if fit.signal.signal.skewed and can_refine(model, guide):
-        say_phase("refining the population", progress)
-        begin = time.monotonic()
-        with seeded(fit.seed, voxels.y):
-            refine_population(model, guide, voxels)
-        fit.seconds["refine"] = time.monotonic() - begin
+    _finish_population(fit, voxels, refined, progress)
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes and not model.prior.is_field:
         fit.warnings.append(
@@ -236,22 +248,29 @@ def _train(
     fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
 
 
-def _among_neighbours(fit: Fit, guide: Guide, voxels: Voxels, progress: bool) -> Voxels:
-    """Voxels that a field has been learned from, with what the others state about each; as they are without a field."""
-    if not guide.model.prior.is_field:
-        return voxels
-    assert isinstance(guide, Structured)
-    say_phase("learning what neighbours share", progress)
-    if not learn_field(guide, voxels):
-        fit.warnings.append(
-            "neighbouring voxels are no more alike than any two voxels, so each is mapped by itself, as in recipe "
-            "hierarchical: the positions are not those of the rows of y, or this tissue has no structure in space"
-        )
-    guide.model.prior.requires_grad_(False)  # of a voxel among its neighbours, the population says nothing more
-    found = blur(guide.model, voxels)
-    if found.counted > 1:
-        fit.warnings.append(blurred(found))
-    return place(guide, voxels)
+def _refine(fit: Fit, voxels: Voxels, progress: bool) -> None:
+    """Raise the population to the evidence of the voxels."""
+    assert fit.model is not None and fit.guide is not None
+    say_phase("refining the population", progress)
+    begin = time.monotonic()
+    with seeded(fit.seed, voxels.y):
+        refine_population(fit.model, fit.guide, voxels)
+    fit.seconds["refine"] = fit.seconds.get("refine", 0.0) + time.monotonic() - begin
+
+
+def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) -> None:
+    """What maps need of the population beside its best value, and weights where the guide is not enough."""
+    model, guide = fit.model, fit.guide
+    assert model is not None and guide is not None
+    if refined:
+        model.prior.requires_grad_(True)
+        if fit.sigma_record["learned_factor"] is not None:
+            _refine(fit, voxels, progress)
+    if can_refine(model, guide):
+        with seeded(fit.seed, voxels.y):
+            spread_population(model, guide, voxels)
+            if refined and left_out(model, guide, voxels) > GUIDE_GAP:
+                fit.recipe = weighted(fit.recipe)
 
 
 def _train_network(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:

@@ -1,5 +1,6 @@
 """The posterior of a signal whose parts are counted: a mode for each number of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,8 +19,10 @@ from pyroqmri.priors import Population
 from pyroqmri.voxel_model import VoxelModel
 
 CHUNK = 512  # voxels whose modes are searched together
-ROUNDS, VOXELS = 6, 600  # of expectation-maximisation, and voxels that it looks at
+ROUNDS, VOXELS = 4, 600  # of expectation-maximisation, and voxels that it looks at
 ALIKE = 0.05  # half the relative difference of two fractions that change places
+PLAUSIBLE, LEAST = 8.0, 0.04  # nats below the best component, and the share of points of one that is less far
+FIRST = 0.06  # fraction that an added part starts with
 SMALL, SMALL_SD, SMALL_SHARE = -1.3, 0.8, 0.15  # latents of a fraction too small for an axis, and odds of that
 
 
@@ -45,6 +48,7 @@ class Counted(Guide):
     """
 
     uses_classes = True
+    any_protocol = True
     trains = False
 
     def __init__(self, model: VoxelModel, n_measurements: int, steps: int = 40) -> None:
@@ -80,12 +84,53 @@ class Counted(Guide):
         parts = []
         for i in range(0, max(1, len(voxels)), CHUNK):
             part = voxels[i : i + CHUNK]
-            starts = self._starts(part)
-            mode, logits = self._modes(part, starts, range(len(starts)))
+            mode, logits = self._best_modes(part)
             changed = self._changed_places(part, mode)
             others = self._modes(part, torch.stack([z for _, z in changed]), [c for c, _ in changed])
             parts.append(self._mixture(mode, logits, *others))
-        return GaussianMixture(*(torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril")))
+        logits, loc, tril = (torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril"))
+        return GaussianMixture(logits, loc, tril)
+
+    def _best_modes(self, voxels: Voxels) -> tuple[Mode, Tensor]:
+        """Modes ``(C, N, L)`` with every number of parts, and their log weights ``(C, N)``, each from two starts.
+
+        The second one adds a part where the residual of one part less asks for it.
+        """
+        starts = self._starts(voxels)
+        mode, logits = self._modes(voxels, starts, range(len(starts)))
+        numbers = range(2, len(starts))
+        added = torch.stack([self._added(voxels, mode.z[c - 1], c) for c in numbers])
+        other, their_logits = self._modes(voxels, added, numbers)
+        better = their_logits > logits[2:]
+        for name in ("z", "objective", "precision", "converged"):
+            mine, its = getattr(mode, name), getattr(other, name)
+            mine[2:] = torch.where(better.view(*better.shape, *[1] * (mine.dim() - 2)), its, mine[2:])
+        logits[2:] = torch.where(better, their_logits, logits[2:])
+        return mode, logits
+
+    def _added(self, voxels: Voxels, z: Tensor, c: int) -> Tensor:
+        """Latents ``(N, L)`` with part ``c``, small, along the axis that the residual of ``z`` without it asks for."""
+        signal = self.model.signal
+        assert voxels.frame is not None and signal.direction is not None
+        theta = signal.constrain(z, voxels.frame)
+        found = signal.unconstrained_slopes(z, voxels.frame, voxels.inputs)
+        assert found is not None
+        residual = voxels.y - self.model.likelihood.moments(found[0], voxels.noise)[0]
+        names = signal.signal.countable
+        tangent = torch.linalg.qr(found[1][..., self._present(c - 1)])[0]
+        axis = signal.signal.missing_axis(signal.acquisition, theta, residual, tangent)
+        theta = theta | {names[c - 1]: torch.minimum(theta[names[c - 2]] / 2, torch.full_like(theta["D"], FIRST))}
+        axes = signal.axes_of(theta | {signal.directions[c - 1].name: axis})
+        assert axes is not None
+        steps = signal.direction.unconstrain(axes, voxels.frame)
+        steps[:, c:] = 0.0
+        tissue = signal.unconstrain(theta).clamp(-4.0, 2.5)
+        return torch.cat([tissue, steps.flatten(-2)], -1)
+
+    def _present(self, c: int) -> list[int]:
+        """Latents that matter with ``c`` parts."""
+        signal, absent = self.model.signal, self.model.prior.countable[c:]  # type: ignore[index]
+        return [i for i in range(signal.n_tissue + 2 * c) if i not in absent]
 
     def _modes(self, voxels: Voxels, starts: Tensor, numbers: Sequence[int]) -> tuple[Mode, Tensor]:
         """Modes ``(C, N, L)`` with these numbers of parts from starts as many, and their log weights ``(C, N)``."""
@@ -124,7 +169,7 @@ class Counted(Guide):
         loc, tril = [*mode.z, *changed.z], [*mode.scale_tril, *changed.scale_tril]
         weights = [*logits, *their_logits]
         log_w = self.model.prior.classes().log_weights
-        for k, i in enumerate(countable):
+        for k, i in enumerate(countable):  # type: ignore[arg-type]
             own = torch.tensor([i, *range(signal.n_tissue + 2 * k, signal.n_tissue + 2 * k + 2)])
             z, factor = mode.z[k].clone(), mode.scale_tril[k].clone()
             z[:, own], factor[:, own, :], factor[:, :, own] = 0.0, 0.0, 0.0
@@ -133,7 +178,11 @@ class Counted(Guide):
             loc.append(z)
             tril.append(factor)
             weights.append(logits[k] + log_w[k + 1] - log_w[k] + torch.tensor(SMALL_SHARE).log())
-        return GaussianMixture(torch.stack(weights, -1), torch.stack(loc, 1), torch.stack(tril, 1))
+        # what Laplace's evidence underrates would have too few points to be put right by their weights
+        shares = torch.stack(weights, -1).log_softmax(-1)
+        plausible = shares > shares.amax(-1, keepdim=True) - PLAUSIBLE
+        shares = torch.where(plausible, shares.clamp_min(math.log(LEAST)), shares)
+        return GaussianMixture(shares, torch.stack(loc, 1), torch.stack(tril, 1))
 
     def _starts(self, voxels: Voxels) -> Tensor:
         """Latents ``(C, N, L)`` to start from with each number of parts, in the voxels' own frames."""

@@ -76,7 +76,7 @@ def climb_evidence(prior: Prior, laplace: Laplace, voxels: Voxels, rounds: int) 
     near, length, best, plain, trace = None, 1.0, -torch.inf, _values(prior), list[float]()
     for round_ in range(rounds):
         modes, logits = laplace(voxels, prior.classes(), FIRST_STEPS if round_ < FIRST_ROUNDS else STEPS, near)
-        evidence = float(logits.logsumexp(0).mean())
+        evidence = float(logits.logsumexp(0).nanmean())
         if not evidence >= best and length > 1:
             _set(prior, plain)
             length, best = 1.0, -torch.inf
@@ -97,7 +97,10 @@ def climb_evidence(prior: Prior, laplace: Laplace, voxels: Voxels, rounds: int) 
 def _maximise(prior: Prior, modes: Mode, logits: Tensor) -> None:
     """Set the population to moments of the posteriors of all voxels."""
     n = prior.n_tissue
-    share, z, tril = logits.softmax(0), modes.z[..., :n], modes.scale_tril[..., :n, :]
+    z, tril = modes.z[..., :n], modes.scale_tril[..., :n, :]
+    # a voxel without a finite mode says nothing of the population
+    whole = (z.isfinite().all(-1) & tril.isfinite().all(-1).all(-1) & ~logits.isnan()).all(0)
+    z, tril, share = z[:, whole], tril[:, whole], logits[:, whole].softmax(0)
     total = share.sum(-1)
     loc = (share.unsqueeze(-1) * z).sum(1) / total.unsqueeze(-1).clamp_min(1e-3)
     offset = z - loc.unsqueeze(1)

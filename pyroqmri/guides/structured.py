@@ -9,7 +9,7 @@ from torch import Tensor
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.guides.base import Guide, perceptron, tril_from
 from pyroqmri.guides.population_start import ends_of_ridge, start_population
-from pyroqmri.laplace.mode import Mode, find_mode, inverse_tril
+from pyroqmri.laplace.mode import Expansion, Mode, find_mode, find_modes, inverse_tril
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
@@ -156,19 +156,18 @@ class Structured(Guide):
         starts = ([] if only_near else self.starts(voxels, loc, precision)) + ([] if near is None else [near])
         start = self._best_start(voxels, loc, precision, starts)
 
-        def evaluate(z: Tensor):
-            return self.model.expand_short(z, short)
+        def evaluate(z: Tensor, index: Tensor) -> Expansion:
+            return self.model.expand_short(z, short if len(index) == len(short) else short[index])
 
-        modes = find_mode(evaluate, start, loc, precision, steps)
+        shared = len(loc[0]) == 1  # by all voxels, any of which may leave
+        modes = find_modes(evaluate, start, loc, precision, steps, leave=shared)
         logits = _log_evidence(modes, population)
         if steps >= self.final_steps:
             left = torch.nonzero((~modes.converged & (logits.softmax(0) > NEGLIGIBLE)).any(0)).squeeze(-1)
             if len(left):
-                part = short[left]
-                mine, its = (t if len(t[0]) == 1 else t[:, left] for t in (loc, precision))
-                more = find_mode(lambda z: self.model.expand_short(z, part), modes.z[:, left], mine, its, MORE_STEPS)
-                for name in ("z", "objective", "precision", "converged"):
-                    getattr(modes, name)[:, left] = getattr(more, name)
+                at = modes.z[:, left]
+                mine, its = (loc, precision) if shared else (loc[:, left], precision[:, left])
+                modes.put(left, find_mode(lambda z: evaluate(z, left), at, mine, its, MORE_STEPS))
                 logits = _log_evidence(modes, population)
         return modes, logits
 

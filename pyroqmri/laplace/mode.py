@@ -13,6 +13,8 @@ from pyroqmri.laplace.measured_s0 import s0_error, s0_slopes
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
 
+_GONE = 0.2  # share of the voxels that have converged from which on it pays to leave them
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -31,6 +33,13 @@ class Mode:
     objective: Tensor
     precision: Tensor
     converged: Tensor
+
+    def put(self, index: Tensor, other: "Mode") -> None:
+        """Take over the modes of some of the voxels, those at ``index`` of the last batch axis."""
+        self.z[..., index, :] = other.z
+        self.precision[..., index, :, :] = other.precision
+        self.objective[..., index] = other.objective
+        self.converged[..., index] = other.converged
 
     @property
     def scale_tril(self) -> Tensor:
@@ -128,35 +137,102 @@ def find_mode(
     tolerance
         Converged when the Newton decrement, twice the nats still to gain, is below it.
     """
+    return find_modes(lambda z, _: evaluate(z), start, loc, precision, n_steps, tolerance, leave=False)
 
-    def total(z: Tensor) -> tuple[Expansion, Tensor, Tensor]:
-        likelihood = evaluate(z)
-        pull = (precision @ (z - loc).unsqueeze(-1)).squeeze(-1)
-        return likelihood, likelihood.value - ((z - loc) * pull).sum(-1) / 2, likelihood.gradient - pull
 
-    z = start
-    now, objective, gradient = total(z)
-    curvature = now.information + precision
-    damping = torch.full_like(objective, 1e-3)
-    converged = torch.zeros_like(objective, dtype=torch.bool)
+def find_modes(
+    evaluate: Callable[[Tensor, Tensor], Expansion],
+    start: Tensor,
+    loc: Tensor,
+    precision: Tensor,
+    n_steps: int,
+    tolerance: float = 1e-4,
+    leave: bool = True,
+) -> Mode:
+    """The same of many voxels, where those that have converged leave while others go on.
+
+    Parameters
+    ----------
+    evaluate
+        The expansion at latents ``(..., n, L)`` of the voxels at an index ``(n,)``.
+    start
+        ``(..., N, L)``; ``loc`` and ``precision`` are those of all voxels.
+    leave
+        False where all are always evaluated.
+    """
+    left = torch.arange(start.shape[-2] if start.dim() > 1 else 1, device=start.device)
+    at = _At.of(evaluate(start, left), start, loc, precision, start.new_full(start.shape[:-1], 1e-3))
+    whole = Mode(
+        at.z.clone(), at.objective.clone(), at.curvature.clone(), torch.zeros_like(at.damping, dtype=torch.bool)
+    )
+    converged = whole.converged
     for _ in range(n_steps):
-        diagonal = curvature.diagonal(dim1=-2, dim2=-1)
-        damped = curvature + torch.diag_embed(diagonal * damping.unsqueeze(-1))
-        factor = safe_cholesky(damped)
-        step = torch.cholesky_solve(gradient.unsqueeze(-1), factor).squeeze(-1)
-        decrement = (gradient * step).sum(-1)
-        converged = (decrement < tolerance) & (damping < 1)
-        if bool(converged.all()):
+        step, decrement = at.step()
+        done = (decrement < tolerance) & (at.damping < 1)
+        if bool(done.all()):
+            converged, at = done, at.after(step, decrement) if leave else at
             break
-        proposal = z + step.clamp(-1, 1)
-        then, new_objective, new_gradient = total(proposal)
-        better = new_objective > objective
-        pick, matrix = better.unsqueeze(-1), better[..., None, None]
-        z = torch.where(pick, proposal, z)
-        gradient = torch.where(pick, new_gradient, gradient)
-        curvature = torch.where(matrix, then.information + precision, curvature)
-        objective = torch.where(better, new_objective, objective)
-        damping = torch.where(better, damping / 8, damping * 8).clamp(1e-6, 1e6)
+        if leave and float((gone := done.reshape(-1, len(left)).all(0)).double().mean()) > _GONE:
+            whole.put(left, at.after(step, decrement).mode(done))
+            stay = torch.nonzero(~gone).squeeze(-1)
+            left, at, step, decrement = left[stay], at[stay], step[..., stay, :], decrement[..., stay]
+            done = done[..., stay]
+        z = at.z + step.clamp(-1, 1)
+        at, better = at.best(_At.of(evaluate(z, left), z, loc, precision, at.damping))
         # no better point at any length in float32 is a mode as well
-        converged = converged | (~better & (decrement < 100 * tolerance))
-    return Mode(z, objective, curvature, converged)
+        converged = done | (~better & (decrement < 100 * tolerance))
+    if not leave or len(left) == start.shape[-2]:
+        return at.mode(converged)
+    whole.put(left, at.mode(converged))
+    return whole
+
+
+@dataclass(frozen=True)
+class _At:
+    """Where a search stands: latents, the objective with its slope and curvature, and the damping of each voxel."""
+
+    z: Tensor
+    objective: Tensor
+    gradient: Tensor
+    curvature: Tensor
+    damping: Tensor
+
+    @classmethod
+    def of(cls, found: Expansion, z: Tensor, loc: Tensor, precision: Tensor, damping: Tensor) -> "_At":
+        pull = (precision @ (z - loc).unsqueeze(-1)).squeeze(-1)
+        objective = found.value - ((z - loc) * pull).sum(-1) / 2
+        return cls(z, objective, found.gradient - pull, found.information + precision, damping)
+
+    def __getitem__(self, index: Tensor) -> "_At":
+        """Some of the voxels, those at ``index`` of the last batch axis."""
+        number, vector = self.objective[..., index], self.z[..., index, :]
+        curvature, gradient = self.curvature[..., index, :, :], self.gradient[..., index, :]
+        return _At(vector, number, gradient, curvature, self.damping[..., index])
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """The damped step ``(..., L)`` and twice the nats that it promises ``(...)``."""
+        diagonal = self.curvature.diagonal(dim1=-2, dim2=-1)
+        factor = safe_cholesky(self.curvature + torch.diag_embed(diagonal * self.damping.unsqueeze(-1)))
+        step = torch.cholesky_solve(self.gradient.unsqueeze(-1), factor).squeeze(-1)
+        return step, (self.gradient * step).sum(-1)
+
+    def after(self, step: Tensor, decrement: Tensor) -> "_At":
+        """The end of a last step, a hundredth of a sd, where nothing is evaluated any more."""
+        return _At(self.z + step, self.objective + decrement / 2, self.gradient, self.curvature, self.damping)
+
+    def best(self, then: "_At") -> tuple["_At", Tensor]:
+        """The better of two points of each voxel, damped accordingly, and where it is the second ``(...)`` bool."""
+        better = then.objective > self.objective
+        pick = better.unsqueeze(-1)
+        found = _At(
+            torch.where(pick, then.z, self.z),
+            torch.where(better, then.objective, self.objective),
+            torch.where(pick, then.gradient, self.gradient),
+            torch.where(pick.unsqueeze(-1), then.curvature, self.curvature),
+            torch.where(better, self.damping / 8, self.damping * 8).clamp(1e-6, 1e6),
+        )
+        return found, better
+
+    def mode(self, converged: Tensor) -> Mode:
+        """The point as a mode."""
+        return Mode(self.z, self.objective, self.curvature, converged)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pyroqmri.laplace.mode import Mode, expand, find_mode
+from pyroqmri.laplace.mode import Expansion, Mode, expand, find_modes
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.repeats import columns, compress, repeats, worth_it
 from pyroqmri.measurements.voxels import Voxels
@@ -65,7 +65,7 @@ def mode_under_prior(
     if signal.direction is not None:
         frame = frame_around(signal.signal.initial_axis(signal.acquisition, voxels.y))
     z = _best_start(voxels, signal, likelihood, frame, precision)
-    rounds = 1 if frame is None else 3
+    rounds = 1 if frame is None else 2
     for _ in range(rounds):
         mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)
         z = mode.z
@@ -87,28 +87,19 @@ def _climb(
     n_steps: int,
 ) -> Mode:
     """Mode of each voxel; a few steps for all, then more for those that need them."""
-    loc = z.new_zeros(z.shape[-1])
 
-    def steps(index: Tensor, start: Tensor, n: int) -> Mode:
-        part, turned = voxels[index], None if frame is None else frame[index]
+    def evaluate(u: Tensor, index: Tensor) -> Expansion:
+        whole = len(index) == len(voxels)
+        part, turned = (voxels, frame) if whole else (voxels[index], None if frame is None else frame[index])
+        return expand(
+            lambda v: signal(signal.constrain(v, turned), part.inputs),
+            likelihood,
+            part,
+            u,
+            lambda v: signal.unconstrained_slopes(v, turned, part.inputs),
+        )
 
-        def simulate(u: Tensor) -> Tensor:
-            return signal(signal.constrain(u, turned), part.inputs)
-
-        def slopes(u: Tensor) -> tuple[Tensor, Tensor] | None:
-            return signal.unconstrained_slopes(u, turned, part.inputs)
-
-        return find_mode(lambda u: expand(simulate, likelihood, part, u, slopes), start, loc, precision, n)
-
-    every = torch.arange(len(z), device=z.device)
-    mode = steps(every, z, min(n_steps, FIRST_STEPS))
-    left = every[~mode.converged]
-    if n_steps <= FIRST_STEPS or len(left) == 0:
-        return mode
-    more = steps(left, mode.z[left], n_steps - FIRST_STEPS)
-    for name in ("z", "objective", "precision", "converged"):
-        getattr(mode, name)[left] = getattr(more, name)
-    return mode
+    return find_modes(evaluate, z, z.new_zeros(z.shape[-1]), precision, n_steps)
 
 
 def _best_candidates(voxels: Voxels, signal: BoundSignal, frame: Tensor | None) -> Tensor:

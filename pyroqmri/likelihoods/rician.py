@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from pyroqmri.distributions import MeasuredNormal, PartlyAveraged, Rician, i0e, rice_fisher, rice_moments
+from pyroqmri.distributions.rice_pieces import information_in_pieces, moments_in_pieces, pieces_serve
 from pyroqmri.likelihoods.base import Information, Likelihood
 
 
@@ -86,6 +87,8 @@ class RicianLikelihood(Likelihood):
         return Moments(mean, variance, slope, variance_slope)
 
     def _single_information(self, signal: Tensor, y: Tensor, sigma: Tensor) -> Information:
+        if pieces_serve(signal, y, sigma):
+            return Information(*information_in_pieces(signal, y, sigma))
         x, a = y / sigma, signal / sigma
         z = x * a
         i0 = i0e(z)
@@ -94,6 +97,8 @@ class RicianLikelihood(Likelihood):
         return Information(log_prob, score / sigma, rice_fisher(signal, sigma))
 
     def _average(self, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        if self.coils == 1 and self.n_average is None and pieces_serve(signal, sigma):
+            return moments_in_pieces(signal, sigma)
         found = self._single_moments(signal, sigma)
         return found.mean, found.variance if self.n_average is None else found.variance / self.n_average
 

@@ -110,8 +110,10 @@ def as_measurements(y: Any, acquisition: Acquisition) -> Tensor:
     found = as_tensor(y, "measurements y")
     if found.dim() != 2 or found.shape[1] != len(acquisition):
         raise InputError(f"y must be (voxels, measurements) = (N, {len(acquisition)}), got {tuple(found.shape)}")
-    some = found[:: max(1, len(found) // 1000)].abs().flatten()
-    some = some[(some > 0) & some.isfinite()]
+    sample = found[:: max(1, len(found) // 1000)].flatten()
+    # every eleventh or so; all of them where those are zero
+    some = _seen(sample[:: max(1, len(sample) // 10_000)])
+    some = some if len(some) else _seen(sample)
     if not len(some):
         return found
     bright = float(torch.quantile(some[:: max(1, len(some) // 10_000)], 0.98))
@@ -124,6 +126,11 @@ def as_measurements(y: Any, acquisition: Acquisition) -> Tensor:
     if not (float(low) >= -BEYOND * bright and float(high) <= BEYOND * bright):  # or NaN are among them
         found = torch.where(found.abs() > BEYOND * bright, torch.inf, found)
     return found
+
+
+def _seen(values: Tensor) -> Tensor:
+    """Sizes of the values that are finite and not zero."""
+    return values[values.isfinite() & (values != 0)].abs()
 
 
 def as_level(sigma: Any, n: int) -> Tensor:

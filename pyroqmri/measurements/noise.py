@@ -14,7 +14,8 @@ from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repea
 from pyroqmri.measurements.scatter import group_scatter, lowest, scatters
 
 Method = Literal["auto", "shells", "b0", "background"]
-MAX_VOXELS = 20_000
+MAX_VOXELS, MIN_VOXELS = 20_000, 2000  # that an estimate is made on, by what each has to give
+_FREEDOM = 400_000  # degrees of freedom; sigma, from the median voxel, is then known to 0.14 %
 DISAGREE = 1.5  # two estimates that differ by more are not both right
 _SEVERAL, _SAME = 1.8, 1.25  # coils in air that are named, where sigma in tissue is within this factor of that in air
 _ALIKE = 1.15  # two estimates that differ by less may differ by chance
@@ -104,11 +105,11 @@ def estimate_sigma(
     The scatter of Rician data around a low mean is smaller than sigma by a known factor
     (Koay and Basser 2006, doi:10.1016/j.jmr.2006.01.016), which is undone.
     """
-    y = _usable(np.asarray(y), len(acquisition))
     if method not in ("auto", "shells", "b0", "background"):
         raise InputError(f"noise method {method!r} is unknown; give auto, shells, b0 or background")
     groups = groups_of(acquisition) if method in ("auto", "shells") else []
     same = repeats_without_encoding(acquisition)
+    y = _usable(np.asarray(y), len(acquisition), _enough(groups, same))
     shells = _from_groups(y, groups, acquisition, coils) if groups else None
     if acquisition.averages is not None and bool((acquisition.averages > 1).any()):
         background = None  # a mean of magnitudes in air has another law than one
@@ -210,24 +211,35 @@ def disagreement(used: float, method: str, other: float, other_method: str) -> s
 
 
 def _checked(estimate: NoiseEstimate, y: np.ndarray) -> NoiseEstimate:
-    if not estimate.sigma > 1e-6 * np.abs(y).max():  # rounding, or nothing
+    if not estimate.sigma > 1e-6 * max(y.max(), -y.min()):  # rounding, or nothing
         raise InputError(f"the {estimate.method} of this scan show no noise at all; give sigma as a number or learn it")
     return estimate
 
 
-def _usable(y: np.ndarray, n_measurements: int) -> np.ndarray:
-    """Voxels with finite measurements and a signal, at most 20,000 of them, drawn with a fixed seed, float64."""
+def _enough(groups: list[Group], same: np.ndarray) -> int:
+    """How many voxels give a noise level that is known well, by the groups that it is likely to come from."""
+    dof = sum(group.dof for group in groups if group.trusted) or len(same) - 1
+    return min(MAX_VOXELS, max(MIN_VOXELS, _FREEDOM // max(1, dof)))
+
+
+def _usable(y: np.ndarray, n_measurements: int, n_voxels: int) -> np.ndarray:
+    """Voxels with finite measurements and a signal, at most ``n_voxels`` of them, drawn with a fixed seed, float64."""
     if y.ndim != 2 or y.shape[1] != n_measurements:
         raise InputError(f"the measurements must be (voxels, {n_measurements}), got shape {y.shape}")
-    if len(y) > 3 * MAX_VOXELS:  # a whole brain in float64 need not fit in memory
-        y = y[np.sort(np.random.default_rng(0).choice(len(y), 3 * MAX_VOXELS, replace=False))]
-    with np.errstate(invalid="ignore", over="ignore"):
-        kept = np.flatnonzero(np.isfinite(y).all(1) & (y.mean(1, dtype=np.float64) > 0))
+    # a whole brain in float64 need not fit in memory, and few of many voxels do; where most have no signal, more
+    for drawn in sorted({3 * n_voxels, 3 * MAX_VOXELS}):
+        some = y
+        if len(y) > drawn:
+            some = y[np.sort(np.random.default_rng(0).choice(len(y), drawn, replace=False))]
+        with np.errstate(invalid="ignore", over="ignore"):
+            kept = np.flatnonzero(np.isfinite(some).all(1) & (some.mean(1, dtype=np.float64) > 0))
+        if len(kept) >= n_voxels or len(y) <= drawn:
+            break
     if not len(kept):
         raise InputError("no voxel has finite measurements and a signal, so the noise cannot be measured")
-    if len(kept) > MAX_VOXELS:
-        kept = np.sort(np.random.default_rng(1).choice(kept, MAX_VOXELS, replace=False))
-    return y[kept].astype(np.float64)
+    if len(kept) > n_voxels:
+        kept = np.sort(np.random.default_rng(1).choice(kept, n_voxels, replace=False))
+    return some[kept].astype(np.float64)
 
 
 def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition, coils: float) -> NoiseEstimate:

@@ -34,6 +34,13 @@ class Group:
 
 def groups_of(acq: Acquisition) -> list[Group]:
     """Groups with enough volumes to measure noise on, those without encoding left out, in rising b."""
+    known = vars(acq)  # settings do not change, and spherical harmonics take a while
+    if "_noise_groups" not in known:
+        known["_noise_groups"] = _groups_of(acq)
+    return list(known["_noise_groups"])
+
+
+def _groups_of(acq: Acquisition) -> list[Group]:
     found = []
     for k, volumes in enumerate(alike(acq)):
         if acq.bval is None:

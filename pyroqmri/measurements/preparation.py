@@ -9,14 +9,11 @@ from torch import Tensor
 
 from pyroqmri.acquisition import FAR_OFFSET, NEGLIGIBLE_B, WEIGHTED_ABOVE, Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.blocks import Blocks
 from pyroqmri.measurements.s0 import s0_note, s0_volumes, settled_s0
 from pyroqmri.measurements.shells import alike
-from pyroqmri.measurements.status import FINE, NEGATIVE, NO_INPUT, NO_SIGNAL, NOT_FINITE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import SignalModel
-
-_FLOOR = 1e-6  # a magnitude of exactly zero has no Rician density
-_BLOCK = 2**18  # measurements at once: a megabyte
 
 
 @dataclass(frozen=True)
@@ -157,75 +154,49 @@ class Preparation:
 
     def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
-        if y.dim() != 2 or y.shape[1] != len(acq):
-            raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
-        kind = torch.get_default_dtype()
-        sigma, given = sigma.to(kind).expand(len(y)), {k: v.to(kind) for k, v in (inputs or {}).items()}
-        known = (sigma > 0) & torch.stack([sigma, *given.values()]).isfinite().all(0)
-        view = self._view(acq)
-        # blocks stay in a core's cache, so that the scan itself is read once
-        size = max(1, _BLOCK // max(1, y.shape[1]))
-        blocks = (slice(i, i + size) for i in range(0, max(1, len(y)), size))
-        parts = [self._block(y[at].to(kind), sigma[at], known[at], view) for at in blocks]
-        seen, status, fitted, reference = (torch.cat(each) for each in zip(*parts, strict=True))
+        sigma, given, known = _known(y, sigma, acq, inputs)
+        blocks = self._blocks(acq)
+        # one array for all, because entries may be as many as the measurements
+        seen = sigma.new_empty(len(y), blocks.n_entries)
+        parts, n = [], 0
+        for _, looked in blocks.look(y, sigma, known):
+            blocks.see(looked, seen[n : n + len(looked.y)])
+            parts.append(looked[1:])
+            n += len(looked.y)
+        status, fitted, reference = (torch.cat(each) for each in zip(*parts, strict=True))
         index = torch.nonzero(fitted).squeeze(-1)
         given = {name: value[index] for name, value in given.items()}
-        voxels = Voxels(seen, (sigma[index] / reference).unsqueeze(-1), inputs=given)
+        voxels = Voxels(seen[:n], (sigma[index] / reference).unsqueeze(-1), inputs=given)
         return Batch(voxels, index, status, reference)
 
-    def _view(self, acq: Acquisition) -> "_View":
+    def noise(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Noise level ``(n, 1)`` of the voxels that can be fitted, over what they are divided by; as a batch has it."""
+        sigma, _, known = _known(y, sigma, acq, inputs)
+        blocks = self._blocks(acq)
+        parts = [sigma[at][looked.fitted] / looked.reference for at, looked in blocks.look(y, sigma, known)]
+        return torch.cat(parts).unsqueeze(-1)
+
+    def _blocks(self, acq: Acquisition) -> Blocks:
         groups, which = self._groups(acq), self.s0_volumes(acq)
-        counts = acq.n_averages[which]
         share = None
         if self.average:
-            share = torch.zeros(len(acq), len(groups))
+            share = torch.zeros(len(groups), len(acq))
             for k, volumes in enumerate(groups):
-                share[volumes, k] = 1 / len(volumes)
-        return _View(torch.cat(groups), share, torch.nonzero(which).squeeze(-1), counts)
-
-    def _block(self, y: Tensor, sigma: Tensor, known: Tensor, view: "_View") -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What is seen of the voxels that can be fitted, the status of all, which ones can be, and their reference."""
-        low, high = torch.aminmax(y, dim=-1)  # NaN where one is among them
-        finite = low.isfinite() & high.isfinite()
-        status = torch.full((len(y),), FINE, dtype=torch.uint8)
-        if self.magnitude:
-            status[low < 0] = NEGATIVE
-            y = y.clamp_min(0) if bool((low < 0).any()) else y
-            low = low.clamp_min(0)
-        reference = self._reference(y, sigma, view)
-        dark = ~(reference > sigma * (self.s0 == "measured")) | ((low == 0) & (high <= 0))
-        status[finite & dark & known] = NO_SIGNAL
-        status[finite & ~known] = NO_INPUT
-        status[~finite] = NOT_FINITE
-        fitted = finite & known & ~dark
-        if not bool(fitted.all()):
-            y, reference = y[fitted], reference[fitted]
-        seen = y[:, view.columns] if view.share is None else y @ view.share.to(y)
-        seen = seen / reference.unsqueeze(-1)
-        return seen.clamp_min_(_FLOOR) if self.magnitude else seen, status, fitted, reference
-
-    def _reference(self, y: Tensor, sigma: Tensor, view: "_View") -> Tensor:
-        if self.s0 != "measured":
-            return torch.full((len(y),), self.scale)
-        b0, counts = y[:, view.s0], view.s0_counts
-        weights = (counts / counts.mean()).to(y)  # ones where all are alike
-        if not self.magnitude:
-            return (b0 * weights).mean(-1)
-        # squares of a scan in very large or small units leave the range of float32; a power of two loses nothing
-        unit = torch.ldexp(torch.ones_like(sigma), b0.amax(-1).frexp().exponent)
-        b0, sigma = b0 / unit.unsqueeze(-1), sigma / unit
-        # the second moment of L coils is nu^2 + 2 L sigma^2, and averaging takes away from its variance, near sigma^2
-        excess = 2 * self.coils - 1 + float(len(counts) / counts.sum())
-        return unit * ((b0.square() * weights).mean(-1) - excess * sigma.square()).clamp_min(0).sqrt()
+                share[k, volumes] = 1 / len(volumes)
+        scale = None if self.s0 == "measured" else self.scale
+        s0 = torch.nonzero(which).squeeze(-1)
+        return Blocks(torch.cat(groups), share, s0, acq.n_averages[which], scale, self.magnitude, self.coils)
 
 
-class _View(NamedTuple):
-    """Which measurements become what: columns that are seen, or shares of all in each mean, and those of S0."""
-
-    columns: Tensor
-    share: Tensor | None
-    s0: Tensor
-    s0_counts: Tensor
+def _known(
+    y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Noise level ``(N,)`` and inputs in the default dtype, and where they are all known ``(N,)`` bool."""
+    if y.dim() != 2 or y.shape[1] != len(acq):
+        raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
+    kind = torch.get_default_dtype()
+    sigma, given = sigma.to(kind).expand(len(y)), {k: v.to(kind) for k, v in (inputs or {}).items()}
+    return sigma, given, (sigma > 0) & torch.stack([sigma, *given.values()]).isfinite().all(0)
 
 
 def prepare_for(

@@ -54,6 +54,13 @@ def alike(acq: Acquisition) -> list[np.ndarray]:
 
     Equal are settings to 1e-4 (ms, rad, ppm), also those that a signal ignores.
     """
+    known = vars(acq)  # settings do not change, and much rests on their groups
+    if "_alike" not in known:
+        known["_alike"] = _alike(acq)
+    return list(known["_alike"])
+
+
+def _alike(acq: Acquisition) -> list[np.ndarray]:
     keys = [np.zeros(len(acq))]
     if acq.bval is not None:
         for k, shell in enumerate(shell_indices(acq.bval.cpu())):

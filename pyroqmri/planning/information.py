@@ -101,7 +101,8 @@ def population_information(
     frame = None
     if bound.direction is not None:
         generator = torch.Generator().manual_seed(seed + 1)
-        frame = frame_around(torch.randn(draws, 3, generator=generator).double())
+        axes = torch.randn(draws, len(bound.directions), 3, generator=generator).double()
+        frame = frame_around(axes.squeeze(1))
         z[:, n_tissue:] = 0.0  # a frame of each axis's own: axes are uniform, and zero is on them
     own = _known_inputs(bound, draws)
     noise = z.new_full((draws, 1), float(model.sigma) * (1.0 if snr is None else _own_snr(fit) / snr))
@@ -187,16 +188,16 @@ def _targets(
     latents = torch.eye(model.n_latents).double().expand(len(scalars), -1, -1)
     if parameters is None:
         return latents
-    rows, direction = [], bound.direction
+    rows, n_tissue = [], model.prior.n_tissue
+    places = {p.name: n_tissue + 2 * k for k, p in enumerate(bound.directions)}
     for name in parameters:
-        if direction is not None and name == direction.name:
-            rows += [latents[:, i : i + 1] for i in range(model.prior.n_tissue, model.n_latents)]
+        if name in places:
+            rows.append(latents[:, places[name] : places[name] + 2])
         elif name in names:
             i = names.index(name)
             rows.append(scalars[:, i : i + 1])
         else:
-            known = (*names, *((direction.name,) if direction is not None else ()))
-            raise InputError(f"there is no parameter {name!r} to plan for; the fit has {', '.join(known)}")
+            raise InputError(f"there is no parameter {name!r} to plan for; the fit has {', '.join((*names, *places))}")
     found = torch.cat(rows, 1)
     unit = found / found.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     if found.shape[1] > model.n_latents or float(torch.linalg.svdvals(unit)[:, -1].median()) < 1e-4:

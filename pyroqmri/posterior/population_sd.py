@@ -18,6 +18,6 @@ def population_sd(model: VoxelModel) -> dict[str, Tensor]:
     if model.prior.looks_at_voxels:
         return {}
     points = normal_points(POINTS, model.n_latents, seed=0).to(model.sigma)
-    z = GaussianMixture(*model.prior.classes()).transport(points).unsqueeze(1)
+    z = GaussianMixture(*model.prior.predictive()).transport(points).unsqueeze(1)
     theta = model.signal.constrain(model.decoder(z), model.signal.any_frame(1))
     return {p.name: theta[p.name].std().cpu() for p in model.signal.tissue}

@@ -16,11 +16,12 @@ from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.estimates import Estimates, with_findings
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
+from pyroqmri.posterior.population_average import PopulationAverage
 from pyroqmri.posterior.population_sd import population_sd
 from pyroqmri.posterior.psis import pareto_khat
 from pyroqmri.posterior.recalibration import POINTS, Recalibration
-from pyroqmri.posterior.sampled import Plain, Sampled, plain
-from pyroqmri.posterior.summaries import axis_summary, cone_angle, derived_around, empty_summary, mean_axis, quantiles
+from pyroqmri.posterior.sampled import Plain
+from pyroqmri.posterior.summaries import axis_summary, cone_angle, empty_summary, quantiles, with_derived
 from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
@@ -67,6 +68,7 @@ class Posterior(Estimates):
         self.reweighting = reweighting if wanted else None
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
+        self._average = PopulationAverage(model.prior)
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -82,12 +84,12 @@ class Posterior(Estimates):
             q = self.guide.z_dist(voxels) if len(voxels) else None
             for j in range(0, len(voxels), n):
                 part = voxels[j : j + n]
-                found = q[j : j + n] if isinstance(q, GaussianMixture) else Sampled(self.guide.z_dist(part))
+                found = self._average(q[j : j + n] if isinstance(q, GaussianMixture) else self.guide.z_dist(part))
                 yield part, self._corrected(found, part)
 
     def z_dist(self, voxels: Voxels) -> Latents:
         """Posterior of the latents of prepared voxels, corrected where the posterior is."""
-        return self._corrected(plain(self.guide.z_dist(voxels)), voxels)
+        return self._corrected(self._average(self.guide.z_dist(voxels)), voxels)
 
     def _corrected(self, q: Plain, voxels: Voxels) -> Latents:
         if self.reweighting is None:
@@ -97,18 +99,12 @@ class Posterior(Estimates):
 
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: Plain) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
-        return self.model.log_joint(z, voxels, CHUNK_VALUES) - q.log_prob(z)
+        return self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive) - q.log_prob(z)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
         theta = self.rescale(self.model.theta(z, voxels))
-        derived, axes = self.signal.signal.derived, dict[str, Tensor]()
-        if not self.signal.directions:
-            theta = theta | derived(theta)
-        for p in self.signal.axes:
-            axes[p.name] = mean_axis(n := theta[p.name])
-            theta[p.name] = n * torch.where((n * axes[p.name]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-        return theta | derived_around(self.signal.signal, theta, axes) if self.signal.directions else theta
+        return with_derived(theta, self.signal)
 
     def _draws(self, z: Tensor, voxels: Voxels, q: Latents) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)`` of ``q``, recalibrated."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.errors import InputError
-from pyroqmri.signals import SignalModel
+from pyroqmri.signals import BoundSignal, SignalModel
 from pyroqmri.signals.tensor import elements_of, fastest_axis
 
 LEVELS = 41  # quantiles of the angle to the mean axis that are kept
@@ -84,3 +84,14 @@ def derived_around(signal: type[SignalModel], theta: dict[str, Tensor], axis: di
             turns = torch.round((found[p.name] - centre[p.name]) / (2 * torch.pi))
             found[p.name] = found[p.name] - 2 * torch.pi * turns
     return found
+
+
+def with_derived(theta: dict[str, Tensor], signal: BoundSignal) -> dict[str, Tensor]:
+    """Draws of parameters and of what follows from them; axes on the side of their mean, angles around its own."""
+    derived, axes = signal.signal.derived, dict[str, Tensor]()
+    if not signal.directions:
+        theta = theta | derived(theta)
+    for p in signal.axes:
+        axes[p.name] = mean_axis(n := theta[p.name])
+        theta[p.name] = n * torch.where((n * axes[p.name]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    return theta | derived_around(signal.signal, theta, axes) if signal.directions else theta

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
 
+POPULATIONS = 32  # that maps are averaged over, in pairs around the best one
+
 
 class Population(NamedTuple):
     """Classes of tissue: log weights ``(C,)``, means ``(C, L)`` and Cholesky factors ``(C, L, L)`` over the latents."""
@@ -42,6 +44,36 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     n_given = 0  # classes that are known beforehand; they come last
     is_field = False  # neighbouring voxels depend on each other
     follows_draws = False  # the population has a posterior, which a guide has to draw from
+    drawn: Tensor  # populations from the population's posterior: parameters (K, d) less the best ones; none if sharp
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("drawn", torch.zeros(0, 0))
+
+    @torch.no_grad()
+    def populations(self) -> list[Population]:
+        """Populations from the posterior of the population that maps are averaged over, each as likely as another."""
+        if len(self.drawn) == 0:
+            return []
+        parameters = [p for p in self.parameters()]
+        own, found = nn.utils.parameters_to_vector(parameters).clone(), list[Population]()
+        for values in self.drawn:
+            nn.utils.vector_to_parameters(own + values, parameters)
+            found.append(Population(*(part.clone() for part in self.classes())))
+        nn.utils.vector_to_parameters(own, parameters)
+        return found
+
+    def sharpen(self) -> None:
+        """Take the population as it is, without an error of its own."""
+        self.drawn = self.drawn[:0]
+
+    def predictive(self) -> Population:
+        """Classes of a new voxel's latent with the error of the population averaged over: :meth:`classes` if none."""
+        found = self.populations()
+        if not found:
+            return self.classes()
+        log_weights = torch.cat([one.log_weights for one in found]).log_softmax(-1)
+        return Population(log_weights, torch.cat([p.loc for p in found]), torch.cat([p.scale_tril for p in found]))
 
     @abstractmethod
     def classes(self) -> Population:
@@ -134,6 +166,17 @@ class Prior(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a class wit
     def elbo(self, n_particles: int = 1) -> ELBO:
         """The objective this prior is trained by."""
         return Trace_ELBO(num_particles=n_particles)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if len(self.drawn) == 0:  # as in files from before there were any
+            destination.pop(prefix + "drawn", None)
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        # how many there are is known from the weights alone
+        saved = state_dict.get(prefix + "drawn")
+        self.drawn = torch.zeros(0, 0) if saved is None else torch.empty_like(saved)
+        super()._load_from_state_dict({prefix + "drawn": self.drawn} | state_dict, prefix, *rest)
 
 
 class GaussianPrior(Prior):

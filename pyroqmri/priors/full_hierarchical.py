@@ -9,8 +9,9 @@ from pyro.distributions import Delta, HalfCauchy, ImproperUniform, LKJCholesky, 
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyroqmri.priors.base import GaussianPrior
-from pyroqmri.priors.hierarchical import correlation_coordinates, correlation_tril, population_of
+from pyroqmri.distributions import normal_points
+from pyroqmri.priors.base import POPULATIONS, GaussianPrior
+from pyroqmri.priors.hierarchical import correlation_coordinates, correlation_tril, marginals, population_of
 
 
 class FullHierarchical(GaussianPrior):
@@ -35,6 +36,7 @@ class FullHierarchical(GaussianPrior):
     """
 
     follows_draws = True
+    expected: Tensor
 
     def __init__(self, n_tissue: int, n_direction: int = 0, sd: float = 0.5, jeffreys: bool = False) -> None:
         super().__init__()
@@ -44,6 +46,11 @@ class FullHierarchical(GaussianPrior):
                                               torch.zeros(size - 2 * n_tissue)]))  # fmt: skip
         self.log_spread = nn.Parameter(torch.full((size,), 0.05).log())
         self.shear = nn.Parameter(torch.zeros(size, size))
+        self.register_buffer("expected", torch.full((4, n_tissue), torch.nan), persistent=False)
+
+    def expect(self, expected: Tensor) -> None:
+        """Take hyperpriors of the latents' means and log sds ``(4, P)``: mean, sd, mean, sd; NaN where none is."""
+        self.expected = expected.to(self.centre)
 
     def population_dist(self) -> MultivariateNormal:
         """Posterior of the population's coordinates: means, log sds, correlations."""
@@ -63,6 +70,11 @@ class FullHierarchical(GaussianPrior):
                 "s": ImproperUniform(constraints.independent(constraints.positive, 1), (), (n,))}  # fmt: skip
         m, s = (pyro.sample(name, d) for name, d in (flat if self.jeffreys else weak).items())
         corr = pyro.sample("Omega", LKJCholesky(n, one, validate_args=False)) if n > 1 else torch.ones_like(s)[:, None]
+        known = self.expected.isfinite().all(0)
+        if not self.jeffreys and bool(known.any()):
+            # in place of the weak ones that the sites have; a density of log s is 1 / s times as dense in s
+            swap = marginals(m, s, self.expected) - marginals(m, s) - s.log()[known].sum()
+            pyro.factor("expected", swap)
         if self.jeffreys:
             # of the covariance matrix; |dSigma / ds| is the product of s to the power n, LKJ(1) is flat in Omega
             pyro.factor("jeffreys", (n - 1) * s.log().sum() - corr.diagonal().log().sum())
@@ -82,6 +94,15 @@ class FullHierarchical(GaussianPrior):
     def classes(self):
         m, s, off = self._parts(self.centre)
         return population_of(m, s, correlation_tril(off, self.n_tissue), self.n_latents)
+
+    @torch.no_grad()
+    def populations(self):
+        points = normal_points(POPULATIONS // 2, len(self.centre), seed=0)[:, 1:].to(self.centre)
+        spread = torch.cat([points, -points]) @ self.population_dist().scale_tril.mT
+        return [
+            population_of(m, s, correlation_tril(off, self.n_tissue), self.n_latents)
+            for m, s, off in map(self._parts, self.centre + spread)
+        ]
 
     @torch.no_grad()
     def draws(self, n: int) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,10 @@ class Hierarchical(GaussianPrior):
     .. math:: m \sim \mathcal N(0, 1), \quad s \sim \mathrm{HalfCauchy}(1), \quad \Omega \sim \mathrm{LKJ}(1),
               \quad z_n \sim \mathcal N(m, \mathrm{diag}(s)\, \Omega\, \mathrm{diag}(s))
 
-    The population is point-estimated: its hyperpriors enter the objective as a
-    factor, which thousands of voxels outweigh. :class:`FullHierarchical` has a posterior of it.
+    or, for parameters of which something is expected (:meth:`expect`), :math:`m \sim \mathcal N(\mu, \tau^2)` and
+    :math:`\log s \sim \mathcal N(\lambda, \kappa^2)`. The population is point-estimated: its hyperpriors enter the
+    objective as a factor, which thousands of voxels outweigh. Where voxels leave it open, maps are averaged over
+    populations from its approximate posterior. :class:`FullHierarchical` has a posterior of it in the training.
 
     Parameters
     ----------
@@ -27,6 +29,8 @@ class Hierarchical(GaussianPrior):
     Source: the model of Orton et al. 2014, doi:10.1002/mrm.24649, with proper hyperpriors.
     """
 
+    expected: Tensor
+
     def __init__(self, n_tissue: int, n_direction: int = 0, sd: float = 0.5) -> None:
         super().__init__()
         self.n_tissue = n_tissue
@@ -34,13 +38,18 @@ class Hierarchical(GaussianPrior):
         self.loc = nn.Parameter(torch.zeros(n_tissue))
         self.log_sd = nn.Parameter(torch.full((n_tissue,), sd).log())
         self.off_diagonal = nn.Parameter(torch.zeros(n_tissue * (n_tissue - 1) // 2))
+        self.register_buffer("expected", torch.full((4, n_tissue), torch.nan), persistent=False)
+
+    def expect(self, expected: Tensor) -> None:
+        """Take hyperpriors of the latents' means and log sds ``(4, P)``: mean, sd, mean, sd; NaN where none is."""
+        self.expected = expected.to(self.loc)
 
     def correlation_tril(self) -> Tensor:
         """Cholesky factor of the population's correlations ``(P, P)``."""
         return correlation_tril(self.off_diagonal, self.n_tissue)
 
     def population(self):
-        pyro.factor("hyperprior", hyperprior(self.loc, self.log_sd.exp(), self.correlation_tril()))
+        pyro.factor("hyperprior", hyperprior(self.loc, self.log_sd.exp(), self.correlation_tril(), self.expected))
         return self.classes()
 
     def classes(self):
@@ -56,6 +65,7 @@ class Hierarchical(GaussianPrior):
     @torch.no_grad()
     def update(self, weights, loc, covariance):
         """Set the population mean ``(1, P)`` and covariance ``(1, P, P)``."""
+        self.sharpen()
         sd = covariance[0].diagonal().sqrt()
         self.loc.copy_(loc[0])
         self.log_sd.copy_(sd.log())
@@ -70,13 +80,28 @@ def population_of(loc: Tensor, sd: Tensor, corr: Tensor, n_latents: int) -> Popu
     return Population(loc.new_zeros(1), nn.functional.pad(loc, (0, n_latents - n))[None], tril[None])
 
 
-def hyperprior(loc: Tensor, sd: Tensor, correlation: Tensor) -> Tensor:
-    """Log density of a population's mean ``(..., P)``, sd ``(..., P)`` and correlation factor ``(..., P, P)``."""
+def hyperprior(loc: Tensor, sd: Tensor, correlation: Tensor, expected: Tensor | None = None) -> Tensor:
+    """Log density of a population's mean ``(..., P)``, sd ``(..., P)`` and correlation factor ``(..., P, P)``.
+
+    Where something is ``expected`` ``(4, P)`` of a latent, the density of its log sd stands for that of its sd.
+    """
     one = torch.ones((), dtype=loc.dtype, device=loc.device)
-    density = Normal(0 * one, one).log_prob(loc).sum(-1) + HalfCauchy(one).log_prob(sd).sum(-1)
+    density = marginals(loc, sd, expected)
     if loc.shape[-1] > 1:
         density = density + LKJCholesky(loc.shape[-1], one, validate_args=False).log_prob(correlation)
     return density
+
+
+def marginals(loc: Tensor, sd: Tensor, expected: Tensor | None = None) -> Tensor:
+    """The same of mean and sd alone."""
+    one = torch.ones((), dtype=loc.dtype, device=loc.device)
+    m, s = Normal(0 * one, one).log_prob(loc), HalfCauchy(one).log_prob(sd)
+    if expected is not None:
+        known = expected.isfinite().all(0)
+        mean, mean_sd, log_sd, log_sd_sd = torch.where(known, expected, one)
+        m = torch.where(known, Normal(mean, mean_sd).log_prob(loc), m)
+        s = torch.where(known, Normal(log_sd, log_sd_sd).log_prob(sd.log()), s)
+    return m.sum(-1) + s.sum(-1)
 
 
 def correlation_tril(off_diagonal: Tensor, n: int) -> Tensor:

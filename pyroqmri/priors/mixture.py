@@ -110,6 +110,7 @@ class Mixture(Prior):
     @torch.no_grad()
     def update(self, weights: Tensor, loc: Tensor, covariance: Tensor) -> None:
         """Set the population, ``(C,)``, ``(C, P)`` and ``(C, P, P)``; given classes keep all but their weight."""
+        self.sharpen()
         self.log_weights.copy_(weights.clamp_min(1e-4).log())
         learned = covariance[: self.n_learned]
         sd = learned.diagonal(dim1=-2, dim2=-1).sqrt()

@@ -63,8 +63,10 @@ def undetermined(signal: BoundSignal, likelihood: Likelihood, noise: float) -> U
     """
     signal, likelihood = copy.deepcopy(signal).double().cpu(), copy.deepcopy(likelihood).double().cpu()
     z, frame = typical(signal)
-    blind, blind_derived = _left(signal, likelihood, z, frame, min(noise, _NOISELESS))
-    weak, weak_derived = _left(signal, likelihood, z, frame, noise)
+    weak, of_weak = _left(signal, likelihood, z, frame, noise)
+    # with more signal nothing is left more open
+    lower = bool((weak > _BLIND).any()) and noise > _NOISELESS
+    blind, of_blind = _left(signal, likelihood, z, frame, _NOISELESS) if lower else (weak, of_weak)
     n_settings, n_unknown = count_settings(signal, likelihood.n_s0 is not None)
     limit = _WEAK_EXACT if n_settings <= n_unknown + 1 else _WEAK
     at_any_noise = blind > _BLIND
@@ -74,26 +76,26 @@ def undetermined(signal: BoundSignal, likelihood: Likelihood, noise: float) -> U
         if bool(open_[signal.n_tissue + 2 * k : signal.n_tissue + 2 * k + 2].any()):
             named.append(p.name)
     if named:
-        derived = weak_derived if not bool(at_any_noise.any()) else blind_derived
+        derived = _left_derived(signal, z, of_blind if bool(at_any_noise.any()) else of_weak)
         named += [name for name, left in derived.items() if left > _DERIVED]
     return Undetermined(tuple(named), n_settings, n_unknown, bool(at_any_noise.any()))
 
 
 def _left(
     signal: BoundSignal, likelihood: Likelihood, z: Tensor, frame: Tensor | None, noise: float
-) -> tuple[Tensor, dict[str, float]]:
-    """Share of the plausible sd that is left in the best tissue ``(L,)``, and of derived scalars in the worst."""
+) -> tuple[Tensor, Scaled]:
+    """Share of the plausible sd that is left in the best tissue ``(L,)``, and the information behind it."""
     inputs = {name: z.new_full((len(z),), signal.signal.default_input(name) or 1.0) for name in signal.signal.inputs}
     y = signal(signal.constrain(z, frame), inputs).clamp_min(noise)
     voxels = Voxels(y, z.new_full((len(z), 1), noise), frame, inputs)
     found = scaled_information(signal, likelihood, z, frame, voxels)
     left = left_uncertain(found.information).amin(0)
     left[[p.name == S0.name for p in signal.tissue] + [False] * (signal.n_latents - signal.n_tissue)] = 0.0
-    return left, _left_derived(signal, z, found)
+    return left, found
 
 
 def _left_derived(signal: BoundSignal, z: Tensor, found: Scaled) -> dict[str, float]:
-    """The same of derived scalars; angles of a direction follow it and are left out."""
+    """The same share of derived scalars, in the worst tissue; angles of a direction follow it and are left out."""
     names = [p.name for p in signal.signal.derived_parameters if isinstance(p, Parameter)]
     if not names or signal.direction is not None:
         return {}

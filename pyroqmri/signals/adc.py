@@ -31,6 +31,8 @@ class ADC(SignalModel):
     source = "doi:10.1148/radiology.161.2.3763909"
     reach = 1.2
     parameters = (Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusion coefficient"),)
+    expected = {"D": (1.0, 0.5, 0.3)}
+    expected_source = "Pierpaoli et al. 1996, doi:10.1148/radiology.201.3.8939209 (brain), with room for other organs"
     default_protocol = Acquisition(bval=torch.tensor([0.0, 0.5, 1.0]).repeat_interleave(4))
     typical_tissue = {
         "white matter": {"D": (0.70, 0.06)},

@@ -24,6 +24,11 @@ class BallStick(SignalModel):
         Parameter("D_iso", r"D_{iso}", "um2/ms", 0.01, 3.5, "diffusivity of the ball"),
         Direction("n", "n", "stick axis"),
     )
+    expected = {"f": (0.4, 0.2, 0.15), "D_par": (1.7, 0.4, 0.3), "D_iso": (1.0, 0.5, 0.3)}
+    expected_source = (
+        "Behrens et al. 2003, doi:10.1002/mrm.10609, and, for diffusivities, Pierpaoli et al. 1996, "
+        "doi:10.1148/radiology.201.3.8939209"
+    )
     derived_parameters = (
         Parameter("theta", r"\theta", "rad", 0.0, torch.pi, "polar angle of the stick"),
         Parameter("phi", r"\phi", "rad", -torch.pi, torch.pi, "azimuth of the stick"),

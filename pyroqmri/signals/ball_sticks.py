@@ -5,7 +5,7 @@ import torch
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.shells import shells
-from pyroqmri.signals.stick_peaks import stick_peaks
+from pyroqmri.signals.stick_peaks import missing_stick, stick_peaks
 
 FRACTIONS = ("f1", "f2", "f3")
 AXES = ("n1", "n2", "n3")
@@ -36,6 +36,8 @@ class BallSticks(SignalModel):
         Direction("n3", "n_3", "axis of the third stick"),
     )
     countable = FRACTIONS
+    expected = {"D": (1.3, 0.5, 0.3), "f1": (0.4, 0.2, 0.15), "f2": (0.15, 0.1, 0.08), "f3": (0.06, 0.05, 0.04)}
+    expected_source = "Behrens et al. 2007, doi:10.1016/j.neuroimage.2006.09.018"
     default_protocol = shells(6, 60, 1.0, 2.0, 3.0)
     typical_tissue = {
         "white matter": {"D": (1.2, 0.15), "f1": (0.42, 0.06), "f2": (0.18, 0.05), "f3": (0.06, 0.02)},
@@ -79,6 +81,10 @@ class BallSticks(SignalModel):
     def guesses(cls, acq, y):
         peaks = stick_peaks(acq, y)
         return [peaks.theta(k) for k in (1, 2, 3)]
+
+    @classmethod
+    def missing_axis(cls, acq, theta, residual, tangent):
+        return missing_stick(acq, theta["D"], residual, tangent)
 
     @classmethod
     def first_guess(cls, acq, y):

@@ -12,6 +12,7 @@ from pyroqmri.acquisition import NEGLIGIBLE_B, Acquisition
 from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter
 
 Tissue = Mapping[str, tuple[float, float]]  # mean and sd of each scalar parameter
+Expected = tuple[float, float, float]  # of a population: its mean, the mean's uncertainty, sd between voxels
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class SignalModel(ABC):
     A signal may also have a ``default_protocol``, a common scan at 3 T that is
     simulated when no protocol is given, and ``typical_tissue``: by tissue (white
     matter, grey matter, csf), the mean and sd of each scalar parameter that is not ``held``,
-    in healthy adults. Without them `simulate` needs a protocol and draws uniform parameters.
+    in healthy adults. Without them `simulate` needs a protocol and draws uniform parameters. ``expected`` states what
+    is expected of a scan's population in the parameters' units, which is the hyperprior of `hierarchical`: of each
+    parameter the mean over the voxels, how far it may be off, and the sd between voxels, within a factor of two.
 
     Raises
     ------
@@ -69,11 +72,12 @@ class SignalModel(ABC):
     reach: ClassVar[float | None] = None  # b in ms/um2 beyond which it does not describe tissue's decay
     default_protocol: ClassVar[Acquisition | None] = None
     typical_tissue: ClassVar[Mapping[str, Tissue]] = {}
+    expected: ClassVar[Mapping[str, Expected]] = {}  # by parameter, before any voxel is measured
+    expected_source: ClassVar[str] = ""
     n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
     countable: ClassVar[
         tuple[str, ...]
     ] = ()  # falling fractions of parts that may be absent; their number is enumerated
-    skewed: ClassVar[bool] = False  # tissue lies near bounds, where a normal posterior narrows a learned population
     held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
@@ -90,6 +94,8 @@ class SignalModel(ABC):
         for name, tissue in cls.typical_tissue.items():
             if set(tissue) != set(scalars):
                 raise TypeError(f"{cls.__name__}: typical_tissue of {name} is of {list(tissue)}, not of {scalars}")
+        if cls.expected and not (set(cls.expected) <= set(table) and cls.expected_source):
+            raise TypeError(f"{cls.__name__}: expected is of {list(cls.expected)} and needs an expected_source")
 
     @staticmethod
     @abstractmethod
@@ -152,6 +158,14 @@ class SignalModel(ABC):
     @classmethod
     def guesses(cls, acq: Acquisition, y: Tensor) -> list[dict[str, Tensor]]:
         """As :meth:`first_guess`, with one part, two ... of those that are ``countable``; the others are small."""
+        raise NotImplementedError(f"{cls.__name__} has no parts to count")
+
+    @classmethod
+    def missing_axis(cls, acq: Acquisition, theta: Mapping[str, Tensor], residual: Tensor, tangent: Tensor) -> Tensor:
+        """Axis ``(N, 3)`` of one more countable part, by the residual ``(N, M)`` of parameters ``theta`` without it.
+
+        ``tangent`` ``(N, M, P)`` has orthonormal columns that span the slopes of the parameters that are there.
+        """
         raise NotImplementedError(f"{cls.__name__} has no parts to count")
 
     @classmethod

@@ -271,7 +271,8 @@ class BoundSignal(nn.Module):
             slopes = self.direction.slopes(self.by_direction(z[..., self.n_tissue :]), frame)
             for name, turning in self._turning(slopes @ self.acquisition.bvec.mT).items():
                 columns += [by[name] * turn for turn in turning.unbind(-2)]
-        return signal, torch.stack(columns, -1)
+        # each column by itself in memory, as all that follows goes along the measurements
+        return signal, torch.stack(columns, -2).mT
 
     def _turning(self, slopes: Tensor) -> dict[str, Tensor]:
         """Derivatives ``(..., 2, M)`` of each direction's cosines by its coordinates, out of those of all."""

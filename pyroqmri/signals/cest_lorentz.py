@@ -37,6 +37,18 @@ class CESTLorentz(SignalModel):
         Parameter("w_mt", r"\Gamma_{MT}", "ppm", 10.0, 100.0, "full width of macromolecules at half their height"),
         Parameter("shift", r"\delta_{B0}", "ppm", -3.0, 3.0, "frequency of water, moved by the field"),
     )
+    expected = {
+        "A_water": (0.8, 0.1, 0.07),
+        "w_water": (1.5, 0.7, 0.4),
+        "A_amide": (0.06, 0.03, 0.02),
+        "w_amide": (1.5, 0.7, 0.3),
+        "A_noe": (0.09, 0.04, 0.03),
+        "w_noe": (3.0, 1.0, 0.5),
+        "A_mt": (0.12, 0.06, 0.04),
+        "w_mt": (40.0, 15.0, 6.0),
+        "shift": (0.0, 0.3, 0.2),
+    }
+    expected_source = "Zaiss et al. 2011, doi:10.1016/j.jmr.2011.05.001, for the pools; widths of common spectra at 3 T"
     typical_tissue = {
         "white matter": dict(
             A_water=(0.75, 0.03), w_water=(1.6, 0.15), A_amide=(0.06, 0.01), w_amide=(1.5, 0.2), A_noe=(0.10, 0.015),

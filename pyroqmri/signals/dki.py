@@ -51,6 +51,13 @@ class DKI(SignalModel):
     source = "doi:10.1002/mrm.20508"
     reach = 3.0
     parameters = (*DTI.parameters, *map(_element, QUARTIC))
+    expected = (
+        dict(DTI.expected)
+        | {f"W{name}": (0.9, 0.4, 0.3) for name in QUARTIC[:3]}
+        | {f"W{name}": (0.3, 0.2, 0.15) for name in QUARTIC[3:6]}
+        | {f"W{name}": (0.0, 0.1, 0.15) for name in QUARTIC[6:]}
+    )
+    expected_source = "Jensen and Helpern 2010, doi:10.1002/nbm.1518; " + DTI.expected_source
     derived_parameters = (
         *(p for p in DTI.derived_parameters if isinstance(p, Parameter)),
         Parameter("MK", "MK", "1", LEAST, MOST, "mean kurtosis"),

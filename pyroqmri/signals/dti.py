@@ -45,6 +45,8 @@ class DTI(SignalModel):
         _off_diagonal("xz"),
         _off_diagonal("yz"),
     )
+    expected = {name: (1.0, 0.5, 0.35) for name in ELEMENTS[:3]} | {name: (0.0, 0.1, 0.25) for name in ELEMENTS[3:]}
+    expected_source = "Pierpaoli et al. 1996, doi:10.1148/radiology.201.3.8939209 (brain), with room for other organs"
     derived_parameters = (
         Parameter("MD", "MD", "um2/ms", 0.0, 4.0, "mean diffusivity"),
         Parameter("FA", "FA", "1", 0.0, 1.0, "fractional anisotropy"),

@@ -39,6 +39,8 @@ class FWDTI(SignalModel):
         *(_tissue(p) for p in DTI.parameters if isinstance(p, Parameter)),
         Parameter("FWF", "f_w", "1", 0.0, 1.0, "free water fraction"),
     )
+    expected = dict(DTI.expected) | {"FWF": (0.15, 0.15, 0.15)}
+    expected_source = DTI.expected_source + "; Pasternak et al. 2009, doi:10.1002/mrm.22055"
     derived_parameters = DTI.derived_parameters
     default_protocol = shells(6, 32, 0.5, 1.5)
 

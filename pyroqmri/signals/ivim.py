@@ -27,6 +27,8 @@ class IVIM(SignalModel):
         Parameter("D_fast", "D^*", "um2/ms", 4.0, 1000.0, "pseudo-diffusivity, which adds to D_slow", log=True),
         Parameter("D_slow", "D", "um2/ms", 0.01, 4.0, "tissue diffusivity"),
     )
+    expected = {"f": (0.12, 0.08, 0.07), "D_fast": (25.0, 20.0, 15.0), "D_slow": (1.0, 0.5, 0.3)}
+    expected_source = "Le Bihan 2019, doi:10.1016/j.neuroimage.2017.12.062 (brain to liver)"
     # the b-values of Epstein et al. 2022, arXiv:2205.05587, four times each
     default_protocol = Acquisition(
         bval=torch.tensor(sorted([0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 0.4, 0.8] * 4))

@@ -87,6 +87,8 @@ class MP2RAGE(SignalModel):
     signed = True
     inputs = ("B1",)
     parameters = (Parameter("T1", "T_1", "ms", 100.0, 6000.0, "longitudinal relaxation time"),)
+    expected = {"T1": (1200.0, 500.0, 350.0)}
+    expected_source = "Stanisz et al. 2005, doi:10.1002/mrm.20605"
     typical_tissue = {
         "white matter": {"T1": (850.0, 50.0)},
         "grey matter": {"T1": (1350.0, 90.0)},

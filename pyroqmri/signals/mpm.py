@@ -35,6 +35,8 @@ class MPM(SignalModel):
         Parameter("R2star", "R_2^*", "1/s", 0.5, 2000.0, "effective transverse relaxation rate", log=True),
         Parameter("MTsat", "MT_{sat}", "%", 0.0, 15.0, "saturation by one magnetisation transfer pulse"),
     )
+    expected = {"R1": (0.8, 0.3, 0.25), "R2star": (20.0, 10.0, 8.0), "MTsat": (1.2, 0.6, 0.5)}
+    expected_source = "Weiskopf et al. 2013, doi:10.3389/fnins.2013.00095"
     typical_tissue = {
         "white matter": {"R1": (1.04, 0.05), "R2star": (21.0, 1.5), "MTsat": (1.76, 0.1)},
         "grey matter": {"R1": (0.65, 0.04), "R2star": (16.0, 1.5), "MTsat": (0.85, 0.08)},

@@ -47,6 +47,8 @@ class MSDKI(SignalModel):
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "mean-signal diffusivity"),
         Parameter("K", "K", "1", -1.0, 3.0, "mean-signal kurtosis"),
     )
+    expected = {"D": (1.2, 0.6, 0.3), "K": (0.8, 0.5, 0.3)}
+    expected_source = "Jensen and Helpern 2010, doi:10.1002/nbm.1518 (brain), with room for other organs"
     default_protocol = shells(6, 30, 1.0, 2.0, 3.0)
     typical_tissue = {
         "white matter": {"D": (1.0, 0.10), "K": (1.1, 0.15)},

@@ -49,8 +49,18 @@ class NODDI(SignalModel):
         Parameter("D_iso", "D_{iso}", "um2/ms", 1.0, 4.0, "diffusivity of free water"),
         Direction("n", "n", "mean axis of the sticks"),
     )
-    skewed = True
     held = {"D_par": 1.7, "D_iso": 3.0}
+    expected = {
+        "NDI": (0.5, 0.2, 0.12),
+        "ODI": (0.3, 0.15, 0.12),
+        "FWF": (0.12, 0.1, 0.1),
+        "D_par": (1.7, 0.3, 0.2),
+        "D_iso": (3.0, 0.2, 0.1),
+    }
+    expected_source = (
+        "Zhang et al. 2012, doi:10.1016/j.neuroimage.2012.03.072; Fukutomi et al. 2018, "
+        "doi:10.1016/j.neuroimage.2018.02.017"
+    )
     derived_parameters = (
         Parameter("NDI_mod", r"\nu_{mod}", "1", 0.0, 1.0, "tissue-weighted neurite density index"),
         Parameter("ODI_mod", "ODI_{mod}", "1", 0.0, 1.0, "tissue-weighted orientation dispersion index"),

@@ -62,6 +62,26 @@ def stick_peaks(acq: Acquisition, y: Tensor) -> StickPeaks:
     return StickPeaks(d, f, n, s0)
 
 
+@torch.no_grad()
+def missing_stick(acq: Acquisition, d: Tensor, residual: Tensor, tangent: Tensor) -> Tensor:
+    """Axis ``(N, 3)`` of a grid along which one more stick explains the most of residuals ``(N, M)``.
+
+    Parameters
+    ----------
+    d
+        Diffusivity ``(N,)``.
+    tangent
+        Orthonormal columns ``(N, M, P)`` of what the parameters that are there can take up themselves.
+    """
+    assert acq.bval is not None and acq.bvec is not None
+    axes = torch.as_tensor(half_sphere(N_AXES), dtype=residual.dtype, device=residual.device)
+    bd = acq.bval * d.unsqueeze(-1)
+    sticks = torch.exp(-bd.unsqueeze(-2) * (axes @ acq.bvec.mT).square()) - torch.exp(-bd).unsqueeze(-2)
+    free = sticks - (sticks @ tangent) @ tangent.mT
+    gain = (free @ residual.unsqueeze(-1)).squeeze(-1).clamp_min(0).square() / free.square().sum(-1).clamp_min(1e-6)
+    return axes[gain.argmax(-1)]
+
+
 class _Table:
     """Signals of sticks along a grid of axes ``(G, 3)`` less that of a ball, at one diffusivity."""
 

@@ -33,6 +33,8 @@ class T1Inversion(SignalModel):
         Parameter("T1", "T_1", "ms", 10.0, 6000.0, "longitudinal relaxation time"),
         Parameter("inv_eff", r"\eta", "1", 0.4, 1.5, "inversion efficiency: 1 inverts, 0.5 saturates"),
     )
+    expected = {"T1": (1200.0, 500.0, 350.0), "inv_eff": (0.95, 0.15, 0.05)}
+    expected_source = "Stanisz et al. 2005, doi:10.1002/mrm.20605; efficiencies of adiabatic pulses"
     typical_tissue = {
         "white matter": {"T1": (850.0, 50.0), "inv_eff": (0.96, 0.01)},
         "grey matter": {"T1": (1350.0, 90.0), "inv_eff": (0.96, 0.01)},

@@ -30,6 +30,8 @@ class T1InversionAB(SignalModel):
         Parameter("a", "a", SCAN_UNIT, 0.0, 4.0, "signal after full recovery"),
         Parameter("b", "b", SCAN_UNIT, -8.0, 0.0, "change of the signal by the inversion"),
     )
+    expected = {"T1": (1200.0, 500.0, 350.0)}
+    expected_source = "Stanisz et al. 2005, doi:10.1002/mrm.20605"
     typical_tissue = {
         "white matter": {"T1": (850.0, 50.0), "a": (1.0, 0.05), "b": (-1.90, 0.1)},
         "grey matter": {"T1": (1350.0, 90.0), "a": (1.0, 0.05), "b": (-1.90, 0.1)},

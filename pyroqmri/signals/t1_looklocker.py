@@ -29,6 +29,8 @@ class T1LookLocker(SignalModel):
         Parameter("T1star", "T_1^*", "ms", 10.0, 6000.0, "time constant of the recovery under the readouts"),
         Parameter("b_over_a", "B/A", "1", 1.05, 5.0, "depth of the inversion over the level that readouts lead to"),
     )
+    expected = {"T1star": (800.0, 350.0, 250.0), "b_over_a": (2.4, 0.5, 0.3)}
+    expected_source = "T1 of Stanisz et al. 2005, doi:10.1002/mrm.20605, under common readouts"
     derived_parameters = (Parameter("T1", "T_1", "ms", 0.0, 24_000.0, "longitudinal relaxation time"),)
     typical_tissue = {
         "white matter": {"T1star": (640.0, 40.0), "b_over_a": (2.28, 0.04)},

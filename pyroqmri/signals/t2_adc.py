@@ -22,6 +22,10 @@ class T2ADC(SignalModel):
         Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),
         Parameter("D", "D", "um2/ms", 0.0, 4.0, "apparent diffusivity"),
     )
+    expected = {"T2": (80.0, 40.0, 25.0), "D": (1.0, 0.5, 0.3)}
+    expected_source = (
+        "Stanisz et al. 2005, doi:10.1002/mrm.20605, and Pierpaoli et al. 1996, doi:10.1148/radiology.201.3.8939209"
+    )
     typical_tissue = {
         "white matter": {"T2": (75.0, 5.0), "D": (0.75, 0.06)},
         "grey matter": {"T2": (95.0, 8.0), "D": (0.85, 0.07)},

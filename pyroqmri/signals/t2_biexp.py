@@ -27,6 +27,8 @@ class T2Biexp(SignalModel):
         Parameter("T2_short", "T_{2,short}", "ms", 0.05, 200.0, "relaxation time of the faster pool", log=True),
         Parameter("T2_long", "T_{2,long}", "ms", 0.05, _LONGEST, "relaxation time of the other pool", log=True),
     )
+    expected = {"f": (0.12, 0.08, 0.06), "T2_short": (20.0, 10.0, 6.0), "T2_long": (85.0, 35.0, 20.0)}
+    expected_source = "MacKay et al. 1994, doi:10.1002/mrm.1910310614 (water between 10 and 50 ms is that of myelin)"
     typical_tissue = {
         "white matter": {"f": (0.12, 0.03), "T2_short": (18.0, 3.0), "T2_long": (80.0, 6.0)},
         "grey matter": {"f": (0.05, 0.02), "T2_short": (18.0, 3.0), "T2_long": (95.0, 8.0)},

@@ -22,6 +22,8 @@ class T2Decay(SignalModel):
     source = "doi:10.1063/1.1716296"
     suffix = "T2map"
     parameters = (Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),)
+    expected = {"T2": (80.0, 40.0, 25.0)}
+    expected_source = "Stanisz et al. 2005, doi:10.1002/mrm.20605 (tissues at 1.5 and 3 T)"
     typical_tissue = {
         "white matter": {"T2": (75.0, 5.0)},
         "grey matter": {"T2": (95.0, 8.0)},

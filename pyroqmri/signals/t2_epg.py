@@ -38,6 +38,11 @@ class T2EPG(SignalModel):
         Parameter("T2", "T_2", "ms", 1.0, 5000.0, "transverse relaxation time", log=True),
         Parameter("B1", "B_1", "1", 0.4, 1.0, "refocusing angle over 180 degrees, or as far above as it is below"),
     )
+    expected = {"T2": (80.0, 40.0, 25.0), "B1": (0.85, 0.1, 0.07)}
+    expected_source = (
+        "Stanisz et al. 2005, doi:10.1002/mrm.20605; B1 at 3 T as in Bernstein, King and Zhou 2004, Handbook of MRI "
+        "Pulse Sequences"
+    )
     typical_tissue = {
         "white matter": {"T2": (75.0, 5.0), "B1": (0.85, 0.04)},
         "grey matter": {"T2": (95.0, 8.0), "B1": (0.85, 0.04)},

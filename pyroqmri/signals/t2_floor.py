@@ -25,6 +25,8 @@ class T2Floor(SignalModel):
         Parameter("T2", "T_2", "ms", 0.05, 5000.0, "transverse relaxation time", log=True),
         Parameter("floor", "c", "1", 0.0, 0.3, "noise floor over S0"),
     )
+    expected = {"T2": (80.0, 40.0, 25.0), "floor": (0.03, 0.03, 0.02)}
+    expected_source = "Stanisz et al. 2005, doi:10.1002/mrm.20605; a floor of common noise levels"
     typical_tissue = {
         "white matter": {"T2": (75.0, 5.0), "floor": (0.03, 0.005)},
         "grey matter": {"T2": (95.0, 8.0), "floor": (0.03, 0.005)},

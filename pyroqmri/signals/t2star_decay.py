@@ -33,6 +33,8 @@ class T2StarDecay(SignalModel):
     source = "doi:10.1148/rg.295095034"
     suffix = "T2starmap"
     parameters = (Parameter("T2star", "T_2^*", "ms", 0.1, 2000.0, "effective transverse relaxation time", log=True),)
+    expected = {"T2star": (50.0, 25.0, 15.0)}
+    expected_source = "Peters et al. 2007, doi:10.1016/j.mri.2007.02.014 (1.5 to 7 T)"
     derived_parameters = (Parameter("R2star", "R_2^*", "1/s", 0.5, 10_000.0, "effective transverse relaxation rate"),)
     typical_tissue = {
         "white matter": {"T2star": (53.0, 5.0)},

@@ -1,7 +1,7 @@
 """Least squares and maximum likelihood in every voxel by itself, with the asymptotic error."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
@@ -18,6 +18,8 @@ from pyroqmri.signals import BoundSignal
 from pyroqmri.voxelwise.cholesky import quadratic_form
 from pyroqmri.voxelwise.levenberg_marquardt import Problem, chunk_size
 from pyroqmri.voxelwise.unit_box import Point, UnitBox
+
+_MEANS = 8192  # voxels whose parameters stay in a core's cache
 
 
 class PointEstimates(Estimates):
@@ -58,14 +60,19 @@ class PointEstimates(Estimates):
 
     def _chunked(self, function: Callable[[Voxels, dict[str, Tensor]], Tensor]) -> Tensor:
         """Values ``(n, ...)`` of a function of voxels and parameters, in float64, a chunk at a time."""
-        n, size = len(self.batch.voxels), chunk_size(self._box, self.batch.voxels)
+        size = chunk_size(self._box, self.batch.voxels)
         device = next(self._box.signal.buffers()).device
         parts = []
-        for i in range(0, max(1, n), size):
-            theta = {name: value[i : i + size].to(device).double() for name, value in self.theta.items()}
-            voxels = self.batch.voxels[i : i + size].to(device).map(lambda t: t.double())
-            parts.append(function(voxels, theta).float().cpu())
+        for k, theta in enumerate(self._thetas(size)):
+            voxels = self.batch.voxels[k * size : (k + 1) * size].to(device).map(lambda t: t.double())
+            here = {name: value.to(device) for name, value in theta.items()}
+            parts.append(function(voxels, here).float().cpu())
         return torch.cat(parts)
+
+    def _thetas(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """Parameters in float64, a chunk of ``size`` voxels at a time, one chunk at least."""
+        for i in range(0, max(1, len(self.batch.voxels)), size):
+            yield {name: value[i : i + size].double() for name, value in self.theta.items()}
 
     def _quantities(self, theta: dict[str, Tensor]) -> dict[str, Tensor]:
         """Everything that maps show: S0 in the scan's units, the axis on the side of positive z, what is derived."""
@@ -89,7 +96,9 @@ class PointEstimates(Estimates):
     @cached_property
     def mean(self):
         """The estimate of each quantity ``(N,)``."""
-        return self._table(self._chunked(lambda voxels, theta: self._scalars(theta)))
+        # larger chunks than where measurements are simulated
+        parts = [self._scalars(theta).float() for theta in self._thetas(_MEANS)]
+        return self._table(torch.cat(parts))
 
     @cached_property
     def sd(self):
@@ -129,8 +138,10 @@ class PointEstimates(Estimates):
     @property
     def axes(self):
         """Axis of each direction ``(N, 3)`` by its name."""
-        return {p.name: self.scatter(self._chunked(lambda voxels, theta, name=p.name: self._quantities(theta)[name]))
-                for p in self.signal.axes}  # fmt: skip
+        if not self.signal.axes:
+            return {}
+        parts = [self._quantities(theta) for theta in self._thetas(_MEANS)]
+        return {p.name: self.scatter(torch.cat([part[p.name].float() for part in parts])) for p in self.signal.axes}
 
     @cached_property
     def goodness_of_fit(self) -> GoodnessOfFit:

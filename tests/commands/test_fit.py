@@ -24,6 +24,7 @@ from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
+from pyroqmri.fitting import train as train_module
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.measurements.thinning import thin
 from pyroqmri.report.fit_numbers import numbers_of
@@ -199,6 +200,17 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     assert set(record["at_bound"]) == {"f", "D_par", "D_iso"}
     assert {"read", "prepare", "start", "train", "posterior"} <= set(record["seconds"])
     assert str(tmp_path) not in (out / "fit" / "fit.json").read_text()
+
+
+def test_the_causes_of_misfit_are_looked_for_once(scan, tmp_path, monkeypatch):
+    looked, found = [], fit_outputs.scan_causes
+    for module in (train_module, fit_outputs):
+        monkeypatch.setattr(module, "scan_causes", lambda *args, **kw: looked.append(1) or found(*args, **kw))
+    fit_image(scan.files, signal="ball_stick", recipe="least_squares", out=tmp_path / "out")
+    assert len(looked) == 1
+    read = scan.files.read("ball_stick")
+    pq.fit(read.y, read.acquisition, signal="ball_stick", recipe="least_squares", sigma=SIGMA)
+    assert len(looked) == 2
 
 
 def test_resume_goes_on_from_the_step_of_the_checkpoint(scan, tmp_path, monkeypatch):

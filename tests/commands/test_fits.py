@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
@@ -30,7 +29,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(saved):
-    return share_fit(saved, out=saved.parent / "shared", voxels=300, **TERMS)
+    return share_fit(saved, out=saved.parent / "shared", voxels=0, **TERMS)
 
 
 def test_a_shared_fit_is_small_and_is_the_fit(saved, shared):
@@ -49,7 +48,7 @@ def test_the_card_states_population_protocol_and_terms(shared):
     assert "16 volumes: bval 0, 1000 and 2000 s/mm2" in said
     assert "licence: CC0" in said
     assert "citation: nobody" in said
-    assert "calibration: K: 90 % intervals contain" in said
+    assert "calibration: not checked" in said
     # the median of the population is that of its distribution on paper
     fit = pq.load_fit(shared)
     median = float(fit.signal.constrain_tissue(fit.model.prior.classes().loc)["D"][0].detach())
@@ -93,14 +92,15 @@ def test_a_fit_that_comes_along_has_a_whole_card_and_takes_another_protocol(name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 150_000
     record = json.loads((folder / "fit.json").read_text())
     assert all(record["card"][key].strip() for key in ("licence", "citation", "source"))
-    assert record["card"]["calibration"]
+    first, *_ = record["card"]["calibration"]
+    assert 84 < float(first.partition("contain ")[2].partition("%")[0]) < 95  # of 90 % intervals, 1,000 voxels
     fit = pq.load_fit(name)
     used = {k: v for k, v in fit.acquisition.settings().items() if k in fit.signal.signal.requires}
     other = Acquisition(
         **{key: value.repeat(2) * torch.linspace(0.9, 1.1, 2 * len(value)) for key, value in used.items()}
     )
-    theta = {p.name: torch.full((5,), float(fit.signal.constrain_tissue(fit.model.prior.classes().loc)[p.name][0]))
-             for p in fit.signal.tissue}  # fmt: skip
+    middle = fit.signal.constrain_tissue(fit.model.prior.classes().loc.detach())
+    theta = {p.name: torch.full((5,), float(middle[p.name][0])) for p in fit.signal.tissue}
     bound = fit.on(other).signal
     y = bound(theta) * fit.preparation.scale
     post = fit.posterior(y, acquisition=other)
@@ -108,7 +108,7 @@ def test_a_fit_that_comes_along_has_a_whole_card_and_takes_another_protocol(name
         unit = fit.preparation.scale if p.name in fit.signal.in_scan_units else 1.0
         distance = (post.mean[p.name] / unit - theta[p.name]).abs() / (post.sd[p.name] / unit)
         assert float(distance.max()) < 1.0  # no noise, and the truth is the population's middle
-        assert np.isfinite(post.sd[p.name]).all()
+        assert bool(post.sd[p.name].isfinite().all())
 
 
 def test_there_are_fits_that_come_along():

@@ -28,11 +28,11 @@ def test_a_population_that_is_too_narrow_widens_to_that_of_the_data():
     assert can_refine(model, guide)
     torch.manual_seed(0)
     refine_population(model, guide, guide.prepare(Voxels(y, torch.full((2000, 1), SIGMA))))
-    # 40 steps of 256 voxels each: the sd of a mean is 0.5 / sqrt(2560), that of a log sd 1 / sqrt(5120)
+    # of 1,000 voxels the sd of a mean is 0.5 / sqrt(1000), that of a log sd 1 / sqrt(2000)
     assert (prior.loc - LOC).abs().max() < 0.1
     assert (prior.log_sd.exp() - SD).abs().max() < 0.06
     true = evidence(y, LOC[None], SD * torch.eye(3)[None])
-    # noise of the steps leaves it 27 nats below, and it began 1,440 below
+    # half of the voxels leave it a few nats below, and it began 1,440 below
     assert evidence(y, LOC[None] + 0.1, 0.3 * torch.eye(3)[None]) < true - 200
     assert evidence(y, *prior.classes()[1:]) > true - 50
 

@@ -17,7 +17,7 @@ from pyroqmri.planning.information import population_information
 from pyroqmri.planning.plan import even_choice, plan
 from pyroqmri.planning.simulated import simulated
 from pyroqmri.signals import SIGNALS
-from tests.helpers import SIGMA, TE, Quadratic, msdki_data, quadratic_data, sphere
+from tests.helpers import SIGMA, TE, Quadratic, msdki_data, quadratic_data, shells, sphere
 
 QUICK = {"training.steps": 5, "training.batch_size": 64}
 NOISE = 0.04
@@ -129,6 +129,26 @@ def test_directions_are_spread_where_the_signal_uses_them():
     assert (weighted < 15).sum() > len(weighted) / 2  # the crowd around one pole is worth little
     outer = np.einsum("mi,mj->ij", axes[weighted], axes[weighted]) / len(weighted)
     assert np.linalg.eigvalsh(outer)[0] > 0.2  # a third where they are even, 0.01 at the pole
+
+
+@pytest.mark.parametrize(
+    ("signal", "names"),
+    [("ball_stick", ["D_par", "n"]), pytest.param("ball_sticks", ["D", "n2"], marks=pytest.mark.slow)],
+)
+def test_sticks_are_planned_for_by_name(signal, names):
+    acq = shells(4, 15, 1.0, 2.0)
+    rng = np.random.default_rng(2)
+    axes = rng.normal(size=(24, 3))
+    cosine = axes @ acq.bvec.numpy().T / np.linalg.norm(axes, axis=1, keepdims=True)
+    b = acq.bval.numpy()
+    y = np.hypot(0.5 * np.exp(-1.5 * b * cosine**2) + 0.5 * np.exp(-1.5 * b) + 0.03 * rng.normal(size=(24, 34)), 0.03)
+    settings = QUICK if signal == "ball_stick" else {}
+    fit = pq.fit(y, acq, signal=signal, recipe="hierarchical", sigma=0.03, settings=settings)
+    chosen = pq.design(fit, acq, 16, parameters=names, draws=16)
+    assert len(chosen) == 16
+    some = acq.bvec[chosen[chosen >= 4]].double()
+    assert float(torch.linalg.eigvalsh(some.mT @ some / len(some))[0]) > 0.2  # 1/3 where they are even
+    assert bool(fit.posterior(y[:, chosen], acquisition=acq[chosen]).mean[names[0]].isfinite().all())
 
 
 def test_directions_are_spread_where_the_signal_does_not_see_them(kurtosis):

@@ -108,7 +108,14 @@ def write_run(run: Run, scan: Scan, folder: Path, progress: bool) -> Summary:
     level = given_noise(scan, run.sigma)
     plan = plan_of(run.signal, run.recipe, None, run.sigma, run.settings)
     found = fit(
-        scan.y, scan.acquisition, signal=run.signal, recipe=plan, sigma=level, fixed=run.fixed, progress=progress
+        scan.y,
+        scan.acquisition,
+        signal=run.signal,
+        recipe=plan,
+        sigma=level,
+        fixed=run.fixed,
+        progress=progress,
+        causes=False,
     )
     return write_results(found, scan, folder, level=level, predictive=True, progress=progress)
 

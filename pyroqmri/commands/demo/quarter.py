@@ -82,7 +82,14 @@ def compare_quarter(
         for name, recipe in ESTIMATORS.items():
             changed = settings.get(signal, {}) if recipe == "hierarchical" else {}
             found = fit(
-                part.y, part.acquisition, signal=signal, recipe=recipe, sigma=noise, settings=changed, progress=progress
+                part.y,
+                part.acquisition,
+                signal=signal,
+                recipe=recipe,
+                sigma=noise,
+                settings=changed,
+                progress=progress,
+                causes=False,
             )
             summaries[signal, name] = summarise(found, part.y, progress=progress)
             sigma[f"{signal}, {name}"] = found.sigma_record
