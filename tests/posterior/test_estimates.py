@@ -40,6 +40,10 @@ class Known(Estimates):
     def goodness_of_fit(self):
         return self.found
 
+    @property
+    def responsibilities(self):
+        return None
+
 
 def test_findings_are_added_to_fine_voxels_and_the_last_one_stands():
     D = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0])
