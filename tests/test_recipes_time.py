@@ -47,8 +47,8 @@ def test_a_fit_agrees_with_itself_and_sees_a_difference():
     y, acq = recipes_time.measurements(60, 0)
     fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, s0=1.0, settings={"training.steps": 2})
     posterior = fit.posterior(y)
-    # other chunks of voxels are added in another order
-    assert max(recipes_time.agreement(fit, y[:20], posterior).values()) < 1e-3
+    # other chunks of voxels are added in another order, and searches of modes end a step earlier or later
+    assert max(recipes_time.agreement(fit, y[:20], posterior).values()) < 0.01
 
     class Shifted:
         mean = {k: v + posterior.sd[k] / 2 for k, v in posterior.mean.items()}

@@ -188,5 +188,5 @@ def rice_fisher(nu: Tensor, sigma: Tensor) -> Tensor:
     table = _fisher_table_on(nu.device, nu.dtype)
     a = (nu / sigma).clamp_min(0)
     place = a / (a + 4) * (len(table) - 2)
-    index = place.long()
+    index = place.nan_to_num().long()  # what is not finite stays so
     return torch.lerp(table[index], table[index + 1], place - index) / sigma.square()

@@ -179,13 +179,22 @@ def fit(
     _judge(result, over_s0, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
     _check_truth(plan, truth, first)
-    if batch is not None and plan.estimator == "voxel_model":
-        _train(result, batch, pick_device(device), checkpoint, resume, progress)
-    elif batch is not None:
-        _train_network(result, batch, truth, first, pick_device(device), progress)
+    if batch is not None:
+        _learn(result, batch, pick_device(device), checkpoint, resume, truth, first, progress)
     if causes:
         result.name_causes(*scan_causes(result, y, inputs=inputs, position=position))
     return result
+
+
+def _learn(
+    fit: Fit, batch: Batch, device: torch.device, checkpoint: str | Path | None, resume: bool, truth: Any,
+    first: Fit | None, progress: bool,
+) -> None:  # fmt: skip
+    """Train what the recipe has."""
+    if fit.recipe.estimator == "voxel_model":
+        _train(fit, batch, device, checkpoint, resume, progress)
+    else:
+        _train_network(fit, batch, truth, first, device, progress)
 
 
 def _batch_and_noise(

@@ -1,6 +1,7 @@
 """The population where a normal posterior of each voxel draws it away: raised to the evidence by importance weights."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,15 +75,22 @@ def refine_population(model: VoxelModel, guide: Guide, voxels: Voxels) -> None:
         drawn = draw_latents(model, guide, some, own)
         before = float(drawn.evidence(prior.classes()).detach())
         if not before > best - LOSS:
-            with torch.no_grad():
-                for parameter, value in zip(prior.parameters(), kept, strict=True):
-                    parameter.copy_(value)
+            _put_back(prior, kept)
             return
         best, kept = max(best, before), [p.detach().clone() for p in prior.parameters()]
         after = _climb(prior, drawn, len(voxels))
+        if not math.isfinite(after) or not all(p.isfinite().all() for p in prior.parameters()):
+            _put_back(prior, kept)  # data that determine nothing leave the evidence flat
+            return
         own = drawn.moments(prior.classes())
         if after - before < GAIN:
             return
+
+
+@torch.no_grad()
+def _put_back(prior: Prior, values: Sequence[Tensor]) -> None:
+    for parameter, value in zip(prior.parameters(), values, strict=True):
+        parameter.copy_(value)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ class NCChiLikelihood(RicianLikelihood):
         return float(coils)
 
     def _single(self, signal, sigma):
-        return super()._single(signal, sigma) if self.coils == 1 else NCChi(signal, sigma, self.coils)
+        return (
+            super()._single(signal, sigma) if self.coils == 1 else NCChi(signal, sigma, self.coils, validate_args=False)
+        )
 
     def _log_power(self, y):
         return (2 * self.coils - 1) * y.log()

@@ -72,8 +72,8 @@ class RicianLikelihood(Likelihood):
         return bool(self._is_single.any())
 
     def _single(self, signal: Tensor, sigma: Tensor) -> TorchDistribution:
-        """Distribution of single measurements, batch ``(..., M)``."""
-        return Rician(signal, sigma)
+        """Distribution of single measurements, batch ``(..., M)``; a signal below zero, in a corner, is unlikely."""
+        return Rician(signal, sigma, validate_args=False)
 
     def _log_power(self, y: Tensor) -> Tensor:
         """The term of a single measurement's log-density that is a logarithm of itself."""

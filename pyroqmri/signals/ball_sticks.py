@@ -15,7 +15,7 @@ class BallSticks(SignalModel):
     r"""Water in up to three sticks along axes n, and in a ball of the same diffusivity.
 
     .. math:: S(b, g)/S_0 = \left(1 - \sum_k f_k\right) e^{-b D} + \sum_k f_k\, e^{-b D (g \cdot n_k)^2},
-              \qquad f_1 \ge f_2 \ge f_3
+              \qquad f_1 \geq f_2 \geq f_3
 
     The bounds of each fraction follow from those before it, so that fractions fall and the ball's is not negative. A
     stick that is not there has a fraction of zero and an axis that is anywhere. Which sticks are there is what

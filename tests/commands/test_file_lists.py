@@ -107,7 +107,7 @@ def test_fit_of_a_relaxation_signal(tmp_path):
 
 def test_apply(scan, fitted, tmp_path):
     out = apply_image(fitted, scan.files, out=tmp_path / "out")
-    assert files(out) == SAMPLED | STICK | STICK_CONTRACTIONS | CONE | CLASSES
+    assert files(out) == SAMPLED | STICK | STICK_CONTRACTIONS | CONE | CLASSES | KHAT  # its maps are reweighted
 
 
 def test_compare(scan, tmp_path):

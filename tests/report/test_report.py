@@ -41,7 +41,7 @@ class FakePosterior:
         self.status = torch.ones(n, dtype=torch.uint8)
         has_axis = any(p.is_direction for p in model.parameters)
         self.direction = torch.tensor(axis).expand(n, 3).clone() if has_axis else None
-        self.axes = {"n": self.direction} if has_axis else {}
+        self.axes = {p.name: self.direction for p in model.parameters if p.is_direction}
         self.ppc, self.residual = torch.linspace(0.01, 1, n), torch.linspace(0.8, 1.4, n)
         self.responsibilities, self.khat = None, torch.full((n,), 0.2)
 
