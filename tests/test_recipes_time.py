@@ -12,6 +12,7 @@ from pyroqmri.errors import InputError
 SMALL = ["--voxels", "200", "--settings", '{"training.steps": 3}']
 
 
+@pytest.mark.slow
 def test_rows_are_kept_with_where_they_come_from(tmp_path):
     path = tmp_path / "kept.json"
     for recipes in (["hierarchical", "vae_unig"], ["hierarchical"]):

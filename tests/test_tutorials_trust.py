@@ -7,6 +7,7 @@ import pytest
 from tests.test_readme import REPOSITORY, python_blocks, run
 
 
+@pytest.mark.slow
 def test_the_page_on_arviz_runs(tmp_path, monkeypatch):
     pytest.importorskip("arviz")
     printed = run(python_blocks(REPOSITORY / "docs" / "tutorials" / "arviz.md"), tmp_path, monkeypatch).splitlines()

@@ -70,6 +70,7 @@ def test_a_tampered_guide_fails_and_is_mended(linear, scale, shift, words):
     assert not found.told["recalibrated"]
 
 
+@pytest.mark.slow
 def test_a_recalibration_is_saved_and_used(tmp_path):
     y, acq = msdki_data(300)
     fit = pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=0.05, s0=1.0, settings={"training.steps": 5})
@@ -114,6 +115,7 @@ def test_tissue_and_the_own_population_at_another_noise_level():
     assert all(c.counts == (c.group == "all") for c in tissue.cells)
 
 
+@pytest.mark.slow
 def test_an_axis_is_checked_by_its_angle():
     acq = shells(6, 20, 1.0, 2.0)
     fit = fit_protocol(acq, signal="ball_stick", recipe="hierarchical", snr=30, n_train=200,

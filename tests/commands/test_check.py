@@ -91,6 +91,7 @@ def test_a_wrong_call_is_told_in_a_line(run, protocol, arguments, words):
     assert not (protocol.parent / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_protocol_of_saturation_offsets_is_checked(run, tmp_path):
     (tmp_path / "offset.txt").write_text(" ".join(map(str, [300, 300, *np.arange(-8, 8.25, 0.25)])))
     code, said, _ = run("check", "--signal", "cest_lorentz", "--recipe", "least_squares", "--offset", "offset.txt",

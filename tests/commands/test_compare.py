@@ -131,6 +131,7 @@ def test_a_wrong_call_is_refused_in_a_sentence(scan, tmp_path, words, said):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_its_code(scan, tmp_path):
     words = ["--recipe", "a=hierarchical training.steps=5", "--recipe", "b=hierarchical training.steps=5", "--quiet"]
     call = [sys.executable, "-m", "pyroqmri", "compare", *scan.arguments, "--signal", "msdki", *words]

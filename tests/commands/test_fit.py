@@ -471,7 +471,6 @@ def test_white_matter_is_where_diffusion_is_anisotropic(read):
 
 
 @pytest.mark.slow
-@pytest.mark.kept
 def test_the_demo_runs_without_a_network(tmp_path, monkeypatch):
     names = ("msdki_vae_unig", "ball_stick_fixed_hierarchical")
     runs = [replace(run, settings={"training.steps": 20}) for run in demo_module.RUNS if run.name in names]

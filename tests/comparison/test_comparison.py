@@ -72,6 +72,7 @@ def test_the_right_prior_wins(fits, two_tissues):
     assert any("ml" in note and "held-out" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_volumes_left_out_rank_point_estimators_too(fits, two_tissues):
     y, _ = two_tissues
     found = pq.compare(fits, y[:120], folds=2, shell="highest", scored=100)

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import torch
 
 import pyroqmri as pq
@@ -47,6 +48,7 @@ def inside(truth: torch.Tensor, posterior: Posterior, p: float) -> torch.Tensor:
     return torch.rad2deg(cosine.arccos()) < posterior.cone(p)
 
 
+@pytest.mark.slow
 def test_cones_of_loose_axes_hold_what_they_say():
     truth, post, plain, loose = asked()
     n = len(loose)

@@ -133,7 +133,9 @@ def test_a_signal_that_does_not_follow_is_named_and_repeats_stay():
     assert "a signal that does not follow all of these data" in fit.warnings[0]
 
 
-@pytest.mark.parametrize("name", sorted(SIGNALS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "ball_sticks")) for name in sorted(SIGNALS)]
+)
 def test_a_clean_scan_is_without_warning(name):
     model = SIGNALS[name]
     acq, rng = model.default_protocol, np.random.default_rng(11)

@@ -108,6 +108,7 @@ def test_inputs_that_do_not_fit_are_said(signal, inputs, said):
     assert complete_inputs(T1VFA, {}, 4)["B1"].tolist() == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_an_encoder_hears_of_b1():
     generator = torch.Generator().manual_seed(0)
     acq = Acquisition(flip=[0.05, 0.1, 0.2, 0.35], tr=[15.0] * 4)
