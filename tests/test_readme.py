@@ -131,7 +131,6 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.kept
 def test_the_code_of_the_readme_prints_what_it_says(tmp_path, monkeypatch):
     said = re.search(r"It prints\n\n```\n(.*?)```", README, re.DOTALL)
     assert said is not None

@@ -17,6 +17,7 @@ def test_the_page_on_arviz_runs(tmp_path, monkeypatch):
     assert (tmp_path / "posterior.nc").exists()
 
 
+@pytest.mark.slow
 def test_the_page_on_comparisons_runs(tmp_path, monkeypatch):
     page = REPOSITORY / "docs" / "tutorials" / "compare.md"
     printed = run(python_blocks(page), tmp_path, monkeypatch)

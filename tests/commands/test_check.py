@@ -18,6 +18,7 @@ def protocol(tmp_path):
     return bval
 
 
+@pytest.mark.slow
 def test_a_protocol_is_checked_and_its_fit_recalibrated(run, protocol, tmp_path):
     code, said, _ = run("check", "--signal", "msdki", "--recipe", "hierarchical", "--bval", protocol, "--snr", 20,
                         "--set", "training.steps=20", "--voxels", 900, "--recalibrate", "--truth", "both", "--quiet",

@@ -332,6 +332,7 @@ def test_a_share_at_a_bound_is_of_the_voxels_that_were_fitted():
     assert shares_of_fitted(known, {"D": 3, "K": 0}) == {"D": 0.5, "K": 0.0}
 
 
+@pytest.mark.slow
 def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):
     out = fit_image(
         scan.files, signal="msdki", recipe="hierarchical", sigma="learn", out=tmp_path / "fine",
@@ -358,6 +359,7 @@ def test_directions_may_turn_from_subject_to_subject(scan, tmp_path):
     assert np.quantile(angle, 0.95) < 5
 
 
+@pytest.mark.slow
 def test_apply_takes_the_noise_level_that_was_given_else_measures_it(scan, tmp_path):
     common = {"signal": "msdki", "recipe": "least_squares"}
     given = fit_image(scan.files, sigma=12.5, out=tmp_path / "given", **common)

@@ -258,6 +258,7 @@ def test_recalibration_moves_the_parameters_alone():
     ).all()
 
 
+@pytest.mark.slow
 def test_the_attributes_say_what_the_draws_are():
     found = {
         name: attributes(posterior_to_arviz(make(), slice(0, 20), n_draws=40)) for name, make in POSTERIORS.items()

@@ -174,6 +174,7 @@ def test_a_drawn_population_moves_the_posteriors_as_the_closed_form_does():
     torch.testing.assert_close(slopes(ours), slopes(closed_form), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_the_start_climbs_a_ridge_and_leaves_a_poor_optimum():
     """Two pools in 32 echoes: noise spreads the modes along f and T2_short; a poor start leaves f at .35."""
     rng, n, te = np.random.default_rng(0), 1000, np.arange(10.0, 330, 10)

@@ -192,6 +192,7 @@ def test_the_headline_follows_the_cause(found, sentence):
     assert in_brief(found, "DTI") == sentence
 
 
+@pytest.mark.slow
 def test_a_level_that_was_learned_is_not_called_too_high():
     """It counts what the signal misses elsewhere, and the verdict names that already."""
     rng = np.random.default_rng(3)

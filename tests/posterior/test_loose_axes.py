@@ -60,6 +60,7 @@ def test_cones_of_loose_axes_hold_what_they_say():
     assert inside(truth, plain, 0.9)[loose].float().mean() < 0.82
 
 
+@pytest.mark.slow
 def test_the_stick_in_them_is_told_right_too():
     found = own_voxels(fitted(), 2000, seed=3).truth
     _, post, plain, loose = asked()

@@ -170,6 +170,7 @@ def test_the_usual_protocols_are_within_reach():
         assert beyond_reach(model.default_protocol, name) == []
 
 
+@pytest.mark.slow
 def test_a_fit_with_a_limit_goes_to_the_whole_protocol(scan, tmp_path):
     files = replace(scan.files, bmax=1500.0)
     first = fit_image(files, signal="dti", recipe="least_squares", out=tmp_path / "fit")

@@ -157,6 +157,7 @@ def test_a_fit_without_a_map_is_checked_as_it_is():
     assert cover[1] < 0.3
 
 
+@pytest.mark.slow
 def test_denoise_holds_parameters_and_leaves_volumes_out(tmp_path):
     scan = write_scan(tmp_path / "in")
     values = scan.values.copy()
