@@ -108,12 +108,14 @@ def cohort(bids_dir: str, out_dir: str, level: str, dry_run: bool, quiet: bool, 
 def _group(bids_dir: str, out_dir: str, dry_run: bool, given: dict[str, Any]) -> int:
     if dry_run:
         raise click.UsageError("--dry-run is for the participant level")
-    from pyroqmri.cohort.group import run_group
+    from pyroqmri.cohort.group import run_group, shrunken
     from pyroqmri.cohort.people import column_of
 
     groups, sites = (
         {} if given[name] is None else column_of(bids_dir, given[name]) for name in ("group_column", "site_column")
     )
+    for line in shrunken(Path(out_dir)):
+        click.echo(f"warning: {line}", err=True)
     click.echo(run_group(out_dir, atlas=given["atlas"], groups=groups, sites=sites) / "report.html")
     return 0
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyroqmri.cohort.data_set import CALL
 from pyroqmri.cohort.outliers import Outlier, find_outliers, outlier_row
 from pyroqmri.cohort.random_effects import Effects, false_discovery, random_effects
 from pyroqmri.cohort.record import DONE, STATE, Record, read_record
@@ -17,6 +18,7 @@ from pyroqmri.cohort.regions import RegionValue, region_values
 from pyroqmri.cohort.status_table import write_table
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.errors import InputError
+from pyroqmri.files import read_table
 from pyroqmri.maps import write_json
 
 GROUP = "group"  # folder below the output folder
@@ -82,6 +84,20 @@ def run_group(
     return out / GROUP
 
 
+def shrunken(out: Path) -> list[str]:
+    """A sentence where every image was mapped under the population of all, which hides differences of subjects."""
+    path = out / STATE / CALL
+    call = read_table(path, "record of the call") if path.is_file() else {"subject level": True}
+    training = call.get("training")
+    if call.get("subject level") or (training is not None and "voxel_model" not in str(training.get("recipe"))):
+        return []
+    return [
+        "the images were mapped without --subject-level: where the fit has a population, voxels are drawn towards the "
+        "mean of all subjects, and differences between subjects, groups and sessions come out too small; map them "
+        "again with --subject-level"
+    ]
+
+
 def group_tables(
     out: Path, records: Sequence[Record], atlas: str | None, groups: Mapping[str, str], sites: Mapping[str, str]
 ) -> GroupTables:
@@ -89,14 +105,14 @@ def group_tables(
     if not records:
         raise InputError(f"{out} has no image that is mapped; run the participant level first")
     values: list[RegionValue] = []
-    problems = []
+    problems = shrunken(out)
     for record in records:
         try:
             values += region_values(out, record, atlas)
         except (InputError, OSError, StopIteration) as error:
             problems.append(f"{record.label}: {error}")
     if not values:
-        raise InputError(f"no image of {out} can be used: {problems[0]}")
+        raise InputError(f"no image of {out} can be used: {problems[-1]}")
     return GroupTables(
         values,
         find_outliers(values, records, sites),

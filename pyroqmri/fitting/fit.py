@@ -35,7 +35,7 @@ SMOOTHING = 100  # steps that a smoothed loss remembers
 
 @dataclass
 class Fit:
-    """A trained estimator: what it was told, what it learned, and posteriors of any voxels.
+    """A trained estimator: what it was given, what it learned, and posteriors of any voxels.
 
     Attributes
     ----------

@@ -138,3 +138,12 @@ def test_a_folder_without_maps_and_a_column_that_is_not_there_are_named(tmp_path
         run_group(tmp_path / "empty")
     with pytest.raises(InputError, match=r"no column age.*group, site"):
         column_of(out.parent, "age")
+
+
+@pytest.mark.parametrize(("level", "estimator", "warned"), [(False, "voxel_model", True), (True, "voxel_model", False),
+                                                            (False, "point", False)])  # fmt: skip
+def test_maps_drawn_towards_the_mean_of_all_subjects_are_named(out, level, estimator, warned):
+    call = {"subject level": level, "training": {"recipe": f'estimator = "{estimator}"'}}
+    (out / ".cohort" / "call.json").write_text(json.dumps(call))
+    page = (run_group(out) / "report.html").read_text()
+    assert ("come out too small" in page) == warned
