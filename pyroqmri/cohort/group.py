@@ -87,7 +87,9 @@ def run_group(
 def shrunken(out: Path) -> list[str]:
     """A sentence where every image was mapped under the population of all, which hides differences of subjects."""
     path = out / STATE / CALL
-    call = read_table(path, "record of the call") if path.is_file() else {"subject level": True}
+    if not path.is_file():
+        return []
+    call: dict[str, Any] = read_table(path, "record of the call")
     training = call.get("training")
     if call.get("subject level") or (training is not None and "voxel_model" not in str(training.get("recipe"))):
         return []
