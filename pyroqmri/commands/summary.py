@@ -67,6 +67,8 @@ class Summary(Estimates):
             "responsibilities": part.responsibilities,
         }
         arrays |= {f"contraction {name}": values for name, values in part.contraction.items()}
+        arrays |= {f"neighbours {name}": values for name, values in getattr(part, "neighbours", {}).items()}
+        arrays["alone"] = getattr(part, "alone", None)
         if hasattr(part, "cone"):
             arrays |= {f"cone {p.name}": part.cone(_CONE, p.name) for p in self.signal.axes}
         # where voxels are reweighted the weights are there, and so is their shape
@@ -104,6 +106,16 @@ class Summary(Estimates):
     def contraction(self) -> dict[str, Tensor]:
         """Share of the population's variance that a voxel's measurements take away ``(N,)``, where there is one."""
         return {name: self._kept[key] for name in self.names if (key := f"contraction {name}") in self._kept}
+
+    @property
+    def neighbours(self) -> dict[str, Tensor]:
+        """Share of what is known of each parameter that neighbours have stated ``(N,)``, where there are any."""
+        return {name: self._kept[key] for name in self.names if (key := f"neighbours {name}") in self._kept}
+
+    @property
+    def alone(self) -> Tensor | None:
+        """Probability that each voxel is mapped by itself ``(N,)``, where neighbours are known."""
+        return self._kept.get("alone")
 
     @property
     def goodness_of_fit(self) -> GoodnessOfFit:
