@@ -67,6 +67,8 @@ class Fit:
         status states it then.
     learned_on
         The settings that it learned on, where ``acquisition`` is another protocol that it is applied to; else None.
+    own_protocol
+        What was a training voxel's own beside the acquisition: ``weights``, ``grad_dev``.
     """
 
     recipe: Recipe
@@ -93,6 +95,7 @@ class Fit:
     causes: tuple[Cause, ...] = ()
     residual_noise: ResidualNoise | None = None
     learned_on: Acquisition | None = None
+    own_protocol: tuple[str, ...] = ()
 
     def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
         """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""

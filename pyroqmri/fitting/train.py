@@ -176,7 +176,7 @@ def fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
         model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(over_s0),
-        inputs=names, covariates=tuple(named),
+        inputs=names, covariates=tuple(named), own_protocol=tuple(name for name in OWN if name in known),
     )  # fmt: skip
     _judge(result, over_s0, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
