@@ -154,10 +154,7 @@ def table() -> str:
             for recipe in ("oracle", *RECIPES):
                 cells = [r["cells"][key] for r in rows if (r["signal"], r["recipe"]) == (name, recipe)]
                 if cells:
-                    entries = [
-                        ranged([c.get(k) for c in cells])
-                        for k in ("tissue", "fluid", "tissue_covered", "fluid_covered")
-                    ]
+                    numbers = [ranged([c.get(entry) for c in cells]) for entry in entries]
                     shown = recipe if recipe == "oracle" else f"`{recipe}`"
                     lines.append(f"| `{name}` | {key} | {shown} | {' | '.join(numbers)} |")
     return "\n".join(lines)
