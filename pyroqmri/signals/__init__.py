@@ -13,6 +13,7 @@ from pyroqmri.signals.ivim import IVIM
 from pyroqmri.signals.mp2rage import MP2RAGE, mp2rage_acquisition
 from pyroqmri.signals.mpm import MPM
 from pyroqmri.signals.msdki import MSDKI
+from pyroqmri.signals.mwf import MWF
 from pyroqmri.signals.noddi import NODDI
 from pyroqmri.signals.t1_inversion import T1Inversion, T1InversionSigned
 from pyroqmri.signals.t1_inversion_ab import T1InversionAB, T1InversionABSigned
@@ -47,6 +48,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "t2_floor": T2Floor,
     "t2_biexp": T2Biexp,
     "t2star_decay": T2StarDecay,
+    "mwf": MWF,
     "mp2rage": MP2RAGE,
     "mpm": MPM,
     "cest_lorentz": CESTLorentz,
@@ -61,6 +63,7 @@ __all__ = [
     "MP2RAGE",
     "MPM",
     "MSDKI",
+    "MWF",
     "NODDI",
     "SIGNALS",
     "T1VFA",

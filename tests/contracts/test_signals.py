@@ -119,6 +119,11 @@ def t2_epg(te, T2, B1):
     return np.stack(seen, 1)
 
 
+def mwf(te, MWF, T2_my, T2_ie, FWF, T2_fw, B1):
+    pools = ((MWF, T2_my), ((1 - MWF) * (1 - FWF), T2_ie), ((1 - MWF) * FWF, T2_fw))
+    return sum(share * t2_epg(te, T2, B1) for share, T2 in pools)
+
+
 def t2_floor(te, T2, floor):
     return np.exp(-te / T2) + floor
 
@@ -213,6 +218,7 @@ CASES = {
     "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2_epg": Case(Acquisition(te=[10.0, 20, 30, 40, 50, 60]), t2_epg),
+    "mwf": Case(Acquisition(te=[10.0, 20, 30, 40, 50, 60, 70, 80]), mwf),
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
     "mp2rage": Case(TRAINS, mp2rage),
