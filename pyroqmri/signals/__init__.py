@@ -25,6 +25,7 @@ from pyroqmri.signals.t2_decay import T2Decay
 from pyroqmri.signals.t2_epg import T2EPG
 from pyroqmri.signals.t2_floor import T2Floor
 from pyroqmri.signals.t2star_decay import T2StarDecay
+from pyroqmri.signals.wassr import WASSR
 
 SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
@@ -52,6 +53,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "mp2rage": MP2RAGE,
     "mpm": MPM,
     "cest_lorentz": CESTLorentz,
+    "wassr": WASSR,
 }
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "T1VFA",
     "T2ADC",
     "T2EPG",
+    "WASSR",
     "BallStick",
     "BallSticks",
     "BoundSignal",

@@ -140,6 +140,12 @@ class SignalModel(ABC):
         return None if default is inspect.Parameter.empty else float(default)
 
     @classmethod
+    def common_input(cls, name: str) -> float:
+        """A value of a per-voxel input that a protocol may be judged at: its default, or 1 where it has none."""
+        default = cls.default_input(name)
+        return 1.0 if default is None else default
+
+    @classmethod
     def derived(cls, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Quantities of interest that follow from the parameters, each ``(...)``; named in ``derived_parameters``.
 

@@ -186,9 +186,13 @@ def mpm(te, tr, flip, mt, R1, R2star, MTsat, B1):
     return before * left * np.sin(B1 * flip) * np.exp(-te * R2star / 1000)
 
 
-def cest_lorentz(offset, shift, **pools):
+def wassr(offset, A, w, shift):
+    return 1 - A / (1 + 4 * (offset - shift) ** 2 / w**2)
+
+
+def cest_lorentz(offset, shift, B0, **pools):
     centres = {"water": 0, "amide": 3.5, "noe": -3.5, "mt": -2.5}
-    x = {k: 2 * (offset - shift - centre) / pools[f"w_{k}"] for k, centre in centres.items()}
+    x = {k: 2 * (offset - shift - B0 - centre) / pools[f"w_{k}"] for k, centre in centres.items()}
     return 1 - sum(pools[f"A_{k}"] / (1 + x[k] ** 2) for k in centres)
 
 
@@ -224,6 +228,7 @@ CASES = {
     "mp2rage": Case(TRAINS, mp2rage),
     "mpm": Case(CONTRASTS, mpm, UNTOUCHED, falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
+    "wassr": Case(Acquisition(offset=torch.linspace(-1, 1, 11)), wassr, Acquisition(offset=[1e5, -1e5])),
     "dki": Case(shells(2, 25, 1.0, 2.0), dki, shells(3, 0)),
     "fwdti": Case(shells(2, 12, 0.5, 1.5), fwdti, shells(3, 0), falls="bval"),
     "ball_sticks": Case(shells(2, 12, 1.0, 2.0, 3.0), ball_sticks, shells(3, 0), falls="bval"),
@@ -335,7 +340,8 @@ def test_a_formula_for_slopes_is_right(name):
         pytest.skip("this signal has no formula for its slopes")
     z, frame = theta_over_the_box(signal, 64)
     z, frame = z[:64].double(), None if frame is None else frame[:64].double()
-    values, slopes = signal.unconstrained_slopes(z, frame)
+    inputs = {name: torch.linspace(0.7, 1.3, len(z), dtype=z.dtype) for name in signal.signal.inputs}
+    values, slopes = signal.unconstrained_slopes(z, frame, inputs)
     torch.testing.assert_close(values, simulate(signal, z, frame))
     for i in range(signal.n_latents):
         e = torch.eye(signal.n_latents, dtype=torch.float64)[i].expand_as(z)
