@@ -130,8 +130,8 @@ def kept() -> list[dict[str, Any]]:
 
 def measure(names: list[str], seeds: list[int], n: int) -> None:
     """Measure what is not kept yet."""
-    for name in names:
-        for seed in seeds:
+    for seed in seeds:
+        for name in names:
             for recipe in ("oracle", *RECIPES):
                 if (name, recipe, n, seed) in {(r["signal"], r["recipe"], r["n"], r["seed"]) for r in kept()}:
                     continue
@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--signals", nargs="*", default=[], choices=list(EQUATIONS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--n", type=int, default=1500)
+    parser.add_argument("--n", type=int, default=600)
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -90,7 +90,8 @@ def _left(
     voxels = Voxels(y, z.new_full((len(z), 1), noise), frame, inputs)
     found = scaled_information(signal, likelihood, z, frame, voxels)
     left = left_uncertain(found.information).amin(0)
-    left[[p.name == S0.name for p in signal.tissue] + [False] * (signal.n_latents - signal.n_tissue)] = 0.0
+    unjudged = [p.name == S0.name or p.name in signal.signal.nuisance for p in signal.tissue]
+    left[unjudged + [False] * (signal.n_latents - signal.n_tissue)] = 0.0
     return left, found
 
 

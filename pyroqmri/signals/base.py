@@ -75,9 +75,10 @@ class SignalModel(ABC):
     expected: ClassVar[Mapping[str, Expected]] = {}  # by parameter, before any voxel is measured
     expected_source: ClassVar[str] = ""
     n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
-    countable: ClassVar[
-        tuple[str, ...]
-    ] = ()  # falling fractions of parts that may be absent; their number is enumerated
+    # parameters that no scan of this kind is meant to determine: mean and sd of their population, which is not learned
+    nuisance: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    # falling fractions of parts that may be absent; their number is enumerated
+    countable: ClassVar[tuple[str, ...]] = ()
     held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 

@@ -23,8 +23,8 @@ class CESTLorentz(SignalModel):
 
     With a map of the field in ppm (`--input B0=map.nii.gz`, such as that of `wassr`) `shift` is what is left beside it;
     `fixed={"shift": 0}` takes the map as it is. Derived, free of the field: the asymmetry S(-3.5) - S(3.5) over S0, and
-    the apparent relaxation that amides exchange, 1/Z(3.5) - 1/Z'(3.5) with Z' the spectrum without them. The latter over
-    T1 is AREX, which is free of spillover, of macromolecules and of T1.
+    the relaxation that the amides' exchange adds, 1/Z(3.5) - 1/Z'(3.5) with Z' the spectrum without them. The latter
+    over T1 is AREX, in which spillover, macromolecules and T1 have no part.
 
     Source: Zaiss et al. 2011, doi:10.1016/j.jmr.2011.05.001 (lines); Zhou et al. 2003, doi:10.1038/nm907 (asymmetry);
     Zaiss et al. 2014, doi:10.1002/nbm.3054 (inverse metric and AREX).

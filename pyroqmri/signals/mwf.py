@@ -16,10 +16,10 @@ class MWF(SignalModel):
     .. math:: S_n/S_0 = MWF\, E_n(T_{2,m}) + (1 - MWF)\,\bigl((1 - FWF)\, E_n(T_{2,ie}) + FWF\, E_n(T_{2,fw})\bigr)
 
     The echoes E of a pool are those of extended phase graphs at the refocusing angle :math:`\pi B_1`, with T1 1000 ms
-    and B1 fitted, as in `t2_epg`. Water between the layers of myelin has a T2 of up to 40 ms, that in and between cells a
-    longer one, so that the pools cannot change places. The usual two pools take fluid for the second one; a third, free
-    water of 2000 ms, comes in with a range of its share, `range.FWF = [0, 1]`. Decays of several pools differ little:
-    one voxel does not determine MWF to better than a few hundredths at an SNR of 100, and T2 of myelin water hardly at all.
+    and B1 fitted, as in `t2_epg`. Water between the layers of myelin has a T2 of up to 40 ms, that in and between cells
+    a longer one, so that the pools cannot change places. The usual two pools take fluid for the second one; a third,
+    free water of 2000 ms, comes in with a range of its share, `range.FWF = [0, 1]`. Decays of several pools differ
+    little: MWF of a voxel by itself is uncertain by some hundredths at an SNR of 100, and the T2 of myelin water by half.
 
     Source: MacKay et al. 1994, doi:10.1002/mrm.1910310614 (myelin water); Prasloski et al. 2012, doi:10.1002/mrm.23157
     (stimulated echoes and the angle); Whittall et al. 1997, doi:10.1002/mrm.1910370107 (T2 and MWF in the brain).
