@@ -41,7 +41,7 @@ from pyroqmri.networks.plan import plan_training
 from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
 from pyroqmri.protocol_checks.denoised import denoised_warnings
-from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs, unknown_nuisances
+from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi, seeded
 
@@ -216,9 +216,7 @@ def _judge(fit: Fit, noise: torch.Tensor, warnings: Sequence[str]) -> None:
     """Note what the protocol does not determine, and everything that may make the maps wrong."""
     judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
     fit.uninformed = judged.uninformed
-    prior = fit.recipe.tables.get("prior", {}).get("kind")
-    beside = [*missing_inputs(fit.signal_name, fit.inputs), *unknown_nuisances(fit.signal_name, prior)]
-    fit.warnings += [*judged.warnings, *warnings, *beside]
+    fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs, fit.recipe.tables)]
 
 
 def _train(

@@ -1,7 +1,8 @@
 """Everything that is judged before a fit."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,11 +60,11 @@ def judge_protocol(
     return Judged(open_.names, found)
 
 
-def missing_inputs(name: str, given: Collection[str]) -> list[str]:
-    """A sentence on each per-voxel input that is taken for its default and that biases the parameters."""
+def missing_inputs(name: str, given: Collection[str], tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence where a map of B1 is missing that biases the parameters, in a recipe of these ``tables``."""
     model = SIGNALS[name]
     if "B1" not in model.inputs or "B1" in given:
-        return []
+        return _unknown_nuisances(name, tables)
     # the angles of MP2RAGE matter less, by how much depends on its timing, and so with those of a spin-echo train
     spoiled = "flip" in model.requires and "readout" not in model.requires
     effect = "an error of 12 % in B1, common at 3 T, makes one of 24 % in T1"
@@ -75,10 +76,10 @@ def missing_inputs(name: str, given: Collection[str]) -> list[str]:
     ]
 
 
-def unknown_nuisances(name: str, prior: str | None) -> list[str]:
-    """A sentence on parameters of a known population that is no part of a recipe with this ``prior``."""
+def _unknown_nuisances(name: str, tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on parameters of a known population that is no part of the recipe."""
     nuisances, wanted = SIGNALS[name].nuisance, SIGNALS[name].parameters[0].name
-    if not nuisances or prior in _POPULATIONS:
+    if not nuisances or tables.get("prior", {}).get("kind") in _POPULATIONS:
         return []
     known = ", ".join(f"{key} ({mean:g} with sd {sd:g})" for key, (mean, sd) in nuisances.items())
     return [

@@ -19,7 +19,7 @@ class MWF(SignalModel):
     and B1 fitted, as in `t2_epg`. Water between the layers of myelin has a T2 of up to 40 ms, that in and between cells
     a longer one, so that the pools cannot change places. The usual two pools take fluid for the second one; a third,
     free water of 2000 ms, comes in with a range of its share, `range.FWF = [0, 1]`. Decays of several pools differ
-    little: MWF of a voxel by itself is uncertain by some hundredths at an SNR of 100, and the T2 of myelin water by half.
+    little: MWF of a voxel by itself is uncertain by some hundredths at an SNR of 100.
 
     Source: MacKay et al. 1994, doi:10.1002/mrm.1910310614 (myelin water); Prasloski et al. 2012, doi:10.1002/mrm.23157
     (stimulated echoes and the angle); Whittall et al. 1997, doi:10.1002/mrm.1910370107 (T2 and MWF in the brain).
