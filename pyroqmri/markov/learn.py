@@ -117,7 +117,7 @@ def learn(graph: Graph, law: Law, expand: Expand, plan: Plan, seed: int = 0) -> 
         if plan.borders and round_ > 0:
             weights = find_borders(graph, law, weights, found)
         sites = expand(found, law)
-        if sites.left is not None:
+        if sites.left is not None and law.leave > 0:
             law = replace(law, leave=leaving(sites.left))
     assert found is not None
     return law, weights, found
