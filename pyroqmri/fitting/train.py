@@ -231,7 +231,7 @@ def _judge(fit: Fit, noise: torch.Tensor, warnings: Sequence[str]) -> None:
     """Note what the protocol does not determine, and everything that may make the maps wrong."""
     judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
     fit.uninformed = judged.uninformed
-    fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs)]
+    fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs, fit.recipe.tables)]
 
 
 def _train(

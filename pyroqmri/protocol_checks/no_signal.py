@@ -64,7 +64,7 @@ def _many(likelihood: Likelihood, voxels: Voxels) -> Tensor:
 def _profiles(signal: BoundSignal, of_s0: bool) -> Tensor:
     """Signals ``(K, M)`` of common tissue over S0, or over their largest measurement where S0 is none."""
     z, frame = typical(signal)
-    inputs = {name: torch.full((len(z),), signal.signal.default_input(name) or 1.0) for name in signal.signal.inputs}
+    inputs = {name: torch.full((len(z),), signal.signal.common_input(name)) for name in signal.signal.inputs}
     found = signal(signal.constrain(z.float(), None if frame is None else frame.float()), inputs)
     return found if of_s0 else found / found.abs().amax(-1, keepdim=True).clamp_min(1e-30)
 
