@@ -5,7 +5,7 @@ import torch
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.shells import shells
-from pyroqmri.signals.stick_peaks import missing_stick, stick_peaks
+from pyroqmri.signals.stick_peaks import missing_sticks, stick_peaks
 
 FRACTIONS = ("f1", "f2", "f3")
 AXES = ("n1", "n2", "n3")
@@ -79,12 +79,11 @@ class BallSticks(SignalModel):
 
     @classmethod
     def guesses(cls, acq, y):
-        peaks = stick_peaks(acq, y)
-        return [peaks.theta(k) for k in (1, 2, 3)]
+        return stick_peaks(acq, y).by_number()
 
     @classmethod
-    def missing_axis(cls, acq, theta, residual, tangent):
-        return missing_stick(acq, theta["D"], residual, tangent)
+    def missing_axes(cls, acq, theta, residual, tangent):
+        return missing_sticks(acq, theta["D"], residual, tangent)
 
     @classmethod
     def first_guess(cls, acq, y):
