@@ -86,6 +86,15 @@ class BallSticks(SignalModel):
         return missing_sticks(acq, theta["D"], residual, tangent)
 
     @classmethod
+    def widening(cls, acq, theta):
+        x, left = acq.bval * theta["D"].unsqueeze(-1), 1 - sum(theta[name] for name in FRACTIONS)
+        found = left.unsqueeze(-1) * x.square() * torch.exp(-x) / 2
+        for f, n in zip(FRACTIONS, AXES, strict=True):
+            along = x * (theta[n] @ acq.bvec.mT).square()
+            found = found + theta[f].unsqueeze(-1) * along.square() * torch.exp(-along) / 2
+        return found
+
+    @classmethod
     def first_guess(cls, acq, y):
         return cls.guesses(acq, y)[-1]
 

@@ -66,6 +66,10 @@ class BallSticksGamma(BallSticks):
         return [theta | {"D_std": WIDTH * theta["D"]} for theta in stick_peaks(acq, y, WIDTH).by_number()]
 
     @classmethod
+    def widening(cls, acq, theta):
+        return None
+
+    @classmethod
     def missing_axes(cls, acq, theta, residual, tangent):
         return missing_sticks(acq, theta["D"], residual, tangent, theta["D_std"])
 

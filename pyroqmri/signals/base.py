@@ -169,6 +169,14 @@ class SignalModel(ABC):
         raise NotImplementedError(f"{cls.__name__} has no parts to count")
 
     @classmethod
+    def widening(cls, acq: Acquisition, theta: Mapping[str, Tensor]) -> Tensor | None:
+        """What a little variance of the diffusivity within a voxel would add to S/S0 ``(N, M)``, which it leaves out.
+
+        In units of the squared sd over the mean; None for signals that have such a variance, or no use for it.
+        """
+        return None
+
+    @classmethod
     def initial_axis(cls, acq: Acquisition, y: Tensor) -> Tensor:
         """A first guess of each voxel's direction ``(N, 3)``, or directions ``(N, K, 3)``, of signals with any."""
         raise NotImplementedError(f"{cls.__name__} has no direction")
