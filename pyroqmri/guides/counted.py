@@ -108,9 +108,11 @@ class Counted(Guide):
         theta = signal.constrain(z, voxels.frame)
         found = signal.unconstrained_slopes(z, voxels.frame, voxels.inputs)
         assert found is not None
-        residual = voxels.y - self.model.likelihood.moments(found[0], voxels.noise)[0]
+        residual, slopes = voxels.y - self.model.likelihood.moments(found[0], voxels.noise)[0], found[1]
+        if voxels.weights is not None:
+            residual, slopes = residual * voxels.weights, slopes * voxels.weights.unsqueeze(-1)
         names = signal.signal.countable
-        tangent = torch.linalg.qr(found[1][..., self._present(c - 1)])[0]
+        tangent = torch.linalg.qr(slopes[..., self._present(c - 1)])[0]
         theta = theta | {names[c - 1]: torch.minimum(theta[names[c - 2]] / 2, torch.full_like(theta["D"], FIRST))}
         tissue, several = signal.unconstrain(theta).clamp(-4.0, 2.5), []
         for axis in signal.signal.missing_axes(signal.acquisition, theta, residual, tangent).unbind(1):
