@@ -9,7 +9,7 @@ from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.signals import SIGNALS
 
 RIGHT = {
-    "dwi": ("msdki", "dti", "ivim", "ball_stick", "ball_sticks", "dki", "fwdti", "noddi", "adc"),
+    "dwi": ("msdki", "dti", "ivim", "ball_stick", "ball_sticks", "ball_sticks_gamma", "dki", "fwdti", "noddi", "adc"),
     "VFA": ("t1_vfa", "t1_vfa_free_b1"),
     "IRT1": (
         "t1_inversion",
