@@ -22,6 +22,7 @@ from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.voxel_inputs import is_factor
 from pyroqmri.protocol_checks.file_names import judge_files
+from pyroqmri.protocol_checks.phase import refuse_phase
 from pyroqmri.protocol_checks.reach import beyond_reach
 from pyroqmri.protocol_checks.settings import unused_settings
 from pyroqmri.signals import SIGNALS, SignalModel
@@ -81,6 +82,7 @@ class ScanFiles(ProtocolFiles):
         for name in signals:
             scan.warnings.extend(judge_files(self.image, name, self.json))
         _check_usable(scan)
+        refuse_phase(scan.y, scan.background, Path(self.image).name)
         for model in models:
             scan.acquisition.require(*model.requires)  # directions too, of the volumes that are left
         scan.warnings.extend(undirected_volumes(scan.acquisition))
