@@ -32,6 +32,7 @@ from pyroqmri.signals import BoundSignal
 _RESIDUAL_VOXELS = 2000
 _COMPARED_VALUES, _COMPARED_VOXELS = 30_000, (100, 300)  # measurements, and voxels at least and at most
 WORDS = ("estimate", "field", "learn")
+_OTHER_SCALE = 2.0  # times less noise than where the signal is bright
 _RESIDUAL_NOTE = "residuals of least squares, pooled over voxels"
 
 
@@ -127,13 +128,26 @@ def _enough(n_measurements: int) -> int:
     return min(most, max(least, _COMPARED_VALUES // n_measurements))
 
 
+def _of_other_scale(sigma: float, residual: Residual) -> tuple[str, ...]:
+    """A sentence where dim voxels have far less noise, as averages over regions of scans with other gains have."""
+    dim = residual.dim_sigma(_COMPARED_VOXELS[0])
+    if dim is None or not 0 < dim < sigma / _OTHER_SCALE:
+        return ()
+    return (
+        f"noise level: the residuals of bright voxels give sigma {sigma:.4g}, which was used, and those of dim voxels "
+        f"{dim:.4g}: one number does not suit both (voxels or regions of several scans, each with a scale of its own, "
+        "or a signal that does not follow the bright ones); errors of dim voxels come out too large, and some end "
+        "as no signal; scale all to one S0, fit them apart, or give a map with --sigma FILE",
+    )
+
+
 def _compared(found: NoiseLevel | None, residual: Residual) -> NoiseLevel:
     """The scan's own estimate beside the residuals, or the residuals where there is none."""
     if found is None:
         sigma = residual.sigma(_RESIDUAL_VOXELS)
         if sigma is None:
             raise InputError(residual.shortage)
-        return NoiseLevel(sigma, "residual", _RESIDUAL_NOTE)
+        return NoiseLevel(sigma, "residual", _RESIDUAL_NOTE, _of_other_scale(sigma, residual))
     found = replace(found, provisional=False)
     # means over directions leave the signal's misfit, magnified, and no noise
     other = None if residual.preparation.average else residual.sigma(_enough(residual.y.shape[1]))

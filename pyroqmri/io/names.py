@@ -44,7 +44,7 @@ def suffix(path: str | Path) -> str:
 
 
 def is_ultrashort(path: str | Path) -> bool:
-    """Whether an image's name states readouts right after the pulse (UTE, ZTE, PETRA), whose echo times are below 1 ms."""
+    """Whether an image's name states readouts right after the pulse (UTE, ZTE, PETRA), with echo times below 1 ms."""
     return not _ULTRASHORT.isdisjoint(re.split("[^a-z]+", stem(path).lower()))
 
 

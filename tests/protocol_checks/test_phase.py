@@ -31,7 +31,7 @@ SCALES = {
 @pytest.mark.parametrize("scale", SCALES)
 def test_angles_in_any_scale_are_refused(scale):
     tissue, air = (SCALES[scale](np.angle(x)) for x in echoes())
-    with pytest.raises(InputError, match="x.nii.gz contains phase, by its values .air has every value from"):
+    with pytest.raises(InputError, match="contains phase, by its values"):
         refuse_phase(tissue, air, "x.nii.gz")
 
 
