@@ -55,7 +55,7 @@ class Residual:
         return None if found is None else found.sigma() * found.scale
 
     def dim_sigma(self, n_voxels: int) -> float | None:
-        """The noise level of voxels that :func:`bright` leaves out; None as for :meth:`sigma`, or where they are few."""
+        """The noise level of voxels that :func:`bright` leaves out; None as for :meth:`sigma`, or of few voxels."""
         dim = (torch.isfinite(self.y).all(-1) & ~bright(self.y) & (self.y != 0).any(-1)).nonzero().squeeze(-1)
         if len(dim) < _FEWEST_DIM:
             return None
