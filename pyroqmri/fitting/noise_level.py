@@ -12,6 +12,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.residual import Residual
 from pyroqmri.measurements.arguments import as_level
+from pyroqmri.measurements.noise import WORDS as METHODS
 from pyroqmri.measurements.noise import (
     NoiseEstimate,
     NoiseLevel,
@@ -71,9 +72,22 @@ def noise_level(
         return found if seen is None else replace(seen, warnings=found.warnings)
     level = as_level(sigma, len(y))
     if level.dim() == 0:
-        return NoiseLevel(float(level), "given", "the noise level was given")
-    # voxels without a noise level are not fitted
-    return NoiseLevel(level, "given", "a noise map was given; the number is its median")
+        found = NoiseLevel(float(level), "given", "the noise level was given")
+    else:  # voxels without a noise level are not fitted
+        found = NoiseLevel(level, "given", "a noise map was given; the number is its median")
+    # residuals of measurements judge a given number, those of means over directions do not
+    return replace(found, warnings=_unlike_the_scan(found, y, acq, preparation)) if preparation.average else found
+
+
+def _unlike_the_scan(given: NoiseLevel, y: Tensor, acq: Acquisition, preparation: Preparation) -> tuple[str, ...]:
+    own = _estimate(y, acq, preparation.coils)
+    if own is None or not disagree(given.sigma, own.sigma):
+        return ()
+    return (
+        f"noise level: sigma {given.sigma:.4g} was given, which was used, and {METHODS[own.method]} of this scan give "
+        f"{own.sigma:.4g}: errors come out {given.sigma / own.sigma:.2g} times as large; give sigma in the units of "
+        "the image, or leave it to be estimated",
+    )
 
 
 def seen_field(y: Tensor, acq: Acquisition, position: Tensor | None, coils: float) -> NoiseLevel | None:

@@ -133,3 +133,12 @@ def test_voxels_of_other_scale_are_named_where_the_residuals_give_sigma(scale, n
     found = pq.fit(y, pq.Acquisition(te=te), signal="t2_decay", recipe="least_squares", s0="inferred")
     assert found.noise.method == "residual"
     assert any("one number does not suit both" in text for text in found.warnings) == said
+
+
+@pytest.mark.parametrize(("sigma", "said"), [(0.05, True), (15.0, False), (300.0, True)])
+def test_a_given_number_is_compared_with_the_scan_where_means_over_directions_are_fitted(sigma, said):
+    y, acq = msdki_data(200, sigma=0.05, s0=300.0)  # 15
+    preparation = prepare_for(MSDKI, acq, y, s0="measured", average="shells", magnitude=True)
+    bound = BoundSignal(MSDKI, preparation.seen(acq).acquisition)
+    warnings = noise_level(y, acq, sigma, preparation, bound).warnings
+    assert any(f"sigma {sigma:.4g} was given" in text for text in warnings) == said

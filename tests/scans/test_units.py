@@ -194,7 +194,8 @@ def test_a_map_of_b1_in_per_cent_reaches_the_signal_as_a_ratio(tmp_path):
     nib.save(nib.Nifti1Image(np.full(SHAPE, 88.0, np.float32), np.eye(4)), tmp_path / "b1.nii.gz")
     scan = ScanFiles(image, mask=tmp_path / "all.nii.gz", inputs={"B1": tmp_path / "b1.nii.gz"}).read("t1_vfa")
     np.testing.assert_allclose(scan.inputs["B1"], 0.88, rtol=1e-6)
-    assert any("B1 in b1.nii.gz read as per cent" in note for note in scan.notes)
+    (text,) = [text for text in scan.warnings if "B1 in b1.nii.gz read as per cent" in text]
+    assert "in degrees it would be wrong" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""Settings in another order than the volumes."""
+
+import numpy as np
+
+from pyroqmri.acquisition import Acquisition
+
+_VOXELS = 5000
+_RISES = 1.05  # times the signal at the weakest encoding: more than noise, and than a noise floor, lets it be
+_DECAYS = {"bval": ("b-values", "b"), "te": ("echo times", "echo time")}
+
+
+def against_decay(y: np.ndarray, acquisition: Acquisition) -> list[str]:
+    """A sentence where measurements ``(N, M)`` are stronger at the largest b-value or echo time than at the smallest.
+
+    No tissue is: the table is in another order than the volumes. Only a scan of which nothing else varies is judged.
+    """
+    settings = {name: value.numpy() for name, value in acquisition.settings().items() if name != "bvec"}
+    varying = [name for name, value in settings.items() if value.ndim == 1 and np.ptp(value) > 0]
+    if len(varying) != 1 or varying[0] not in _DECAYS:
+        return []
+    value, (what, one) = settings[varying[0]], _DECAYS[varying[0]]
+    some = y[:: max(1, len(y) // _VOXELS)]
+    some = some[np.isfinite(some).all(1)]
+    if not len(some):
+        return []
+    mean, span = some.mean(0), np.ptp(value)
+    first, last = (
+        float(mean[near].mean()) for near in (value < value.min() + 0.01 * span, value > value.max() - 0.01 * span)
+    )
+    if not (first > 0 and last > _RISES * first):
+        return []
+    return [
+        f"the measurements are {last / first:.3g} times as strong at the largest {one} as at the smallest, where "
+        f"tissue decays: the {what} are in another order than the volumes, or belong to another scan"
+    ]
