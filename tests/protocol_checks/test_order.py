@@ -20,7 +20,7 @@ def test_a_reversed_table_is_named_and_a_right_one_is_not(name, x, rate):
     y = decay(x, rate)
     (text,) = against_decay(y, Acquisition(**{name: x[::-1].copy()}))
     assert "in another order than the volumes" in text
-    for found in (y, decay(x, rate, 400.0), decay(x, 20 * rate, 100.0), decay(x, 0.02 * rate)):
+    for found in (y, decay(x, rate, 400.0), decay(x, 20 * rate, 100.0), decay(x, 0.1 * rate)):
         assert against_decay(found, Acquisition(**{name: x})) == []
 
 
@@ -28,3 +28,13 @@ def test_what_else_varies_is_not_judged():
     te = TE[::-1].copy()
     assert against_decay(decay(TE, 0.0125), Acquisition(te=te, bval=np.arange(len(te)) / 10.0)) == []
     assert against_decay(decay(TE, -0.01), Acquisition(ti=TE)) == []
+
+
+def test_volumes_that_do_not_decay_with_b_are_named():
+    scaled = decay(B, 0.8)
+    scaled /= scaled.mean(0)
+    for y in (scaled, decay(B, 0.0)):
+        (text,) = against_decay(y, Acquisition(bval=B))
+        assert "as if nothing diffused" in text
+    assert against_decay(decay(TE, 0.0), Acquisition(te=TE)) == []
+    assert against_decay(decay(B / 10, 0.8), Acquisition(bval=B / 10)) == []
