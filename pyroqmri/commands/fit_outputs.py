@@ -48,6 +48,7 @@ def write_results(
     khat: bool = False,
     predictive: bool = False,
     pages: bool = True,
+    jobs: int = 1,
     progress: bool = False,
 ) -> Summary:
     """Write maps, the fit with its record, a sample of the posterior and the report.
@@ -66,12 +67,14 @@ def write_results(
         Predict volumes that are kept aside, and record how often intervals contain them.
     pages
         Write the report and the sample of the posterior, which take seconds.
+    jobs
+        Processes that share the maps.
     """
     begin = time.monotonic()
     own = per_voxel(level)
     place = np.argwhere(scan.mask)
     nearby = fit.nearby(scan.y, own, scan.inputs, voxels=place) if fit.is_field else None
-    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby)
+    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby, jobs)
     fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, place))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))

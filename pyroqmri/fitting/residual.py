@@ -11,11 +11,12 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.laplace.start import mode_under_prior
 from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.measurements.own_protocol import counting
 from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.measurements.scatter import Scatter, variance_ratio
 from pyroqmri.signals import BoundSignal
 
-_FEWEST_DIM = 20
+_FEWEST_DIM, _LOOKED_AT = 20, 5000  # voxels
 _REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
 
 
@@ -56,7 +57,9 @@ class Residual:
 
     def dim_sigma(self, n_voxels: int) -> float | None:
         """The noise level of voxels that :func:`bright` leaves out; None as for :meth:`sigma`, or of few voxels."""
-        dim = (torch.isfinite(self.y).all(-1) & ~bright(self.y) & (self.y != 0).any(-1)).nonzero().squeeze(-1)
+        some = torch.arange(0, len(self.y), max(1, len(self.y) // _LOOKED_AT))
+        y = self._counted(some)
+        dim = some[torch.isfinite(y).all(-1) & ~bright(y) & (y != 0).any(-1)]
         if len(dim) < _FEWEST_DIM:
             return None
         found = self._of(dim[:: max(1, len(dim) // n_voxels)])
@@ -69,7 +72,11 @@ class Residual:
 
     def _left(self, n_voxels: int) -> "_Left | None":
         some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
-        return self._of(some[bright(self.y[some])])
+        return self._of(some[bright(self._counted(some))])
+
+    def _counted(self, some: Tensor) -> Tensor:
+        """Measurements of the voxels ``some`` (n,), without those that are not to count."""
+        return counting(self.y[some], {name: value[some] for name, value in self.inputs.items()})
 
     @torch.no_grad()
     def _of(self, some: Tensor) -> "_Left | None":
@@ -83,40 +90,45 @@ class Residual:
             return None
         counts = preparation.seen(self.acq).n_average
         counts = torch.ones(len(signal.acquisition)) if counts is None else counts
-        voxels = replace(batch.voxels, weights=counts.expand_as(batch.voxels.y))
+        own = batch.voxels.counts
+        many = (counts if own is None else own).expand_as(batch.voxels.y)
+        many = many if batch.voxels.weights is None else many * batch.voxels.weights
+        voxels = replace(batch.voxels, weights=many, counts=None, s0_counts=None)
         weak = 1e-3 * torch.eye(signal.n_latents)
         # a noise level for the search alone, which must not be lost in the weak prior
         voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
         mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
         fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
-        left = ((voxels.y - fitted).square() * counts).sum(-1)
+        left = ((voxels.y - fitted).square() * many).sum(-1)
         # squared slopes of the signal in units of what a parameter may vary by
         slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
         signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
         coils = None if signed else preparation.coils
-        return _Left(some[batch.index], left.numpy(), fitted.numpy(), slopes.numpy(), coils, float(batch.reference[0]))
+        n = torch.as_tensor(batch.voxels.n_counted).expand(len(left)).numpy()
+        rows, scale = some[batch.index], float(batch.reference[0])
+        return _Left(rows, left.numpy(), n, fitted.numpy(), slopes.numpy(), coils, scale)
 
 
 @dataclass(frozen=True)
 class _Left:
     """Residual sums of squares ``(n,)`` of some ``rows`` around ``fitted`` (n, M), and squared slopes ``(n, L)``.
 
-    In units of ``scale``; without ``coils`` measurements keep their sign. A parameter that moves the signal by less
-    than the noise follows no noise, and takes no degree of freedom.
+    ``counted`` ``(n,)`` are how many of the M count. In units of ``scale``; without ``coils`` measurements keep their
+    sign. A parameter that moves the signal by less than the noise follows no noise, and takes no degree of freedom.
     """
 
     rows: Tensor
     left: np.ndarray
+    counted: np.ndarray
     fitted: np.ndarray
     slopes: np.ndarray
     coils: float | None
     scale: float
 
     def sigma(self) -> float:
-        m = self.fitted.shape[1]
-        sigma = float(np.sqrt(np.median(self.left) / m))
+        sigma = float(np.sqrt(np.median(self.left / self.counted)))
         for _ in range(0 if sigma == 0 else 100):
-            expected = chi2.median(self._free(sigma)) * self._ratio(np.asarray(sigma))
+            expected = chi2.median(self._free(sigma).clip(0.1)) * self._ratio(np.asarray(sigma))
             new = float(np.sqrt(np.median(self.left / expected)))  # a median, so that misfitted voxels do not count
             if abs(new - sigma) < 1e-4 * sigma:
                 break
@@ -131,7 +143,7 @@ class _Left:
         return Scatter(left, self._free(self.sigma()), None if self.coils is None else ratio)
 
     def _free(self, sigma: float) -> np.ndarray:
-        return self.fitted.shape[1] - (self.slopes / (self.slopes + sigma**2)).sum(1)
+        return self.counted - (self.slopes / (self.slopes + sigma**2)).sum(1)
 
     def _ratio(self, sigma: np.ndarray) -> np.ndarray:
         if self.coils is None:

@@ -42,7 +42,8 @@ def weakly_informed(
         From the population to the posterior, by parameter ``(n,)``; empty without a population.
     """
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
-    scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name != S0.name]
+    unjudged = {S0.name, *signal.signal.nuisance}
+    scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name not in unjudged]
     found = [torch.zeros(0, dtype=torch.bool)]
     for i in range(0, len(voxels), CHUNK):
         part = voxels[i : i + CHUNK].map(lambda t: t.double())
@@ -60,8 +61,9 @@ def weakly_informed(
 def loosely_estimated(signal: BoundSignal, theta: dict[str, Tensor], sd: dict[str, Tensor]) -> Tensor:
     """The same ``(n,)`` of estimates whose sd ``(n,)`` is that of the data and of bounds, no prior."""
     plausible = plausible_sd(signal, theta)
-    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name != S0.name]
-    times = [p for p in signal.always if p.unit == "ms"]
+    unjudged = {S0.name, *signal.signal.nuisance}
+    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name not in unjudged]
+    times = [p for p in signal.always if p.unit == "ms" and p.name not in unjudged]
     # of two pools the time of the smaller one is loose wherever its fraction is small
     endless = [_may_be_endless(p, theta[p.name], sd[p.name]) for p in times if len(times) == 1]
     return torch.stack([*over, *endless]).any(0)
