@@ -97,7 +97,7 @@ def seen_field(
 ) -> NoiseLevel | None:
     """The field of a scan whose shells and repeats show one, at indices ``(N, 3)``; None where one number does."""
     try:
-        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils, partial)
+        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils, partial, wanted=False)
     except InputError:
         return None
     return field_level(found, position, "shells and repeats") if found.worth_it else None
