@@ -16,6 +16,7 @@ from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.estimates import Estimates, at_bound
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
 from pyroqmri.posterior.posterior import QUANTILES
+from pyroqmri.posterior.voxel_sample import VoxelSampler
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals.bound import S0
 from pyroqmri.voxelwise.estimates import PointEstimates
@@ -160,6 +161,7 @@ def summarise(
     inputs: Mapping[str, Any] | None = None,
     khat: bool = False,
     nearby: Nearby | None = None,
+    sampler: VoxelSampler | None = None,
 ) -> Summary:
     """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
 
@@ -173,6 +175,8 @@ def summarise(
         Find the Pareto shape of every voxel's importance weights, which costs as much as all else or more.
     nearby
         What the rest of the image states about each voxel, of a fit whose prior is a field.
+    sampler
+        Keeps some voxels in full.
     """
     y, known = as_tensor(y), as_inputs(inputs)
     complete = complete_inputs(fit.signal.signal, known, len(y))
@@ -196,6 +200,8 @@ def summarise(
             if summary is None:
                 kind = next((kind for answer, kind in _SUMMARIES.items() if isinstance(part, answer)), PosteriorSummary)
                 summary = kind(fit, len(y), part.has_sd, khat)
+            if sampler is not None:
+                sampler.watch(part, where.start)
             summary.put(where, part)
             report(where.stop)
     if summary is None:
