@@ -53,7 +53,7 @@ class Browser:
         """What a function body returns in the page."""
         return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, script: str, seconds: float = 30.0) -> None:
+    def wait(self, script: str, seconds: float = 180.0) -> None:
         """Wait until a function body returns something true."""
         end = time.monotonic() + seconds
         while not self.run(script):
