@@ -15,10 +15,11 @@ QUESTIONS = (
     ("Fibres and neurites", ("ball_stick", "ball_sticks", "noddi")),
     ("Perfusion", ("ivim",)),
     ("T1", ("t1_inversion_ab", "t1_inversion_ab_signed", "t1_inversion", "t1_inversion_signed", "t1_looklocker",
-            "t1_vfa", "mp2rage")),
-    ("T2 and T2*", ("t2_decay", "t2_epg", "t2_floor", "t2_biexp", "t2star_decay")),
+            "t1_vfa", "t1_vfa_free_b1", "mp2rage", "mp2rage_free_b1")),
+    ("T2 and T2*", ("t2_decay", "t2_epg", "t2_epg_given_b1", "t2_floor", "t2_biexp", "t2star_decay")),
+    ("Myelin water", ("mwf",)),
     ("Relaxation with diffusion, or with magnetisation transfer", ("t2_adc", "mpm")),
-    ("Chemical exchange", ("cest_lorentz",)),
+    ("Chemical exchange, frequency of water", ("cest_lorentz", "wassr")),
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,12 +10,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyroqmri.decoders import Decoder, IdentityDecoder
-from pyroqmri.distributions import Repeats, SharedScale
+from pyroqmri.distributions import Repeats, SharedScale, Weighted
 from pyroqmri.errors import InputError, brief
 from pyroqmri.laplace.measured_s0 import s0_error
 from pyroqmri.laplace.mode import Expansion, expand
 from pyroqmri.laplace.start import Shortening, find_start
-from pyroqmri.likelihoods import Likelihood
+from pyroqmri.likelihoods import Information, Likelihood
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population, Prior
 from pyroqmri.signals import BoundSignal
@@ -110,10 +110,11 @@ class VoxelModel(nn.Module):
         voxels = y if isinstance(y, Voxels) else Voxels(y)
         if voxels.sigma is None:
             voxels = replace(voxels, sigma=self.sigma.expand(len(voxels), 1))
-        if voxels.short is None and self.short.active:
+        if voxels.short is None and self.short.serves(voxels):
             voxels = replace(voxels, short=self.short(voxels))
         if voxels.mode is None and (mode or (self.has_direction and voxels.frame is None)):
-            short = find_start(voxels if voxels.short is None else voxels.short, self.short.signal, self.likelihood)
+            signal = self.short.signal_of(voxels)
+            short = find_start(voxels if voxels.short is None else voxels.short, signal, self.likelihood)
             voxels = replace(voxels, mode=short.mode, scale_tril=short.scale_tril, frame=short.frame, short=short)
         return voxels
 
@@ -131,13 +132,14 @@ class VoxelModel(nn.Module):
 
     def simulate_short(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Noise-free measurements of latents as the compressed ``voxels`` have them."""
-        return self.short.signal(self.theta(z, voxels), voxels.inputs)
+        return self.short.signal_of(voxels)(self.theta(z, voxels), voxels.inputs)
 
     def expand_short(self, z: Tensor, voxels: Voxels) -> Expansion:
         """Log-likelihood to second order of latents ``(..., N, L)`` under the compressed ``voxels``."""
 
         def slopes(u: Tensor) -> tuple[Tensor, Tensor] | None:
-            return self.short.signal.unconstrained_slopes(u, voxels.frame, voxels.inputs) if self.is_identity else None
+            signal = self.short.signal_of(voxels)
+            return signal.unconstrained_slopes(u, voxels.frame, voxels.inputs) if self.is_identity else None
 
         return expand(lambda u: self.simulate_short(u, voxels), self.likelihood, voxels, z, slopes)
 
@@ -145,39 +147,50 @@ class VoxelModel(nn.Module):
         """Noise-free measurements ``(..., N, M)`` of latents ``(..., N, L)``."""
         return self.signal(self.theta(z, voxels), voxels.inputs)
 
+    def seen(self, signal: Tensor, voxels: Voxels) -> Information:
+        """What each measurement ``(..., N, M)`` states of noise-free ones, times its weight where it counts in part."""
+        return self.likelihood.of(voxels).information(signal, voxels.y, voxels.noise).weighted(voxels.weights)
+
     def discrepancy(self, z: Tensor, voxels: Voxels) -> Tensor:
         """Standardised residual sum of squares ``(..., N)`` of latents.
 
         A sum of squares is a polynomial, which the nodes of compressed voxels carry exactly.
         """
-        short = voxels.short if self.short.active else None
+        short = voxels.short if self.short.serves(voxels) else None
         if short is None:
             return self.residuals(z, voxels).square().sum(-1)
         terms = self._residuals(self.simulate_short(z, short), voxels, short).square()
         return (terms if short.weights is None else terms * short.weights).sum(-1)
 
     def residuals(self, z: Tensor, voxels: Voxels) -> Tensor:
-        """Standardised residuals ``(..., N, M)`` of latents."""
-        return self._residuals(self.simulate(z, voxels), voxels, voxels)
+        """Standardised residuals ``(..., N, M)`` of latents, times the roots of the measurements' weights."""
+        found = self._residuals(self.simulate(z, voxels), voxels, voxels)
+        return found if voxels.weights is None else found * voxels.weights.sqrt()
 
     def _residuals(self, signal: Tensor, voxels: Voxels, few: Voxels) -> Tensor:
         """Residuals of ``few``, in units of the noise; a measured S0 moves to where the voxel puts it."""
-        variance = self.likelihood.s0_variance(voxels.noise)
+        likelihood = self.likelihood.of(voxels)
+        variance = likelihood.s0_variance(voxels.noise)
         if variance is not None:
-            found = self.likelihood.information(signal, few.y, voxels.noise).weighted(few.weights)
+            found = likelihood.information(signal, few.y, voxels.noise).weighted(few.weights)
             signal = signal * (1 + s0_error(signal, found.score, found.fisher, variance).shift).unsqueeze(-1)
-        mean, variance = self.likelihood.moments(signal, voxels.noise)
+        mean, variance = likelihood.moments(signal, voxels.noise)
         return (few.y - mean) / variance.sqrt()
 
     def y_dist(self, z: Tensor, voxels: Voxels) -> TorchDistribution:
         """Distribution of the measurements, batch ``(..., N)`` and event ``(M,)``."""
-        short = voxels.short if self.short.active else None
+        short, likelihood = voxels.short if self.short.serves(voxels) else None, self.likelihood.of(voxels)
         signal = self.simulate(z, voxels) if short is None else self.simulate_short(z, short)
         repeats = None if short is None else self._repeats(z, signal, voxels, short, voxels.noise)
-        variance = self.likelihood.s0_variance(voxels.noise)
+        variance = likelihood.s0_variance(voxels.noise)
         if variance is not None:
             return self._shared_scale(z, signal, voxels, repeats, variance)
-        return self.likelihood(signal, voxels.noise) if repeats is None else repeats
+        if repeats is not None:
+            return repeats
+        plain = likelihood(signal, voxels.noise)
+        if voxels.weights is None:
+            return plain
+        return Weighted(plain, lambda y: likelihood.information(signal, y, voxels.noise).log_prob, voxels.weights)
 
     def log_joint(
         self, z: Tensor, voxels: Voxels, most: int | None = None, population: Population | None = None
@@ -203,17 +216,18 @@ class VoxelModel(nn.Module):
         self, z: Tensor, signal: Tensor, voxels: Voxels, repeats: Repeats | None, variance: Tensor
     ) -> SharedScale:
         """With the error of a measured S0 averaged over."""
+        likelihood, powers = self.likelihood.of(voxels), 1.0 if voxels.weights is None else voxels.weights
 
         def log_prob(y: Tensor) -> Tensor:
-            nodes, weights = (y, None) if repeats is None else repeats.nodes(y)
-            found = self.likelihood.information(signal, nodes, voxels.noise)
-            constant = self.likelihood.constant
+            nodes, weights = (y, voxels.weights) if repeats is None else repeats.nodes(y)
+            found = likelihood.information(signal, nodes, voxels.noise)
+            constant = likelihood.constant
             found = found._replace(log_prob=found.log_prob - constant(nodes)).weighted(weights)
             error = s0_error(signal, found.score, found.fisher, variance)
-            return found.log_prob.sum(-1) + constant(y).sum(-1) + error.gain
+            return found.log_prob.sum(-1) + (constant(y) * powers).sum(-1) + error.gain
 
         def at(factor: Tensor) -> TorchDistribution:
-            return self.likelihood(self.simulate(z, voxels) * factor, voxels.noise)
+            return likelihood(self.simulate(z, voxels) * factor, voxels.noise)
 
         return SharedScale(at, log_prob, variance.sqrt(), signal.shape[:-1], voxels.y.shape[-1])
 
@@ -221,7 +235,9 @@ class VoxelModel(nn.Module):
         assert short.weights is not None
 
         def carry(y: Tensor) -> tuple[Tensor, Tensor]:
-            again = self.short(replace(voxels, y=y.reshape(-1, y.shape[-1]), short=None))
+            rows = y.reshape(-1, y.shape[-1])
+            powers = None if voxels.weights is None else voxels.weights.expand(y.shape).reshape(rows.shape)
+            again = self.short(replace(voxels, y=rows, short=None, weights=powers))
             assert again.weights is not None
             return tuple(t.reshape(*y.shape[:-1], -1) for t in (again.y, again.weights))  # type: ignore[return-value]
 
@@ -233,6 +249,7 @@ class VoxelModel(nn.Module):
             (voxels.y, short.y, short.weights),
             signal.shape[:-1],
             voxels.y.shape[-1],
+            voxels.weights,
         )
 
 

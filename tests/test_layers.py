@@ -30,8 +30,7 @@ LAYERS = (
     ("diagnostics", "voxelwise"),
     ("maps", "networks", "denoising"),
     ("fitting",),
-    ("calibration", "comparison"),
-    ("planning",),
+    ("calibration", "comparison", "planning"),
     ("commands", "report", "cohort"),
     ("cli", "__main__"),
 )

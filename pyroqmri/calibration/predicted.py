@@ -15,6 +15,7 @@ from pyroqmri.fitting.build import build_likelihood, build_signal
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.laplace.measured_s0 import s0_error
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.own_protocol import WEIGHTS, kept_inputs
 from pyroqmri.measurements.shells import alike
 from pyroqmri.measurements.status import FINE
 from pyroqmri.measurements.thinning import thin
@@ -104,7 +105,11 @@ def predicted(
     held = volumes_to_keep_aside(fit, acq, seed)
     if held is None or len(held) == 0:
         return None
-    whole = torch.nonzero(torch.isfinite(y).all(-1)).squeeze(-1)
+    known = as_inputs(inputs)
+    good = torch.isfinite(y).all(-1)
+    if WEIGHTS in known:  # what is predicted has to be a measurement
+        good &= (known[WEIGHTS][:, held] == 1).all(-1)
+    whole = torch.nonzero(good).squeeze(-1)
     some = whole[torch.from_numpy(np.sort(np.random.default_rng(seed).permutation(len(whole))[:VOXELS]))]
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     level = level[some] if level.dim() else level
@@ -113,17 +118,17 @@ def predicted(
         reduced = fit.on(acq, keep)
     except InputError:  # the recipe's network takes all volumes
         return None
-    known = {name: value[some] for name, value in as_inputs(inputs).items()}
-    found = reduced.posterior(y[some][:, keep], sigma=level, inputs=known)
+    known = {name: value[some] for name, value in known.items()}
+    found = reduced.posterior(y[some][:, keep], sigma=level, inputs=kept_inputs(known, keep))
     assert isinstance(found, Posterior)
     if len(found.batch.index) == 0:
         return None
-    share, part = _inside(fit, found, y[some], level, held, seed)
+    share, part = _inside(fit, found, y[some], level, known, held, seed)
     return _counted(share, part, found, held)
 
 
 def _inside(
-    fit: Fit, found: Posterior, y: Tensor, level: Tensor, held: Tensor, seed: int
+    fit: Fit, found: Posterior, y: Tensor, level: Tensor, known: Mapping[str, Tensor], held: Tensor, seed: int
 ) -> tuple[Tensor, Acquisition]:
     """Whether each measurement of the fitted voxels lies inside its interval ``(n, K)``, and their settings."""
     acq = fit.acquisition
@@ -132,7 +137,7 @@ def _inside(
     signal = build_signal(fit.signal_name, part, fit.preparation, fit.fixed, fit.tied, fit.recipe.ranges)
     likelihood = build_likelihood(fit.recipe, part, fit.preparation)
     likelihood.log_factor.data.copy_(fit.likelihood.log_factor.detach().cpu())
-    batch = fit.preparation(y[:, columns], level, part)
+    batch = fit.preparation(y[:, columns], level, part, kept_inputs(known, columns))
     target = batch.voxels[torch.searchsorted(batch.index, found.batch.index)]
     inside, done = [], 0
     with torch.random.fork_rng():
@@ -142,7 +147,7 @@ def _inside(
             done += len(voxels)
             z = q.sample(torch.Size([_DRAWS]))
             theta = {k: v.cpu() for k, v in found.model.theta(z, voxels).items()}
-            clean = signal(theta, {k: v.cpu() for k, v in voxels.inputs.items()}) * _scale(found.model, z, voxels)
+            clean = signal(theta, here.inputs) * _scale(found.model, z, voxels)
             again = likelihood(clean, here.noise).sample()
             rank = ((again < here.y).sum(0) + 0.5) / (_DRAWS + 1)
             inside.append((rank - 0.5).abs() < LEVEL / 2)
@@ -151,11 +156,12 @@ def _inside(
 
 def _scale(model: VoxelModel, z: Tensor, voxels: Voxels) -> Tensor:
     """Draws of S0 over the measured one ``(S, n, 1)``, given latents and the measurements that were seen."""
-    variance = model.likelihood.s0_variance(voxels.noise)
+    likelihood = model.likelihood.of(voxels)
+    variance = likelihood.s0_variance(voxels.noise)
     if variance is None:
         return torch.ones(())
     clean = model.simulate(z, voxels)
-    seen = model.likelihood.information(clean, voxels.y, voxels.noise)
+    seen = likelihood.information(clean, voxels.y, voxels.noise).weighted(voxels.weights)
     error = s0_error(clean, seen.score, seen.fisher, variance)
     drawn = 1 + error.shift + error.variance.sqrt() * torch.randn_like(error.shift)
     return drawn.clamp_min(0).unsqueeze(-1).cpu()  # where S0 is uncertain by its own size a normal one may be negative

@@ -64,8 +64,9 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--drop-volumes", metavar="I,J-K,...", help="Volumes of every image to leave out, counted from 0.")
 @click.option("--voxels", type=click.IntRange(500), default=20_000, show_default=True, metavar="N",
               help="Voxels to train on, over all images.")  # fmt: skip
-@click.option("--subject-level", is_flag=True,
-              help="Move each image's population to the mean of its own voxels, shrunk to the cohort's.")  # fmt: skip
+@click.option("--subject-level/--no-subject-level", default=None,
+              help="Move each image's population to the mean of its own voxels, shrunk to the cohort's; by default "
+                   "where the fit has learned how subjects differ (hierarchical, three subjects).")  # fmt: skip
 @click.option("--site-column", metavar="NAME", help="Column of participants.tsv with each participant's site.")
 @click.option("--relearn", is_flag=True, help="Train again and map every image again; else new images take the fit.")
 @click.option("--pages/--no-pages", default=True, show_default=True,

@@ -83,7 +83,22 @@ SECTIONS = {
         "fix",
         "tie",
     ),
-    "Files": ("bval", "bvec", "te", "ti", "tr", "flip", "offset", "mt", "averages", "json", "mask", "inputs"),
+    "Files": (
+        "bval",
+        "bvec",
+        "te",
+        "ti",
+        "tr",
+        "flip",
+        "offset",
+        "mt",
+        "averages",
+        "json",
+        "mask",
+        "inputs",
+        "weights",
+        "grad_dev",
+    ),
     "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
     "Output": ("out", "overwrite", "quiet", "debug", "help"),
 }
@@ -152,6 +167,10 @@ run_options = options(
     click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote."),
     click.option("--quiet", is_flag=True, help="No progress; warnings are still shown."),
 )
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+    help="Processes that share the maps, each with one thread; starting one takes some seconds.",
+)  # fmt: skip
 trust_option = click.option(
     "--trust", is_flag=True, help="Import classes that the fit names from outside pyroqmri; runs their code."
 )

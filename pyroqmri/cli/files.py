@@ -34,8 +34,8 @@ def _keep(context: click.Context, option: click.Parameter, value: Any) -> None:
 def _file(name: str, doc: str) -> Any:
     number = name == "averages"  # or a file
     return click.option(
-        f"--{name}", type=NumberOrWord() if number else None, metavar="N|FILE" if number else "FILE", help=doc,
-        expose_value=False, callback=_keep,
+        f"--{name.replace('_', '-')}", name, type=NumberOrWord() if number else None,
+        metavar="N|FILE" if number else "FILE", help=doc, expose_value=False, callback=_keep,
     )  # fmt: skip
 
 
@@ -54,6 +54,8 @@ scan_options = options(
     _file("json", "BIDS sidecar of the image."),
     _file("mask", "Voxels to use; without one, the mask beside the image, else one is made."),
     _inputs("NAME=FILE", "Map of a per-voxel input of the signal, such as B1; may be repeated.", str),
+    _file("weights", "4-D image of each volume's weight in each voxel, 0 (leave out) to 1."),
+    _file("grad_dev", "Deviation of the gradients in each voxel, nine volumes as of the HCP's grad_dev."),
     click.option("--drop-volumes", metavar="I,J-K,...", expose_value=False, callback=_keep,
                  help="Volumes to leave out, counted from 0; ranges such as 20-41 are allowed."),
     click.option("--drop-outliers", is_flag=True, expose_value=False, callback=_keep,

@@ -8,6 +8,7 @@ from pyroqmri.cli.common import (
     debug_option,
     example,
     finish,
+    jobs_option,
     model_options,
     run_options,
     say_loading,
@@ -37,12 +38,13 @@ from pyroqmri.cli.files import scan_files, scan_options
     help="Keep a tenth of the volumes aside and record how often 90 % predictive intervals contain them.",
 )
 @click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
+@jobs_option
 @run_options
 @debug_option
 def fit(
     image: str, signal: str, recipe: str, out: str, sigma: str | float, s0: str | float, settings: Any, fix: Any,
     tie: Any, quiet: bool, likelihood: str | None, coils: float | str | None, seed: int, device: str,
-    khat: bool, predictive: bool, resume: bool, overwrite: bool,
+    khat: bool, predictive: bool, resume: bool, jobs: int, overwrite: bool,
 ) -> None:  # fmt: skip
     """Train RECIPE on IMAGE; write posterior maps, the fit and a report."""
     say_loading(quiet)
@@ -51,7 +53,7 @@ def fit(
     folder = fit_image(
         scan_files(image), signal=signal, recipe=recipe, out=out, likelihood=likelihood, coils=coils,
         sigma=sigma, s0=s0, seed=seed, device=device, settings=dict(settings), fixed=dict(fix), tied=dict(tie),
-        khat=khat, predictive=predictive, resume=resume, overwrite=overwrite, progress=not quiet,
+        khat=khat, predictive=predictive, resume=resume, jobs=jobs, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)
 
@@ -67,11 +69,12 @@ def fit(
     help="On another protocol, train what depends on it: a network, or the guide of recipe uniform.",
 )
 @trust_option
+@jobs_option
 @run_options
 @debug_option
 def apply(
     fit_dir: str, image: str, out: str, sigma: str | float | None, retrain: bool, quiet: bool, trust: bool,
-    device: str, overwrite: bool,
+    device: str, jobs: int, overwrite: bool,
 ) -> None:  # fmt: skip
     """Map IMAGE, of the fit's protocol or another, with the saved fit in FIT_DIR; nothing is trained."""
     say_loading(quiet)
@@ -79,6 +82,6 @@ def apply(
 
     folder = apply_image(
         fit_dir, scan_files(image), out=out, sigma=sigma, device=device, trust=trust, retrain=retrain,
-        overwrite=overwrite, progress=not quiet,
+        jobs=jobs, overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pyroqmri.cohort.engine import ATTEMPTS, Outcome
+from pyroqmri.commands.processes import ATTEMPTS, Outcome
 from pyroqmri.errors import InputError
 
 _INSTALL = "install it with: pip install 'pyroqmri[dask]'"

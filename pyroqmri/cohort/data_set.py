@@ -19,6 +19,12 @@ CALL = "call.json"
 DESCRIPTION = "dataset_description.json"
 # BIDS has no entity for a signal, a parameter or a statistic yet; QSIRecon writes model- and param- as well
 # a pattern with a slash at its end leaves the folder itself in
+_README = """# pyroqmri parameter maps of a cohort
+
+Posterior maps of each image, made by `pyroqmri cohort`. `participants_status.tsv` lists every image: done, skipped or
+failed, and why; `logs` has what was read and assumed of each; `fit` is the fit that all were mapped with; `group` has
+the tables over subjects. Files whose name has a `model-` are in `.bidsignore`: BIDS has no names for them yet.
+"""
 _IGNORED = "*_model-*\n/.cohort\n/fit\n/logs\n/group\n/participants_status.tsv\n"
 
 
@@ -38,6 +44,7 @@ def open_data_set(out: Path, bids_dir: Path) -> None:
         (out / STATE).mkdir(parents=True, exist_ok=True)
         write_json(out / DESCRIPTION, _description(bids_dir))
         write_bytes(out / ".bidsignore", _IGNORED.encode())
+        write_bytes(out / "README.md", _README.encode())
     except OSError as error:
         raise InputError(f"the output folder {out} cannot be written ({error.strerror}); give another") from error
 

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyroqmri.cohort.data_set import CALL
+from pyroqmri.cohort.learn import FIT
 from pyroqmri.cohort.outliers import Outlier, find_outliers, outlier_row
 from pyroqmri.cohort.random_effects import Effects, false_discovery, random_effects
 from pyroqmri.cohort.record import DONE, STATE, Record, read_record
 from pyroqmri.cohort.regions import RegionValue, region_values
 from pyroqmri.cohort.status_table import write_table
+from pyroqmri.cohort.subject_level import LEVELS
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.errors import InputError
 from pyroqmri.files import read_table
@@ -91,12 +93,14 @@ def shrunken(out: Path) -> list[str]:
         return []
     call: dict[str, Any] = read_table(path, "record of the call")
     training = call.get("training")
-    if call.get("subject level") or (training is not None and "voxel_model" not in str(training.get("recipe"))):
+    level = call.get("subject level")
+    level = (out / FIT / LEVELS).is_file() if isinstance(level, str) else bool(level)
+    if level or (training is not None and "voxel_model" not in str(training.get("recipe"))):
         return []
     return [
-        "the images were mapped without --subject-level: where the fit has a population, voxels are drawn towards the "
-        "mean of all subjects, and differences between subjects, groups and sessions come out too small; map them "
-        "again with --subject-level"
+        "the images were mapped without a level of subjects: where the fit has a population, voxels are drawn towards "
+        "the mean of all subjects, and differences between subjects, groups and sessions come out too small; map them "
+        "again by recipe hierarchical from three subjects on, without --no-subject-level"
     ]
 
 

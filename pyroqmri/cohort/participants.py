@@ -59,7 +59,7 @@ class Cohort:
     selection
         Of images.
     subject_level
-        Move the population, for each image, to where its own voxels put it.
+        Move the population, for each image, to where its own voxels put it; where the fit has such a level when None.
     sites
         The site of each subject, by label.
     n_voxels
@@ -74,7 +74,7 @@ class Cohort:
     training: Any = None
     fit: Path | None = None
     selection: Selection = field(default_factory=Selection)
-    subject_level: bool = False
+    subject_level: bool | None = None
     sites: Mapping[str, str] = field(default_factory=dict)
     n_voxels: int = N_VOXELS
     pages: bool = True
@@ -91,8 +91,14 @@ class Cohort:
         """What all images of the folder have in common; another call needs another folder."""
         fit = _digest(self.fit) if self.fit is not None else None
         training = None if self.training is None else self.training.record()
-        read = asdict(self.reading)
-        return {"reading": read, "training": training, "fit": fit, "subject level": self.subject_level}
+        read, level = asdict(self.reading), self.subject_level
+        if level is None:
+            level = "where it is learned" if self.fit is None else self.has_level(self.fit)
+        return {"reading": read, "training": training, "fit": fit, "subject level": level}
+
+    def has_level(self, fit: Path) -> bool:
+        """Whether images are mapped under populations of their own with this fit."""
+        return (fit_place(fit) / LEVELS).is_file() if self.subject_level is None else self.subject_level
 
 
 def run_participants(
@@ -196,7 +202,7 @@ def _map_all(
         if is_done(out, image, keys[image.label]):
             records[image.label] = read_record(out, image.label) or records[image.label]
         else:
-            site, level = cohort.sites.get(image.subject, ""), cohort.subject_level
+            site, level = cohort.sites.get(image.subject, ""), cohort.has_level(fit)
             task = Task(image, out, cohort.reading, keys[image.label], fit=fit, subject_level=level, site=site)
             todo.append(replace(task, pages=cohort.pages))
     for record in _run("mapping images", map_image, todo, run, out, progress):
@@ -221,7 +227,7 @@ def _run(title: str, function: Any, tasks: Sequence[Task], run: Any, out: Path, 
 def _keys(cohort: Cohort, images: Sequence[CohortImage], fit: Path) -> dict[str, str]:
     """What determines each image's result beside its inputs, by label."""
     common = key_of("map", _digest(fit), asdict(cohort.reading))
-    if not cohort.subject_level:
+    if not cohort.has_level(fit):
         return dict.fromkeys((image.label for image in images), common)
     level = _level(fit)
     return {image.label: key_of(common, level, cohort.sites.get(image.subject, "")) for image in images}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyroqmri.cohort.engine import Outcome, default_workers, run_here
+from pyroqmri.commands.processes import Outcome, default_workers, run_here
 
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Outcome]]
 MEMORY_GB = 8.0

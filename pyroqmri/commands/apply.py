@@ -47,6 +47,7 @@ def apply_image(
     trust: bool = False,
     retrain: bool = False,
     overwrite: bool = False,
+    jobs: int = 1,
     progress: bool = False,
     pages: bool = True,
     rescale: bool = False,
@@ -68,7 +69,7 @@ def apply_image(
         As in :func:`pyroqmri.load_fit`.
     retrain
         Train on the image's protocol what depends on it (a network; a guide by forward KL); refused otherwise.
-    files, out, device, overwrite, progress
+    files, out, device, overwrite, jobs, progress
         As in :func:`fit_image`.
     pages
         Write ``report.html`` and ``posterior.nc``.
@@ -110,7 +111,9 @@ def apply_image(
             found.model.to(where)
             found.guide.to(where)
         left_out = left_out_record(scan, files.bmax if files.bmax is not None else earlier.get("bmax"))
-        write_results(found, scan, folder, level=level, notes=notes, left_out=left_out, pages=pages, progress=progress)
+        write_results(
+            found, scan, folder, level=level, notes=notes, left_out=left_out, pages=pages, jobs=jobs, progress=progress
+        )
     return Path(out)
 
 

@@ -101,6 +101,7 @@ def compare_image(
         When the input or the call is wrong; nothing is left behind.
     """
     files, plan = ScanFiles.of(files), Plan() if plan is None else plan
+    files.refuse_own_protocol("compare")
     pick_device(device)
     own = as_dict(settings)
     if coils is not None:

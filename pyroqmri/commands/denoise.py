@@ -81,6 +81,7 @@ def denoise_image(
         raise InputError("a denoiser does not learn sigma; give --sigma as a number, a map or estimate")
     if files.averages is not None:
         raise InputError("a denoiser takes measurements for single ones; leave --averages out and give --sigma")
+    files.refuse_own_protocol("denoise")
     pick_device(device)
     level = "estimate" if sigma is None else sigma
     if fit_dir is not None:

@@ -44,6 +44,7 @@ def fit_image(
     predictive: bool = True,
     resume: bool = False,
     overwrite: bool = False,
+    jobs: int = 1,
     progress: bool = False,
 ) -> Path:
     """Train a recipe on an image and write maps, the fit and a report.
@@ -67,6 +68,8 @@ def fit_image(
         Go on from the checkpoint that the same call left when it was interrupted.
     overwrite
         Replace ``out``, if pyroqmri wrote it.
+    jobs
+        Processes that share the maps, each with one thread.
     progress
         Show bars.
 
@@ -110,7 +113,7 @@ def fit_image(
         level = level if found.noise.field is None else found.noise.at(np.argwhere(scan.mask))
         write_results(
             found, scan, folder, level=level, notes=notes, left_out=left_out, khat=khat, predictive=predictive,
-            progress=progress,
+            jobs=jobs, progress=progress,
         )  # fmt: skip
     return Path(out)
 

@@ -20,7 +20,7 @@ from pyroqmri.io import Scan
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.posterior import Posterior
-from pyroqmri.posterior.voxel_sample import VoxelSampler, spread_over
+from pyroqmri.posterior.voxel_sample import spread_over
 from pyroqmri.report import write_report
 from pyroqmri.report.fit_numbers import (
     PREDICTIVE_P,
@@ -49,6 +49,7 @@ def write_results(
     khat: bool = False,
     predictive: bool = False,
     pages: bool = True,
+    jobs: int = 1,
     progress: bool = False,
 ) -> Summary:
     """Write maps, the fit with its record, a sample of the posterior and the report.
@@ -67,13 +68,15 @@ def write_results(
         Predict volumes that are kept aside, and record how often intervals contain them.
     pages
         Write the report and the sample of the posterior, which take seconds.
+    jobs
+        Processes that share the maps.
     """
     begin = time.monotonic()
     own = per_voxel(level)
     place = np.argwhere(scan.mask)
     nearby = fit.nearby(scan.y, own, scan.inputs, voxels=place) if fit.is_field else None
-    sampler = _sampler(fit, scan) if pages else None
-    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby, sampler)
+    chosen = _chosen(fit, scan) if pages else None
+    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby, jobs, chosen)
     fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, place))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
@@ -102,17 +105,17 @@ def write_results(
     })  # fmt: skip
     if pages:
         _write_netcdf(fit, scan, summary, own, nearby, folder / "posterior.nc")
-        if sampler is not None and (sample := sampler.sample()) is not None:
+        if summary.sample is not None:
             settings = fit.preparation.seen(fit.acquisition).acquisition.settings()
-            write_voxels(folder / VOXELS, sample, place, {k: v.cpu().numpy() for k, v in settings.items()})
+            write_voxels(folder / VOXELS, summary.sample, place, {k: v.cpu().numpy() for k, v in settings.items()})
         write_report(folder)
     return summary
 
 
-def _sampler(fit: Fit, scan: Scan) -> VoxelSampler:
-    """What keeps the voxels that the page shows in full."""
+def _chosen(fit: Fit, scan: Scan) -> np.ndarray:
+    """Voxels ``(N,)`` that the page shows in full."""
     n_seen = len(fit.preparation.seen(fit.acquisition).acquisition)
-    return VoxelSampler(spread_over(len(scan.y), n_seen, len(fit.signal.scalars)))
+    return spread_over(len(scan.y), n_seen, len(fit.signal.scalars))
 
 
 def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray, aside: Predicted | None = None) -> FitNumbers:

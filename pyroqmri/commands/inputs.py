@@ -11,6 +11,7 @@ import torch
 
 from pyroqmri.commands.left_out import LeaveOut, number_ranges, option
 from pyroqmri.commands.outlier_volumes import OUTLIERS, drop_volumes, outlier_note
+from pyroqmri.commands.own_protocol_files import plausible, read_grad_dev, read_weights
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles
 from pyroqmri.commands.s0_volumes import volume_warnings
 from pyroqmri.commands.sidecar_runs import run_sentences
@@ -20,6 +21,7 @@ from pyroqmri.io.directions import undirected_volumes
 from pyroqmri.io.sidecars import averages_note
 from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.noise import NoiseLevel
+from pyroqmri.measurements.own_protocol import WEIGHTS
 from pyroqmri.measurements.voxel_inputs import is_factor
 from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.protocol_checks.reach import beyond_reach
@@ -37,6 +39,7 @@ class ScanFiles(ProtocolFiles):
     ``inputs`` are maps of the signal's per-voxel inputs, by name, such as ``{"B1": "b1.nii.gz"}``; ``drop`` are
     volumes to leave out: ``outliers``, or numbers from 0 on such as ``12,40-45``; ``bmax`` is a limit on b (s/mm2);
     ``resample`` interpolates masks and maps that lie on another grid than the image, which are refused otherwise.
+    ``weights`` is an image of the volumes' weights in each voxel, ``grad_dev`` one of the gradients' deviations.
     """
 
     image: PathLike
@@ -47,6 +50,8 @@ class ScanFiles(ProtocolFiles):
     drop: str | None = None
     bmax: float | None = None
     resample: bool = False
+    weights: PathLike | None = None
+    grad_dev: PathLike | None = None
 
     @classmethod
     def of(cls, files: "ScanFiles | PathLike") -> "ScanFiles":
@@ -76,7 +81,7 @@ class ScanFiles(ProtocolFiles):
             self.image, mask=self.mask, json=self.json, need=_union(m.requires for m in models),
             optional=_union(m.optional for m in models), leave_out=leave_out, resample=self.resample, **self.settings,
         )  # fmt: skip
-        scan = self._with_averages(scan)
+        scan, weights = self._weighted(self._with_averages(scan))
         scan.notes.extend(leave_out.notes(scan))
         for name in signals:
             scan.warnings.extend(judge_files(self.image, name, self.json))
@@ -94,7 +99,25 @@ class ScanFiles(ProtocolFiles):
             scan.warnings.extend(doubted)
         missing = {name: m.default_input(name) for m in models for name in m.inputs if name not in self.inputs}
         scan.notes.extend(f"no map of {name} was given: it is {value:g} everywhere" for name, value in missing.items())
-        return self._judged(scan, signals)
+        if self.grad_dev is not None:
+            read_grad_dev(self.grad_dev, scan, self.resample)
+        scan = self._judged(scan, signals)
+        if weights is not None:
+            scan.inputs[WEIGHTS] = np.ascontiguousarray(weights[:, scan.numbers])
+        return scan
+
+    def _weighted(self, scan: Scan) -> tuple[Scan, np.ndarray | None]:
+        """The scan without what does not count, and the weights of all volumes of the file; None without any."""
+        if self.weights is None:
+            return scan, None
+        weights = read_weights(self.weights, scan, self.resample)
+        return replace(scan, y=plausible(scan, weights[:, scan.numbers])), weights
+
+    def refuse_own_protocol(self, command: str) -> None:
+        """Raise InputError where a command cannot use weights or deviations of gradients, and they are given."""
+        for name, value in (("--weights", self.weights), ("--grad-dev", self.grad_dev)):
+            if value is not None:
+                raise InputError(f"{command} does not take {name}; leave it out, or fit with it")
 
     def _judged(self, scan: Scan, signals: Sequence[str]) -> Scan:
         """The scan with what its volumes say of one another, and without outliers where that is asked for."""
@@ -122,7 +145,8 @@ class ScanFiles(ProtocolFiles):
     def given(self) -> list[PathLike]:
         """Every file that was named."""
         averages = None if isinstance(self.averages, int | float) else self.averages
-        files = (self.image, *self.settings.values(), averages, self.json, self.mask, *self.inputs.values())
+        own = (self.weights, self.grad_dev)
+        files = (self.image, *self.settings.values(), averages, self.json, self.mask, *self.inputs.values(), *own)
         return [path for path in files if path is not None]
 
 

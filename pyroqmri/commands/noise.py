@@ -19,6 +19,7 @@ from pyroqmri.measurements.air import coils_in_air
 from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import NoiseEstimate, NoiseLevel, estimate_sigma
 from pyroqmri.measurements.noise_field import field_of_groups
+from pyroqmri.measurements.own_protocol import WEIGHTS
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 
 _NOISE_MAP = re.compile(r"(^|[_.-])(sigma|noise|noisemap|noiselevel|sd_noise)([_.-]|$)")
@@ -48,7 +49,10 @@ def given_noise(scan: Scan, sigma: PathLike | float, resample: bool = False, coi
         if isinstance(coils, str):
             return word
         try:
-            found = estimate_sigma(scan.y[:: _every(scan)], scan.acquisition, background=scan.background, coils=coils)
+            found = estimate_sigma(
+                _seen(scan, slice(None, None, _every(scan))), scan.acquisition, background=scan.background, coils=coils,
+                partial=WEIGHTS in scan.inputs,
+            )  # fmt: skip
         except InputError as error:
             scan.notes.append(f"noise level: {error}".partition("; give sigma")[0])
             return word
@@ -67,12 +71,19 @@ def _field_or_number(scan: Scan, found: NoiseEstimate, coils: float, wanted: boo
         return provisional(found)
     rows, position = slice(None, None, _every(scan)), np.argwhere(scan.mask)
     try:
-        field = field_of_groups(scan.y[rows], scan.acquisition, position[rows], coils)
+        partial = WEIGHTS in scan.inputs
+        field = field_of_groups(_seen(scan, rows), scan.acquisition, position[rows], coils, partial)
     except InputError:
         return "field" if wanted else provisional(found)
     if not (wanted or field.worth_it):
         return provisional(found)
     return replace(field_level(field, position, "shells and repeats"), warnings=found.warnings)
+
+
+def _seen(scan: Scan, rows: slice) -> np.ndarray:
+    """Measurements of some voxels ``(n, M)``, NaN where they do not count in full."""
+    weights = scan.inputs.get(WEIGHTS)
+    return scan.y[rows] if weights is None else np.where(weights[rows] < 1, np.nan, scan.y[rows])
 
 
 def air_coils(scan: Scan) -> float | str:

@@ -4,25 +4,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pyroqmri.commands.summary_blocks import CONE, Block, Blocks
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.neighbours import Nearby
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
-from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.parameter import Parameter
-from pyroqmri.posterior.estimates import Estimates, at_bound
+from pyroqmri.posterior.estimates import Estimates
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
-from pyroqmri.posterior.posterior import QUANTILES
-from pyroqmri.posterior.voxel_sample import VoxelSampler
+from pyroqmri.posterior.voxel_sample import VoxelSample, joined
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals.bound import S0
 from pyroqmri.voxelwise.estimates import PointEstimates
-
-BLOCK = 16_384  # voxels; their copies stay below the size of one volume
-_CONE = 0.9
 
 
 class Summary(Estimates):
@@ -32,12 +30,14 @@ class Summary(Estimates):
     ----------
     status
         Codes ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`.
+    sample
+        Some voxels in full, where they were asked for.
     n_fitted, n_at_bound, n_beyond_bound
         Voxels with numbers, how many of them have each parameter at a bound, and in how many the data ask for more.
     """
 
-    def __init__(self, fit: Fit, n: int, has_sd: bool = True, khat: bool = False) -> None:
-        self.signal, self.has_sd, self._wants_khat = fit.signal, has_sd, khat
+    def __init__(self, fit: Fit, n: int, has_sd: bool = True) -> None:
+        self.signal, self.has_sd = fit.signal, has_sd
         self.parameters = {p.name: p for p in fit.signal.scalars}
         scale = fit.preparation.scale
         for name in fit.signal.in_scan_units:  # maps have them so
@@ -46,39 +46,22 @@ class Summary(Estimates):
                 self.parameters[name] = replace(p, lower=p.lower * scale, upper=p.upper * scale, doc=doc)
         self._kept: dict[str, Tensor] = {}
         self._codes = torch.zeros(n, dtype=torch.uint8)
+        self.sample: VoxelSample | None = None
         self.n_fitted = 0
         self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
         self.n_beyond_bound = dict(self.n_at_bound)
 
-    def put(self, where: slice, part: Any) -> None:
+    def put(self, where: slice, block: Block) -> None:
         """Take over what is known of the voxels at ``where``."""
-        self._codes[where] = part.status
-        self.n_fitted += len(part.batch.index)
-        for name, bound in at_bound(part).items():
-            self.n_at_bound[name] += int(bound.sum())
-        for name, bound in part.beyond_bounds().items():
-            self.n_beyond_bound[name] += int(bound.sum())
-        found = {"mean": part.mean}
-        if self.has_sd:
-            found |= {"sd": part.sd} | {str(q): part.quantile(q) for q in QUANTILES}
-        arrays = {f"{stat} {name}": values[name] for stat, values in found.items() for name in self.names}
-        arrays |= {
-            **part.goodness_of_fit.found(),
-            **{f"axis {name}": axis for name, axis in part.axes.items()},
-            "responsibilities": part.responsibilities,
-        }
-        arrays |= {f"contraction {name}": values for name, values in part.contraction.items()}
-        if hasattr(part, "cone"):
-            arrays |= {f"cone {p.name}": part.cone(_CONE, p.name) for p in self.signal.axes}
-        # where voxels are reweighted the weights are there, and so is their shape
-        if getattr(part, "has_khat", False) or (self._wants_khat and hasattr(part, "khat")):
-            arrays["khat"] = part.khat
-        for key, values in arrays.items():
-            if values is None:
-                continue
+        self._codes[where] = block.status
+        self.n_fitted += block.n_fitted
+        for total, counts in ((self.n_at_bound, block.n_at_bound), (self.n_beyond_bound, block.n_beyond_bound)):
+            for name, count in counts.items():
+                total[name] += count
+        for key, values in block.arrays.items():
             if key not in self._kept:
                 self._kept[key] = torch.full((len(self._codes), *values.shape[1:]), torch.nan)
-            self._kept[key][where] = values.float()
+            self._kept[key][where] = values
 
     def leave(self, where: slice, status: Tensor) -> None:
         """Note the status of voxels of which none can be fitted."""
@@ -137,8 +120,8 @@ class PosteriorSummary(Summary):
 
     def cone(self, q: float, name: str | None = None) -> Tensor:
         """Half-angle in degrees of the cone that contains probability 0.9, ``(N,)``."""
-        if q != _CONE:
-            raise ValueError(f"only the cone of {_CONE} is kept, not {q}")
+        if q != CONE:
+            raise ValueError(f"only the cone of {CONE} is kept, not {q}")
         return self._kept[f"cone {self.direction_name(name)}"]
 
 
@@ -150,7 +133,7 @@ class PointSummary(Summary, PointEstimates):
     """Summary of least squares or maximum likelihood: its sd is asymptotic, and maps say so."""
 
 
-_SUMMARIES = {PointEstimates: PointSummary, NetworkEstimates: NetworkSummary}
+_SUMMARIES: dict[type, type[Summary]] = {PointEstimates: PointSummary, NetworkEstimates: NetworkSummary}
 
 
 def summarise(
@@ -161,7 +144,8 @@ def summarise(
     inputs: Mapping[str, Any] | None = None,
     khat: bool = False,
     nearby: Nearby | None = None,
-    sampler: VoxelSampler | None = None,
+    jobs: int = 1,
+    chosen: NDArray[np.bool_] | None = None,
 ) -> Summary:
     """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
 
@@ -175,37 +159,36 @@ def summarise(
         Find the Pareto shape of every voxel's importance weights, which costs as much as all else or more.
     nearby
         What the rest of the image states about each voxel, of a fit whose prior is a field.
-    sampler
-        Keeps some voxels in full.
+    jobs
+        Processes that share the blocks, each with one thread; one works in this process.
+    chosen
+        Voxels ``(N,)`` to keep in full, as ``sample`` of the summary.
+
+    Raises
+    ------
+    InputError
+        When a process is lost, as for want of memory.
     """
-    y, known = as_tensor(y), as_inputs(inputs)
-    complete = complete_inputs(fit.signal.signal, known, len(y))
-    level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
+    blocks = Blocks(fit, as_tensor(y), sigma, as_inputs(inputs), khat, nearby, chosen)
     summary: Summary | None = None
     blank: list[tuple[slice, Tensor]] = []
-    with progress_bar("maps", len(y), progress) as report:
-        for i in range(0, len(y), BLOCK):
-            where = slice(i, min(i + BLOCK, len(y)))
-            part_level = level[where] if level.dim() else level
-            # a block of background has nobody to ask
-            part_inputs = {name: value[where] for name, value in complete.items()}
-            batch = fit.preparation(y[where], part_level, fit.acquisition, part_inputs)
-            if len(batch.voxels) == 0:
-                blank.append((where, batch.status))
+    samples = dict[int, VoxelSample]()
+    with progress_bar("maps", blocks.n, progress) as report:
+        done = 0
+        for where, block in blocks.run(jobs):
+            done += where.stop - where.start
+            if block.kind is None:
+                blank.append((where, block.status))
                 continue
-            part = fit.posterior(
-                y[where], sigma=part_level, inputs={k: v[where] for k, v in known.items()},
-                neighbours=True if nearby is None else nearby.at(where),
-            )  # fmt: skip
             if summary is None:
-                kind = next((kind for answer, kind in _SUMMARIES.items() if isinstance(part, answer)), PosteriorSummary)
-                summary = kind(fit, len(y), part.has_sd, khat)
-            if sampler is not None:
-                sampler.watch(part, where.start)
-            summary.put(where, part)
-            report(where.stop)
+                summary = _SUMMARIES.get(block.kind, PosteriorSummary)(fit, blocks.n, block.has_sd)
+            summary.put(where, block)
+            if block.sample is not None:
+                samples[where.start] = block.sample
+            report(done)
     if summary is None:
         raise ValueError("no voxel could be fitted")
     for where, status in blank:
         summary.leave(where, status)
+    summary.sample = joined(samples)
     return summary

@@ -112,8 +112,8 @@ def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tenso
     q = Proposal(plain(posterior.guide.z_dist(voxels)), GaussianMixture(*population))
     z = q.sample(n_draws)
     signal = model.simulate(z, voxels)
-    found = model.likelihood.information(signal, voxels.y, voxels.noise)
-    pointwise, variance = found.log_prob.double(), model.likelihood.s0_variance(voxels.noise)
+    found, variance = model.seen(signal, voxels), model.likelihood.of(voxels).s0_variance(voxels.noise)
+    pointwise = found.log_prob.double()
     gain = 0.0 if variance is None else s0_error(signal, found.score, found.fisher, variance).gain
     return z, pointwise, pointwise.sum(-1) + gain + model.prior.log_prob(z, population, voxels) - q.log_prob(z)
 

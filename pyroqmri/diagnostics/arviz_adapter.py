@@ -102,14 +102,15 @@ def read_netcdf(path: str | Path) -> Any:
 
 def stacking_weights(elpd: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Weights of a mixture of models that predicts best, by ``az.compare``, from pointwise elpd ``(n,)`` of each."""
+    whole = {} if arviz_major() == 0 else {"round_to": "none"}  # 1.x rounds for print
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = import_arviz().compare({name: _elpd_data(values) for name, values in elpd.items()}, method="stacking")
+        table = import_arviz().compare({k: _elpd_data(v) for k, v in elpd.items()}, method="stacking", **whole)
     return {str(name): float(weight) for name, weight in table["weight"].items()}
 
 
 def _elpd_data(values: np.ndarray) -> Any:
-    """Pointwise elpd in the form that ``az.loo(pointwise=True)`` answers."""
+    """Pointwise elpd in the form that ``az.loo(pointwise=True)`` returns."""
     import xarray as xr
 
     n, total, se = len(values), float(values.sum()), float(np.sqrt(len(values) * values.var()))

@@ -146,7 +146,7 @@ def _draws(posterior: Posterior, voxels: Voxels, numbers: _Numbers) -> dict[str,
         "prior": {k: v for k, v in posterior._theta(z_prior, voxels).items() if k in theta},
         "posterior_predictive": {"y": model.y_dist(few, voxels).sample()},
         "prior_predictive": {"y": model.y_dist(numbers.narrowed(z_prior), voxels).sample()},
-        "log_likelihood": {"y": model.likelihood.information(signal, voxels.y, voxels.noise).log_prob},
+        "log_likelihood": {"y": model.seen(signal, voxels).log_prob},
         "sample_stats": _statistics(posterior, voxels, q, z, numbers),
     }
     if len(classes.log_weights) > 1:

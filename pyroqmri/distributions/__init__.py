@@ -10,6 +10,7 @@ from pyroqmri.distributions.repeats import Repeats
 from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, i0e, log_i0e, rice_fisher, rice_moments
 from pyroqmri.distributions.rician import Rician
 from pyroqmri.distributions.shared_scale import SharedScale
+from pyroqmri.distributions.weighted import Weighted
 
 __all__ = [
     "ExpRelaxed",
@@ -20,6 +21,7 @@ __all__ = [
     "Repeats",
     "Rician",
     "SharedScale",
+    "Weighted",
     "bessel_ratio_minus_one",
     "i0e",
     "log_g",

@@ -30,6 +30,8 @@ class Repeats(TorchDistribution):
         Measurements whose nodes and weights are known already: ``(y, nodes, weights)``.
     batch_shape, n_measurements
         Of the event.
+    powers
+        How often each measurement counts ``(N, M)``; once when None.
     """
 
     arg_constraints = {}
@@ -44,14 +46,16 @@ class Repeats(TorchDistribution):
         known: tuple[Tensor, Tensor, Tensor],
         batch_shape: torch.Size,
         n_measurements: int,
+        powers: Tensor | None = None,
     ) -> None:
+        self.powers = powers
         self.plain, self.log_prob_at, self.carry = plain, log_prob_at, carry
         self.constant, self.known = constant, known
         super().__init__(batch_shape, torch.Size([n_measurements]), validate_args=False)
 
     def expand(self, batch_shape, _instance=None):
         parts = (self.plain, self.log_prob_at, self.carry, self.constant, self.known)
-        return Repeats(*parts, torch.Size(batch_shape), self.event_shape[0])
+        return Repeats(*parts, torch.Size(batch_shape), self.event_shape[0], self.powers)
 
     @property
     def mean(self) -> Tensor:
@@ -72,5 +76,6 @@ class Repeats(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         nodes, weights = self.nodes(value)
-        log_prob = ((self.log_prob_at(nodes) - self.constant(nodes)) * weights).sum(-1) + self.constant(value).sum(-1)
+        constant = self.constant(value) if self.powers is None else self.constant(value) * self.powers
+        log_prob = ((self.log_prob_at(nodes) - self.constant(nodes)) * weights).sum(-1) + constant.sum(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

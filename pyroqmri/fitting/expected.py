@@ -18,7 +18,7 @@ def expected_latents(recipe: Recipe, signal: BoundSignal) -> Tensor:
     """Mean and sd of the latents' population means, then of their log sds ``(4, P)``; NaN where nothing is expected.
 
     The recipe's ``[expected]`` stands before what the signal expects; a parameter whose usual mean lies outside of a
-    narrower range has none.
+    narrower range has none. The population of a nuisance is known: both sds are zero.
 
     Raises
     ------
@@ -30,7 +30,8 @@ def expected_latents(recipe: Recipe, signal: BoundSignal) -> Tensor:
     for name in own:
         if name not in names:
             raise InputError(f"expected.{name} names no free parameter; these are {', '.join(names)}")
-    both = {**signal.signal.expected, **own}
+    nuisance = {name: (mean, 0.0, sd) for name, (mean, sd) in signal.signal.nuisance.items()}
+    both = {**signal.signal.expected, **nuisance, **own}
     found, mean = torch.full((4, len(names)), torch.nan), dict[str, Tensor]()
     for i, p in enumerate(signal.tissue):
         value = tuple(both.get(p.name, ()))
@@ -44,5 +45,6 @@ def expected_latents(recipe: Recipe, signal: BoundSignal) -> Tensor:
             box = signal.box(p, mean)
             u = p.unconstrain(mean[p.name], box)
             slope = p.slope(u, box)
-            found[:, i] = torch.stack([u, value[1] / slope, (value[2] / slope).log(), torch.tensor(SPREAD)])
+            spread = torch.tensor(0.0 if p.name in nuisance and p.name not in own else SPREAD)
+            found[:, i] = torch.stack([u, value[1] / slope, (value[2] / slope).log(), spread])
     return found

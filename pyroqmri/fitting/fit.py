@@ -10,12 +10,13 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.neighbours import Nearby, among_neighbours, check_places, nearby_of
+from pyroqmri.fitting.own_protocol import check_own_protocol
 from pyroqmri.fitting.pyro_pair import PyroPair, in_default_dtype, pyro_pair
-from pyroqmri.fitting.schema import class_names, reweighting
 from pyroqmri.guides import Guide
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.arguments import as_covariates, as_inputs, as_level, as_measurements, as_positions
 from pyroqmri.measurements.noise import NoiseLevel
+from pyroqmri.measurements.own_protocol import OWN, with_own_protocol
 from pyroqmri.measurements.preparation import Batch, Preparation
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
@@ -28,7 +29,6 @@ from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.svi import Trace
 from pyroqmri.voxel_model import VoxelModel
 from pyroqmri.voxelwise.estimates import PointEstimates
-from pyroqmri.voxelwise.search import Search, search
 
 SMOOTHING = 100  # steps that a smoothed loss remembers
 
@@ -67,6 +67,8 @@ class Fit:
         status states it then.
     learned_on
         The settings that it learned on, where ``acquisition`` is another protocol that it is applied to; else None.
+    own_protocol
+        What was a training voxel's own beside the acquisition: ``weights``, ``grad_dev``.
     """
 
     recipe: Recipe
@@ -93,6 +95,7 @@ class Fit:
     causes: tuple[Cause, ...] = ()
     residual_noise: ResidualNoise | None = None
     learned_on: Acquisition | None = None
+    own_protocol: tuple[str, ...] = ()
 
     def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
         """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""
@@ -145,6 +148,8 @@ class Fit:
         acquisition: Acquisition | None = None,
         retrain: bool = False,
         neighbours: "bool | Nearby" = True,
+        weights: Any = None,
+        grad_dev: Any = None,
     ) -> Posterior | PointEstimates | NetworkEstimates:
         """What the fit says of voxels ``(N, M)`` of its protocol, or of another one; no training.
 
@@ -171,12 +176,17 @@ class Fit:
             population as it is), or a network.
         neighbours
             Of a field: what :meth:`nearby` found of a larger image, or False for each voxel by itself.
+        weights, grad_dev
+            As in :func:`pyroqmri.fit`, of these voxels; the training needs to have had none.
 
         Raises
         ------
         InputError
             When the signal cannot use the settings, the recipe would have to be trained, or a field lacks positions.
         """
+        from pyroqmri.fitting.estimating import estimates
+
+        inputs = with_own_protocol(inputs, weights, grad_dev)
         if acquisition is not None or averages is not None:
             other = self.on_protocol(y, acquisition, sigma, inputs, averages, retrain)
             return other.posterior(
@@ -191,26 +201,9 @@ class Fit:
         if sigma is None and position is not None and self.noise.field is not None:
             sigma = self.noise.field(position)
         batch = among_neighbours(self, self._batch(y, sigma, inputs), position, known, neighbours)
-        found = self._estimates(batch, n_draws, progress, reweight)
+        found = estimates(self, batch, n_draws, progress, reweight)
         found.uninformed = self.uninformed
         return found
-
-    def _estimates(
-        self, batch: Batch, n_draws: int | None, progress: bool, reweight: bool | None
-    ) -> Posterior | PointEstimates | NetworkEstimates:
-        if self.network is not None:
-            network, likelihood = in_default_dtype(self.network, self.likelihood)
-            return NetworkEstimates(self.recipe.name, network, likelihood, batch)
-        if self.model is None or self.guide is None:
-            return search(self.signal, self.likelihood, batch, Search(**self.recipe.table("search")), progress)
-        settings = reweighting(self.recipe, n_draws, reweight)
-        model, guide = in_default_dtype(self.model, self.guide)
-        posterior = Posterior(model, guide, batch, settings.draws, progress, self.recalibration, settings)
-        posterior.recipe = self.recipe.name
-        posterior.elbo, posterior.elbo_steps = self.elbo, self.trace.step[len(self.trace.step) - len(self.elbo) :]
-        names = class_names(self.recipe)
-        posterior.class_names = () if names is None else names
-        return posterior
 
     @property
     def is_field(self) -> bool:
@@ -260,8 +253,10 @@ class Fit:
     def _batch(self, y: torch.Tensor, sigma: Any, inputs: Mapping[str, Any] | None) -> Batch:
         level = as_level(self.noise.level if sigma is None else sigma, len(y))
         given = as_inputs(inputs)
-        if set(given) != set(self.inputs):
-            had, has = (", ".join(names) if names else "none" for names in (self.inputs, given))
+        named = [name for name in given if name not in OWN]
+        check_own_protocol(self.recipe, given)
+        if set(named) != set(self.inputs):
+            had, has = (", ".join(names) if names else "none" for names in (self.inputs, named))
             raise InputError(f"the fit was trained with the inputs {had}, and these voxels come with {has}")
         known = complete_inputs(SIGNALS[self.signal_name], given, len(y))
         return self.preparation(y, level, self.acquisition, known)

@@ -98,6 +98,6 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
         parts.likelihood, parts.model, parts.guide, record.fixed, record.tied, record.seed, record.trace,
         record.seconds, record.n_voxels, [*saved.warnings, *ours], Recalibration.of(saved.record.get("recalibration")),
         parts.network, tuple(record.inputs), tuple(record.covariates), tuple(record.uninformed),
-        residual_noise=record.residual_noise,
+        residual_noise=record.residual_noise, own_protocol=tuple(record.own_protocol),
         learned_on=None if record.learned_on is None else acquisition_in("learned_on", record.learned_on),
     )  # fmt: skip

@@ -26,6 +26,7 @@ from pyroqmri.measurements.noise_field import (
     field_of_groups,
     fit_field,
 )
+from pyroqmri.measurements.own_protocol import WEIGHTS, blanked
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.signals import BoundSignal
 
@@ -60,13 +61,14 @@ def noise_level(
             raise InputError(
                 f"sigma must be a number above zero, one per voxel, or one of {', '.join(WORDS)}, got {sigma!r}"
             )
-        residual = Residual(y, acq, preparation, signal, inputs or {})
+        residual, y = Residual(y, acq, preparation, signal, inputs or {}), blanked(y, inputs)
+        partial = WEIGHTS in (inputs or {})
         if isinstance(sigma, str) and sigma == "field":
-            return _field(y, acq, position, residual)
-        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq, preparation.coils)
+            return _field(y, acq, position, residual, partial)
+        found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq, preparation.coils, partial)
         found = _compared(found, residual)
         chosen = found.method == "shells" and position is not None and sigma in (None, "estimate")
-        seen = seen_field(y, acq, position, preparation.coils) if chosen else None
+        seen = seen_field(y, acq, position, preparation.coils, partial) if chosen else None
         return found if seen is None else replace(seen, warnings=found.warnings)
     level = as_level(sigma, len(y))
     if level.dim() == 0:
@@ -75,10 +77,12 @@ def noise_level(
     return NoiseLevel(level, "given", "a noise map was given; the number is its median")
 
 
-def seen_field(y: Tensor, acq: Acquisition, position: Tensor | None, coils: float) -> NoiseLevel | None:
+def seen_field(
+    y: Tensor, acq: Acquisition, position: Tensor | None, coils: float, partial: bool = False
+) -> NoiseLevel | None:
     """The field of a scan whose shells and repeats show one, at indices ``(N, 3)``; None where one number does."""
     try:
-        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils)
+        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils, partial)
     except InputError:
         return None
     return field_level(found, position, "shells and repeats") if found.worth_it else None
@@ -95,12 +99,12 @@ def field_level(found: Fitted, position: Any, source: str) -> NoiseLevel:
     return NoiseLevel(level, "field", words, field=found.field)
 
 
-def _field(y: Tensor, acq: Acquisition, position: Tensor | None, residual: Residual) -> NoiseLevel:
+def _field(y: Tensor, acq: Acquisition, position: Tensor | None, residual: Residual, partial: bool) -> NoiseLevel:
     if position is None:
         raise InputError("a noise field needs the voxels' places: give voxels=, or mask=, or sigma as numbers")
     source = "shells and repeats"
     try:
-        found = field_of_groups(y.numpy(), acq, position.numpy(), residual.preparation.coils)
+        found = field_of_groups(y.numpy(), acq, position.numpy(), residual.preparation.coils, partial)
     except InputError:
         seen = residual.scatter(MOST_VOXELS)
         if seen is None or len(seen[0]) < FEWEST_VOXELS:
@@ -114,9 +118,9 @@ def provisional(found: NoiseEstimate) -> NoiseLevel:
     return NoiseLevel(found.sigma, found.method, found.note, found.warnings, provisional=True)
 
 
-def _estimate(y: Tensor, acq: Acquisition, coils: float) -> NoiseLevel | None:
+def _estimate(y: Tensor, acq: Acquisition, coils: float, partial: bool) -> NoiseLevel | None:
     try:
-        return provisional(estimate_sigma(y.numpy(), acq, coils=coils))
+        return provisional(estimate_sigma(y.numpy(), acq, coils=coils, partial=partial))
     except InputError:
         return None
 

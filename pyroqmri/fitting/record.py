@@ -85,6 +85,7 @@ class FitRecord(CommonRecord):
     alarms: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     covariates: list[str] = field(default_factory=list)
+    own_protocol: list[str] = field(default_factory=list)
     uninformed: list[str] = field(default_factory=list)
     bounds: dict[str, list[float]] | None = None
     recalibration: RecalibrationRecord | None = None

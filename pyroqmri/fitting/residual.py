@@ -11,6 +11,7 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.laplace.start import mode_under_prior
 from pyroqmri.likelihoods import GaussianLikelihood
+from pyroqmri.measurements.own_protocol import counting
 from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.measurements.scatter import Scatter, variance_ratio
 from pyroqmri.signals import BoundSignal
@@ -61,7 +62,7 @@ class Residual:
     @torch.no_grad()
     def _left(self, n_voxels: int) -> "_Left | None":
         some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
-        some = some[bright(self.y[some])]
+        some = some[bright(counting(self.y[some], {name: value[some] for name, value in self.inputs.items()}))]
         y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
         preparation, signal = self._seen(y)
         if len(signal.acquisition) - signal.n_latents < 1:
@@ -71,40 +72,45 @@ class Residual:
             return None
         counts = preparation.seen(self.acq).n_average
         counts = torch.ones(len(signal.acquisition)) if counts is None else counts
-        voxels = replace(batch.voxels, weights=counts.expand_as(batch.voxels.y))
+        own = batch.voxels.counts
+        many = (counts if own is None else own).expand_as(batch.voxels.y)
+        many = many if batch.voxels.weights is None else many * batch.voxels.weights
+        voxels = replace(batch.voxels, weights=many, counts=None, s0_counts=None)
         weak = 1e-3 * torch.eye(signal.n_latents)
         # a noise level for the search alone, which must not be lost in the weak prior
         voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
         mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
         fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
-        left = ((voxels.y - fitted).square() * counts).sum(-1)
+        left = ((voxels.y - fitted).square() * many).sum(-1)
         # squared slopes of the signal in units of what a parameter may vary by
         slopes = torch.linalg.eigvalsh(mode.precision - weak).clamp_min(0) * (_REACH * voxels.noise).square()
         signed = not preparation.magnitude or bool((y < 0).float().mean() > 0.05)
         coils = None if signed else preparation.coils
-        return _Left(some[batch.index], left.numpy(), fitted.numpy(), slopes.numpy(), coils, float(batch.reference[0]))
+        n = torch.as_tensor(batch.voxels.n_counted).expand(len(left)).numpy()
+        rows, scale = some[batch.index], float(batch.reference[0])
+        return _Left(rows, left.numpy(), n, fitted.numpy(), slopes.numpy(), coils, scale)
 
 
 @dataclass(frozen=True)
 class _Left:
     """Residual sums of squares ``(n,)`` of some ``rows`` around ``fitted`` (n, M), and squared slopes ``(n, L)``.
 
-    In units of ``scale``; without ``coils`` measurements keep their sign. A parameter that moves the signal by less
-    than the noise follows no noise, and takes no degree of freedom.
+    ``counted`` ``(n,)`` are how many of the M count. In units of ``scale``; without ``coils`` measurements keep their
+    sign. A parameter that moves the signal by less than the noise follows no noise, and takes no degree of freedom.
     """
 
     rows: Tensor
     left: np.ndarray
+    counted: np.ndarray
     fitted: np.ndarray
     slopes: np.ndarray
     coils: float | None
     scale: float
 
     def sigma(self) -> float:
-        m = self.fitted.shape[1]
-        sigma = float(np.sqrt(np.median(self.left) / m))
+        sigma = float(np.sqrt(np.median(self.left / self.counted)))
         for _ in range(0 if sigma == 0 else 100):
-            expected = chi2.median(self._free(sigma)) * self._ratio(np.asarray(sigma))
+            expected = chi2.median(self._free(sigma).clip(0.1)) * self._ratio(np.asarray(sigma))
             new = float(np.sqrt(np.median(self.left / expected)))  # a median, so that misfitted voxels do not count
             if abs(new - sigma) < 1e-4 * sigma:
                 break
@@ -119,7 +125,7 @@ class _Left:
         return Scatter(left, self._free(self.sigma()), None if self.coils is None else ratio)
 
     def _free(self, sigma: float) -> np.ndarray:
-        return self.fitted.shape[1] - (self.slopes / (self.slopes + sigma**2)).sum(1)
+        return self.counted - (self.slopes / (self.slopes + sigma**2)).sum(1)
 
     def _ratio(self, sigma: np.ndarray) -> np.ndarray:
         if self.coils is None:

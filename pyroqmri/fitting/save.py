@@ -34,6 +34,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "preparation": fit.preparation.record(),
         "inputs": list(fit.inputs),
         "covariates": list(fit.covariates),
+        "own_protocol": list(fit.own_protocol),
         "uninformed": list(fit.uninformed),
         "bounds": bounds_of(fit.signal_name),
         "fixed": fit.fixed,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.own_protocol import WEIGHTS
 from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
 from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
 
@@ -51,11 +52,13 @@ def scan_causes(
     covaries = fit.model is not None and fit.model.prior.looks_at_voxels and not fit.is_field
     if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
+    rows = _in_full(known, len(y))
     if position is None:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:VOXELS])
+        chosen = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:VOXELS])]
         pairs = np.zeros((0, 2), dtype=int)
     else:
-        chosen, pairs = neighbours(np.asarray(position), VOXELS, seed)
+        chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
+        chosen = rows[chosen]
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
@@ -84,6 +87,14 @@ def scan_causes(
         learned=fit.sigma_record["learned_factor"] is not None,
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
+
+
+def _in_full(inputs: Mapping[str, Tensor], n: int) -> np.ndarray:
+    """Voxels whose measurements all count in full, where those are enough; else all ``n``."""
+    if WEIGHTS not in inputs:
+        return np.arange(n)
+    whole = (inputs[WEIGHTS] == 1).all(-1).nonzero().squeeze(-1).numpy()
+    return whole if len(whole) >= _FEWEST else np.arange(n)
 
 
 def _among(pairs: Tensor, fitted: Tensor, n: int) -> Tensor:

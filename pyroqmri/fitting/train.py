@@ -13,9 +13,10 @@ from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, s
 from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
-from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.neighbours import check_places, learn_neighbours
+from pyroqmri.fitting.network import learn_network
 from pyroqmri.fitting.noise_level import noise_level
+from pyroqmri.fitting.own_protocol import training_inputs
 from pyroqmri.fitting.parts import Part, is_field, part_of
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe, weighted
@@ -24,7 +25,6 @@ from pyroqmri.guides.population_refinement import GAP, GUIDE_GAP, can_refine, le
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
-    as_inputs,
     as_measurements,
     as_numbers,
     as_positions,
@@ -34,11 +34,9 @@ from pyroqmri.measurements.arguments import (
     pick_device,
 )
 from pyroqmri.measurements.directions import direction_warnings
+from pyroqmri.measurements.own_protocol import OWN, blanked
 from pyroqmri.measurements.preparation import Batch, Preparation, prepare_for
-from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.networks.plan import plan_training
-from pyroqmri.networks.supervised import train_network
 from pyroqmri.progress import say_phase
 from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
@@ -78,6 +76,8 @@ def fit(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     causes: bool = True,
+    weights: Any = None,
+    grad_dev: Any = None,
 ) -> Fit:
     """Train a recipe on measurements of many voxels.
 
@@ -136,6 +136,10 @@ def fit(
         As in :func:`pyroqmri.svi.fit_svi`.
     causes
         Look for the causes of misfit in the residuals of 400 voxels; False where maps of the scan do it.
+    weights
+        How much each measurement counts, ``(N, M)`` from 0 (not at all) to 1: the power of its likelihood.
+    grad_dev
+        Deviation L of each voxel's gradients, ``(N, 3, 3)``, a fraction: where g is played out, (I + L) g is seen.
 
     Raises
     ------
@@ -149,12 +153,12 @@ def fit(
     plan = plan_recipe(recipe, settings, parts, sigma, given)
     y, s0, seed = as_measurements(y, acquisition), as_s0(s0), as_seed(seed)
     acquisition = acquisition.averaged(averages)
+    y, known, names = training_inputs(plan, physics, y, inputs, weights, grad_dev)
     chosen = likelihood is not None or "likelihood.kind" in as_dict(settings)
     plan = settle_number(plan, physics)
     plan, warnings = settle_likelihood(with_coils(plan, coils), signal, y, acquisition, chosen or coils is not None)
     magnitude = getattr(part_of(plan, "likelihood"), "magnitude", False)
     data: dict[str, Any] = {"average": "auto"} | plan.table("data")
-    known = complete_inputs(physics, as_inputs(inputs), len(y))
     held = as_numbers(fixed, "fixed"), as_dict(tied, "tied")
     if coils == LEARN:
         plan, words = learn_coils(plan, signal, y, acquisition, sigma, held, known)
@@ -162,10 +166,8 @@ def fit(
     data["coils"] = coils_of(plan)
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
-    position = as_positions(voxels, mask, len(y))
-    if is_field(plan):
-        check_places(plan.name, position)
-    warnings += denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
+    position = _position(plan, voxels, mask, len(y))
+    warnings += _denoised(blanked(y, known), acquisition, position)
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
     named = as_covariates(covariates, len(y))
     scan = y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known
@@ -174,7 +176,7 @@ def fit(
         recipe=plan, signal_name=signal, acquisition=acquisition, preparation=preparation, noise=noise, signal=bound,
         likelihood=build_likelihood(plan, acquisition, preparation),
         model=None, guide=None, fixed=bound.fixed, tied=bound.tied, seed=seed, n_voxels=len(over_s0),
-        inputs=tuple(as_dict(inputs)), covariates=tuple(named),
+        inputs=names, covariates=tuple(named), own_protocol=tuple(name for name in OWN if name in known),
     )  # fmt: skip
     _judge(result, over_s0, [*noise.warnings, *direction_warnings(physics, acquisition, preparation), *warnings])
     result.seconds["prepare"] = time.monotonic() - begin
@@ -182,8 +184,21 @@ def fit(
     if batch is not None:
         _learn(result, batch, pick_device(device), checkpoint, resume, truth, first, progress)
     if causes:
-        result.name_causes(*scan_causes(result, y, inputs=inputs, position=position))
+        given = {name: value for name, value in known.items() if name in (*names, *OWN)}
+        result.name_causes(*scan_causes(result, y, inputs=given, position=position))
     return result
+
+
+def _position(plan: Recipe, voxels: Any, mask: Any, n: int) -> torch.Tensor | None:
+    """Where the ``n`` voxels lie, which a field needs to know."""
+    position = as_positions(voxels, mask, n)
+    if is_field(plan):
+        check_places(plan.name, position)
+    return position
+
+
+def _denoised(y: torch.Tensor, acquisition: Acquisition, position: torch.Tensor | None) -> list[str]:
+    return denoised_warnings(y.numpy(), acquisition, None if position is None else position.numpy())
 
 
 def _learn(
@@ -194,7 +209,7 @@ def _learn(
     if fit.recipe.estimator == "voxel_model":
         _train(fit, batch, device, checkpoint, resume, progress)
     else:
-        _train_network(fit, batch, truth, first, device, progress)
+        learn_network(fit, batch, truth, first, device, progress)
 
 
 def _batch_and_noise(
@@ -216,7 +231,7 @@ def _judge(fit: Fit, noise: torch.Tensor, warnings: Sequence[str]) -> None:
     """Note what the protocol does not determine, and everything that may make the maps wrong."""
     judged = judge_protocol(fit.signal, fit.likelihood, fit.acquisition, fit.signal_name, noise)
     fit.uninformed = judged.uninformed
-    fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs)]
+    fit.warnings += [*judged.warnings, *warnings, *missing_inputs(fit.signal_name, fit.inputs, fit.recipe.tables)]
 
 
 def _train(
@@ -280,21 +295,3 @@ def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) 
             spread_population(model, guide, voxels)
             if refined and left_out(model, guide, voxels) > GUIDE_GAP:
                 fit.recipe = weighted(fit.recipe)
-
-
-def _train_network(fit: Fit, batch: Batch, truth: Any, first: Fit | None, device: torch.device, progress: bool) -> None:
-    folder = fit.recipe.table("truth").get("population", "")
-    population = load_fit(folder) if truth is None and folder else truth
-    if isinstance(population, Fit):
-        if population.model is None:
-            raise InputError(f"the fit by {population.recipe.name} has no population to draw a network's truth from")
-        population = population.model, population.preparation.scale
-    start = None if first is None else first.network
-    if first is not None and start is None:
-        raise InputError(f"the fit by {first.recipe.name} has no network to start another one from")
-    scan = fit.signal, fit.acquisition, fit.preparation, batch
-    training_plan = plan_training(fit.recipe, *scan, population, fit.seed, device, start)
-    trained = train_network(training_plan, progress)
-    fit.network, fit.trace = trained.network, trained.trace
-    fit.seconds |= trained.seconds
-    fit.warnings += trained.notes

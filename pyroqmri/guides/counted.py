@@ -115,9 +115,11 @@ class Counted(Guide):
         theta = signal.constrain(z, voxels.frame)
         found = signal.unconstrained_slopes(z, voxels.frame, voxels.inputs)
         assert found is not None
-        residual = voxels.y - self.model.likelihood.moments(found[0], voxels.noise)[0]
+        residual, slopes = voxels.y - self.model.likelihood.moments(found[0], voxels.noise)[0], found[1]
+        if voxels.weights is not None:
+            residual, slopes = residual * voxels.weights, slopes * voxels.weights.unsqueeze(-1)
         names = signal.signal.countable
-        tangent = torch.linalg.qr(found[1][..., self._present(c - 1)])[0]
+        tangent = torch.linalg.qr(slopes[..., self._present(c - 1)])[0]
         axis = signal.signal.missing_axis(signal.acquisition, theta, residual, tangent)
         theta = theta | {names[c - 1]: torch.minimum(theta[names[c - 2]] / 2, torch.full_like(theta["D"], FIRST))}
         axes = signal.axes_of(theta | {signal.directions[c - 1].name: axis})

@@ -190,8 +190,7 @@ class Structured(Guide):
         best, highest = loc, None
         for start in starts:
             signal = self.model.simulate_short(start, short)
-            log_prob = self.model.likelihood.information(signal, short.y, short.noise).log_prob
-            value = (log_prob if short.weights is None else log_prob * short.weights).sum(-1)
+            value = self.model.seen(signal, short).log_prob.sum(-1)
             offset = start - loc
             value = value - (offset * (precision @ offset.unsqueeze(-1)).squeeze(-1)).sum(-1) / 2
             if highest is None:

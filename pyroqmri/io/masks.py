@@ -103,6 +103,34 @@ def read_map(
     return Read(found, notes, warned)
 
 
+def read_volumes(
+    path: str | Path, image: Placed, mask: NDArray[np.bool_], what: str, *, resample: bool = False, order: int = 1
+) -> Read:
+    """Values ``(N, V)`` of a 4-D image of V volumes inside a mask, float32; NaN where it has none.
+
+    Parameters
+    ----------
+    image, mask, what, resample
+        As in :func:`read_map`.
+    order
+        Of the interpolation, 0 for the nearest voxel.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or lies on another grid.
+    """
+    own, notes, warned = read_header(path), list[str](), list[str]()
+    columns = []
+    for stored in volumes(own, notes):
+        values = own.scaled(stored).reshape(own.shape, order="F")
+        values = np.where(np.isfinite(values), values, np.nan)
+        placed, said, doubted = placed_on(values, own, image, what, resample=resample, order=order)
+        columns.append(placed[mask].astype(np.float32))
+    notes, warned = [*notes, *said], [*warned, *doubted]  # of each volume the same
+    return Read(np.stack(columns, 1), notes, warned)
+
+
 def _read(path: str | Path, image: Placed, what: str) -> tuple[NDArray, Placed, list[str]]:
     own, notes = read_header(path), list[str]()
     if own.n_volumes not in (None, 1):

@@ -99,9 +99,8 @@ def expand(
     """
     known = None if slopes is None else slopes(z.detach())
     signal, slope = jacobian(simulate, z) if known is None else known
-    log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise)
-    if voxels.weights is not None:
-        log_prob, score, fisher = log_prob * voxels.weights, score * voxels.weights, fisher * voxels.weights
+    likelihood = likelihood.of(voxels)
+    log_prob, score, fisher = likelihood.information(signal, voxels.y, voxels.noise).weighted(voxels.weights)
     information = slope.mT @ (fisher.unsqueeze(-1) * slope)
     value, variance = log_prob.sum(-1), likelihood.s0_variance(voxels.noise)
     if variance is not None:

@@ -11,6 +11,7 @@ from pyroqmri.measurements.repeats import columns, compress, repeats, worth_it
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
 from pyroqmri.signals import BoundSignal
+from pyroqmri.signals.own_gradients import has_own_gradients
 
 N_CANDIDATES = 256
 CHUNK = 8192
@@ -35,10 +36,19 @@ class Shortening(nn.Module):
         self.active = not directional and not averaged and worth_it(groups)
         self.groups = groups
         self.signal = signal.at(columns(groups)) if self.active else signal
+        self._whole = (signal,)  # a tuple hides the module from registration
+
+    def serves(self, voxels: Voxels) -> bool:
+        """Whether the voxels' measurements are compressed; what repeats a setting does not where gradients deviate."""
+        return self.active and not has_own_gradients(voxels.inputs)
+
+    def signal_of(self, voxels: Voxels) -> BoundSignal:
+        """The signal at the entries that the voxels have once they are as this leaves them."""
+        return self.signal if self.serves(voxels) else self._whole[0]
 
     def forward(self, voxels: Voxels) -> Voxels:
-        """The voxels as ``signal`` sees them."""
-        return compress(voxels, self.groups) if self.active else voxels
+        """The voxels as ``signal_of`` them sees them."""
+        return compress(voxels, self.groups) if self.serves(voxels) else voxels
 
 
 @torch.no_grad()
@@ -122,7 +132,8 @@ def _best_candidates(voxels: Voxels, signal: BoundSignal, frame: Tensor | None) 
         distance = weights @ signals.square().mT - 2 * (weights * voxels.y) @ signals.mT
     else:
         each = (signal(signal.constrain(c.expand(len(voxels), -1), frame), voxels.inputs) for c in candidates)
-        distance = torch.stack([(s - voxels.y).square().sum(-1) for s in each], -1)
+        weights = 1.0 if voxels.weights is None else voxels.weights
+        distance = torch.stack([((s - voxels.y).square() * weights).sum(-1) for s in each], -1)
     regions = torch.arange(n, device=distance.device).tensor_split(signal.signal.n_modes)
     return torch.stack([candidates[region[distance[:, region].argmin(-1)]] for region in regions])
 

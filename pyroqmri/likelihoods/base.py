@@ -1,5 +1,6 @@
 """What every likelihood has."""
 
+import copy
 from abc import abstractmethod
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.voxels import Voxels
 
 
 class Information(NamedTuple):
@@ -42,6 +44,7 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
     """
 
     n_average: Tensor | None
+    n_s0: "int | Tensor | None"
     magnitude = False  # of magnitude images: negative measurements are no data
     # log-densities so smooth in the measurement that a few nodes stand for many repeats (pyroqmri.measurements.repeats)
     smooth = False
@@ -55,6 +58,17 @@ class Likelihood(nn.Module):  # not ABC: Pyro cannot make a PyroModule of a clas
             self.log_factor = nn.Parameter(log_factor)
         else:
             self.register_buffer("log_factor", log_factor)
+
+    def of(self, voxels: Voxels) -> "Likelihood":
+        """The likelihood of voxels whose entries, or S0, are means of numbers of their own; itself where none are."""
+        if voxels.counts is None and voxels.s0_counts is None:
+            return self
+        own = copy.copy(self)  # parameters stay shared
+        own._buffers = dict(self._buffers)
+        if voxels.counts is not None:
+            own._buffers["n_average"] = voxels.counts
+        own.n_s0 = voxels.s0_counts
+        return own
 
     @property
     def factor(self) -> Tensor:

@@ -11,7 +11,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.air import FEWEST, air_sigma, coils_in_air
 from pyroqmri.measurements.noise_field import NoiseField
 from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repeats_without_encoding
-from pyroqmri.measurements.scatter import group_scatter, lowest, scatters
+from pyroqmri.measurements.scatter import group_scatter, lowest, scatters, with_signal
 
 Method = Literal["auto", "shells", "b0", "background"]
 MAX_VOXELS, MIN_VOXELS = 20_000, 2000  # that an estimate is made on, by what each has to give
@@ -75,6 +75,7 @@ def estimate_sigma(
     method: Method = "auto",
     background: np.ndarray | None = None,
     coils: float = 1.0,
+    partial: bool = False,
 ) -> NoiseEstimate:
     """Standard deviation of the Gaussian noise in each channel behind magnitude measurements.
 
@@ -94,6 +95,8 @@ def estimate_sigma(
         Values measured in air, ``(K,)``.
     coils
         Channels whose sum of squares a magnitude is the root of.
+    partial
+        Voxels of whose measurements some are NaN count as well: those are what does not count in them.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def estimate_sigma(
         raise InputError(f"noise method {method!r} is unknown; give auto, shells, b0 or background")
     groups = groups_of(acquisition) if method in ("auto", "shells") else []
     same = repeats_without_encoding(acquisition)
-    y = _usable(np.asarray(y), len(acquisition), _enough(groups, same))
+    y = _usable(np.asarray(y), len(acquisition), _enough(groups, same), partial)
     shells = _from_groups(y, groups, acquisition, coils) if groups else None
     if acquisition.averages is not None and bool((acquisition.averages > 1).any()):
         background = None  # a mean of magnitudes in air has another law than one
@@ -146,7 +149,7 @@ def _of_coils(background: np.ndarray | None, y: np.ndarray, acquisition: Acquisi
     air = np.asarray([] if background is None else background, dtype=np.float64)
     try:
         seen = coils_in_air(air)
-        sigma = air_sigma(air, seen)[0], estimate_sigma(y, acquisition, coils=seen).sigma
+        sigma = air_sigma(air, seen)[0], estimate_sigma(y, acquisition, coils=seen, partial=True).sigma
     except InputError:
         return []
     if seen < _SEVERAL or max(sigma) > _SAME * min(sigma):
@@ -211,7 +214,7 @@ def disagreement(used: float, method: str, other: float, other_method: str) -> s
 
 
 def _checked(estimate: NoiseEstimate, y: np.ndarray) -> NoiseEstimate:
-    if not estimate.sigma > 1e-6 * max(y.max(), -y.min()):  # rounding, or nothing
+    if not estimate.sigma > 1e-6 * max(np.nanmax(y), -np.nanmin(y)):  # rounding, or nothing
         raise InputError(f"the {estimate.method} of this scan show no noise at all; give sigma as a number or learn it")
     return estimate
 
@@ -222,7 +225,7 @@ def _enough(groups: list[Group], same: np.ndarray) -> int:
     return min(MAX_VOXELS, max(MIN_VOXELS, _FREEDOM // max(1, dof)))
 
 
-def _usable(y: np.ndarray, n_measurements: int, n_voxels: int) -> np.ndarray:
+def _usable(y: np.ndarray, n_measurements: int, n_voxels: int, partial: bool) -> np.ndarray:
     """Voxels with finite measurements and a signal, at most ``n_voxels`` of them, drawn with a fixed seed, float64."""
     if y.ndim != 2 or y.shape[1] != n_measurements:
         raise InputError(f"the measurements must be (voxels, {n_measurements}), got shape {y.shape}")
@@ -232,7 +235,7 @@ def _usable(y: np.ndarray, n_measurements: int, n_voxels: int) -> np.ndarray:
         if len(y) > drawn:
             some = y[np.sort(np.random.default_rng(0).choice(len(y), drawn, replace=False))]
         with np.errstate(invalid="ignore", over="ignore"):
-            kept = np.flatnonzero(np.isfinite(some).all(1) & (some.mean(1, dtype=np.float64) > 0))
+            kept = np.flatnonzero(with_signal(some, partial))
         if len(kept) >= n_voxels or len(y) <= drawn:
             break
     if not len(kept):
@@ -258,6 +261,9 @@ def _from_groups(y: np.ndarray, groups: list[Group], acquisition: Acquisition, c
 
 def _from_b0(y: np.ndarray, volumes: np.ndarray, acquisition: Acquisition, coils: float) -> NoiseEstimate:
     b0 = y[:, volumes]
+    b0 = b0[np.isfinite(b0).all(1)]
+    if not len(b0):
+        raise InputError("the noise cannot be measured on b0 repeats: no voxel has them all; give sigma")
     mean = b0.mean(1)
     dark = b0[mean <= np.median(mean)]
     n = acquisition.n_averages.double().numpy()[volumes]

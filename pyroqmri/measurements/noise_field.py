@@ -18,7 +18,7 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.noise_groups import groups_of
-from pyroqmri.measurements.scatter import Scatter, lowest, pooled, scatters
+from pyroqmri.measurements.scatter import Scatter, lowest, pooled, scatters, with_signal
 
 FIELD = "noise.field."  # what the names of a field's tensors begin with in a file
 MOST_VOXELS = 10_000
@@ -124,7 +124,9 @@ def fit_field(position: np.ndarray, scatter: Scatter) -> Fitted:
     return Fitted(NoiseField(*tensors), evidence - one, float(low), float(high))
 
 
-def field_of_groups(y: np.ndarray, acquisition: Acquisition, position: np.ndarray, coils: float = 1.0) -> Fitted:
+def field_of_groups(
+    y: np.ndarray, acquisition: Acquisition, position: np.ndarray, coils: float = 1.0, partial: bool = False
+) -> Fitted:
     """The field that the scatter of shells and repeats gives, of measurements ``(N, M)`` at indices ``(N, 3)``.
 
     Raises
@@ -135,13 +137,15 @@ def field_of_groups(y: np.ndarray, acquisition: Acquisition, position: np.ndarra
     groups = [group for group in groups_of(acquisition) if group.trusted]
     if not groups:
         raise InputError("no shell has enough directions or repeats to measure a noise field on")
-    some, seen = some_voxels(y)
+    some, seen = some_voxels(y, partial)
     parts = scatters(seen, groups, acquisition, coils)
     _, kept = lowest(parts)
-    return fit_field(position[some], pooled([part for part, good in zip(parts, kept, strict=True) if good]))
+    found = pooled([part for part, good in zip(parts, kept, strict=True) if good])
+    known = found.dof >= 1
+    return fit_field(position[some], found) if known.all() else fit_field(position[some][known], found.of(known))
 
 
-def some_voxels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def some_voxels(y: np.ndarray, partial: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Indices of at most 10,000 voxels with finite measurements and a signal, and their measurements in float64.
 
     Raises
@@ -153,7 +157,7 @@ def some_voxels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(rows) > 3 * MOST_VOXELS:  # a whole brain in float64 need not fit in memory
         rows = np.sort(np.random.default_rng(0).choice(len(y), 3 * MOST_VOXELS, replace=False))
     with np.errstate(invalid="ignore", over="ignore"):
-        good = np.isfinite(y[rows]).all(1) & (y[rows].mean(1, dtype=np.float64) > 0)
+        good = with_signal(y[rows], partial)
     rows = rows[good]
     if len(rows) < FEWEST_VOXELS:
         raise InputError(f"a noise field needs {FEWEST_VOXELS} voxels with a signal, and there are {len(rows)}")

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyroqmri.acquisition import FAR_OFFSET, NEGLIGIBLE_B, WEIGHTED_ABOVE, Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.blocks import Blocks
+from pyroqmri.measurements.own_protocol import OWN, Entries, of_own_protocol, what_counts
 from pyroqmri.measurements.s0 import s0_note, s0_volumes, settled_s0
 from pyroqmri.measurements.shells import alike
 from pyroqmri.measurements.voxels import Voxels
@@ -154,7 +155,7 @@ class Preparation:
 
     def __call__(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Batch:
         """Voxels of raw measurements ``(N, M)`` with raw noise level ``()`` or ``(N,)``."""
-        sigma, given, known = _known(y, sigma, acq, inputs)
+        y, sigma, given, known = self._known(y, sigma, acq, inputs)
         blocks = self._blocks(acq)
         # one array for all, because entries may be as many as the measurements
         seen = sigma.new_empty(len(y), blocks.n_entries)
@@ -167,14 +168,32 @@ class Preparation:
         index = torch.nonzero(fitted).squeeze(-1)
         given = {name: value[index] for name, value in given.items()}
         voxels = Voxels(seen[:n], (sigma[index] / reference).unsqueeze(-1), inputs=given)
+        if set(OWN) & set(given):
+            voxels = of_own_protocol(voxels, acq, self._entries(acq))
         return Batch(voxels, index, status, reference)
 
     def noise(self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None = None) -> Tensor:
         """Noise level ``(n, 1)`` of the voxels that can be fitted, over what they are divided by; as a batch has it."""
-        sigma, _, known = _known(y, sigma, acq, inputs)
+        y, sigma, _, known = self._known(y, sigma, acq, inputs)
         blocks = self._blocks(acq)
         parts = [sigma[at][looked.fitted] / looked.reference for at, looked in blocks.look(y, sigma, known)]
         return torch.cat(parts).unsqueeze(-1)
+
+    def _known(
+        self, y: Tensor, sigma: Tensor, acq: Acquisition, inputs: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
+        """Measurements, noise level ``(N,)`` and inputs, and the voxels ``(N,)`` bool that lack neither of the latter.
+
+        Measurements that do not count are replaced.
+        """
+        sigma, given, known = _known(y, sigma, acq, inputs)
+        if not set(OWN) & set(given):
+            return y, sigma, given, known
+        y, given, usable = what_counts(y, given, acq, self._entries(acq))
+        return y, sigma, given, known & usable
+
+    def _entries(self, acq: Acquisition) -> Entries:
+        return Entries(self._groups(acq), self.average, self.s0_volumes(acq), self.magnitude)
 
     def _blocks(self, acq: Acquisition) -> Blocks:
         groups, which = self._groups(acq), self.s0_volumes(acq)
@@ -196,7 +215,8 @@ def _known(
         raise InputError(f"y must be (voxels, measurements) = (N, {len(acq)}), got {tuple(y.shape)}")
     kind = torch.get_default_dtype()
     sigma, given = sigma.to(kind).expand(len(y)), {k: v.to(kind) for k, v in (inputs or {}).items()}
-    return sigma, given, (sigma > 0) & torch.stack([sigma, *given.values()]).isfinite().all(0)
+    finite = [value.isfinite().flatten(1).all(-1) if name in OWN else value.isfinite() for name, value in given.items()]
+    return sigma, given, (sigma > 0) & torch.stack([sigma.isfinite(), *finite]).all(0)
 
 
 def prepare_for(

@@ -31,15 +31,17 @@ def compress(voxels: Voxels, groups: list[Tensor]) -> Voxels:
     sum over the nodes: exactly so for polynomials up to degree 7, hence for the
     Gaussian log-likelihood, and to about a tenth of a nat for the Rician one once
     the logarithm of the measurement itself is left out.
+    Repeats that count in part, by the voxels' own ``weights``, do so in the rule.
     """
     nodes, weights = [], []
     for group in groups:
         x = voxels.y[:, group]
+        own = None if voxels.weights is None else voxels.weights[:, group]
         if len(group) <= N_NODES:
             nodes.append(x)
-            weights.append(torch.ones_like(x))
+            weights.append(torch.ones_like(x) if own is None else own)
         else:
-            node, weight = gauss_nodes(x)
+            node, weight = gauss_nodes(x, own)
             nodes.append(node)
             weights.append(weight)
     return replace(voxels, y=torch.cat(nodes, -1), weights=torch.cat(weights, -1))
@@ -50,16 +52,21 @@ def columns(groups: list[Tensor]) -> Tensor:
     return torch.cat([g[:1].expand(min(len(g), N_NODES)) for g in groups])
 
 
-def gauss_nodes(x: Tensor) -> tuple[Tensor, Tensor]:
+def gauss_nodes(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Nodes and weights ``(N, 4)`` of the Gauss rule of the points ``(N, n)``, by Lanczos on their Jacobi matrix.
+
+    With ``weights`` ``(N, n)`` of the points; a voxel without any has nodes of weight zero.
 
     Source: Golub and Welsch 1969, doi:10.1090/S0025-5718-69-99647-1.
     """
     points = x.double()
-    n = points.shape[-1]
+    n: int | Tensor = points.shape[-1]
     centre, spread = points.mean(-1, keepdim=True), points.std(-1, keepdim=True).clamp_min(1e-12)
     points = (points - centre) / spread
-    vector, before = torch.full_like(points, n**-0.5), torch.zeros_like(points)
+    vector, before = torch.full_like(points, points.shape[-1] ** -0.5), torch.zeros_like(points)
+    if weights is not None:
+        n = weights.double().sum(-1, keepdim=True)
+        vector = (weights.double() / n.clamp_min(1e-12)).sqrt()
     off = points.new_zeros(len(points), 1)
     jacobi = points.new_zeros(len(points), N_NODES, N_NODES)
     for i in range(N_NODES):

@@ -37,8 +37,22 @@ class Scatter:
         """Expected residual sums of squares over sigma^2, ``(n,)``, at noise levels ``(n,)`` or one ``()``."""
         return self.dof if self.ratio is None else self.dof * self.ratio(np.asarray(sigma))
 
+    def of(self, some: np.ndarray) -> "Scatter":
+        """Those of the voxels in a mask ``(n,)``."""
+        whole = self.ratio
+
+        def ratio(sigma: np.ndarray) -> np.ndarray:
+            assert whole is not None
+            every = np.ones(len(some))
+            every[some] = sigma
+            return whole(every)[some]
+
+        return Scatter(self.left[some], self.dof[some], None if whole is None else ratio)
+
     def sigma(self) -> float:
         """The level of the median voxel, which shrugs off pulsation and movement."""
+        if bool((self.dof < 1).any()):
+            return self.of(self.dof >= 1).sigma()
         kinds, kind = np.unique(self.dof, return_inverse=True)
         to_mean = (chi2.median(kinds) / kinds)[kind]
         sigma = float(np.sqrt(np.median(self.left / self.dof / to_mean)))
@@ -63,9 +77,13 @@ def group_scatter(y: np.ndarray, group: Group, coils: float | None, averages: np
     # torch's products, which keep to the threads that torch may use
     y, basis = y.take(group.volumes, 1), torch.from_numpy(group.basis)
     weights = torch.from_numpy(y) @ basis
+    lost: np.ndarray | float = 0.0
+    if bool(weights.isnan().any()):
+        lost = _fill_lost(y, basis)
+        weights = torch.from_numpy(y) @ basis
     y -= (weights @ basis.mT).numpy()
     left = np.square(y, out=y) @ averages[group.volumes]
-    dof = np.full(len(y), float(group.dof))
+    dof = np.maximum(np.full(len(y), float(group.dof)) - lost, 0.0)
     if coils is None:
         return Scatter(left, dof)
     outline = (weights[:, : group.n_smooth] @ basis[:, : group.n_smooth].mT).numpy()
@@ -76,6 +94,27 @@ def group_scatter(y: np.ndarray, group: Group, coils: float | None, averages: np
         return variance_ratio(outline / np.reshape(sigma, (-1, 1)), law) @ freedom / group.dof
 
     return Scatter(left, dof, ratio)
+
+
+def _fill_lost(y: np.ndarray, basis: torch.Tensor) -> np.ndarray:
+    """Replace what is NaN of measurements ``(N, n)`` by what the others predict; how many those were ``(N,)``."""
+    lost = np.isnan(y)
+    rows = np.flatnonzero(lost.any(1))
+    some, gone = torch.from_numpy(y[rows]), torch.from_numpy(lost[rows])
+    some = torch.where(gone, some.nanmean(-1, keepdim=True).nan_to_num(0.0), some)
+    for _ in range(_FILLED):  # to where nothing is left of them: the fit of the others
+        some = torch.where(gone, (some @ basis) @ basis.mT, some)
+    y[rows] = some.numpy()
+    return lost.sum(1).astype(float)
+
+
+def with_signal(y: np.ndarray, partial: bool) -> np.ndarray:
+    """Mask ``(N,)`` of voxels with finite measurements and a signal; ``partial``: most of which are not NaN."""
+    if not partial:
+        return np.isfinite(y).all(1) & (y.mean(1, dtype=np.float64) > 0)
+    lost = np.isnan(y)
+    kept = np.where(lost, 0.0, y)
+    return np.isfinite(kept).all(1) & (lost.mean(1) < _LOST) & (kept.mean(1, dtype=np.float64) > 0)
 
 
 def scatters(y: np.ndarray, groups: Sequence[Group], acquisition: Acquisition, coils: float) -> list[Scatter]:
@@ -103,6 +142,7 @@ def pooled(parts: Sequence[Scatter]) -> Scatter:
     return Scatter(left, dof, lambda sigma: sum(p.expected(sigma) for p in parts) / dof)
 
 
+_FILLED, _LOST = 40, 0.3  # rounds; share of a voxel's measurements
 _FINE, _BRIGHT = 200, 40.0  # entries of a table a unit of mean over sigma, and where it ends
 _CACHED = 2**16  # values at once, which stay in a core's cache
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.own_protocol import OWN, checked_own
 from pyroqmri.signals import SignalModel
 
 
@@ -18,16 +19,18 @@ def is_factor(signal: type[SignalModel], name: str) -> bool:
 def complete_inputs(signal: type[SignalModel], inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
     """Per-voxel inputs of a signal, each ``(n,)``: those given, NaN where they have no value, and the others' defaults.
 
+    With them go, as they are, what makes the protocol a voxel's own (:mod:`pyroqmri.measurements.own_protocol`).
+
     Raises
     ------
     InputError
         When one is missing, unknown, of another length or without a value in every voxel.
     """
-    unknown = [name for name in inputs if name not in signal.inputs]
+    unknown = [name for name in inputs if name not in (*signal.inputs, *OWN)]
     if unknown:
         has = f"takes {', '.join(signal.inputs)}" if signal.inputs else "takes none"
         raise InputError(f"inputs names {unknown[0]!r}, and {signal.__name__} {has}")
-    complete = {}
+    complete = checked_own(inputs, n)
     for name in signal.inputs:
         default = signal.default_input(name)
         if name not in inputs and default is None:

@@ -26,7 +26,7 @@ class Voxels:
         A starting point for guides: the voxel's own posterior mode under a weak
         prior ``(N, L)`` and the Cholesky factor of its covariance ``(N, L, L)``.
     weights
-        How often each entry of ``y`` counts ``(N, M)``; once when None.
+        How often each entry of ``y`` counts ``(N, M)``, the power of its likelihood; once when None.
     short
         The same voxels with repeated measurements compressed: what modes are searched with.
     index
@@ -40,6 +40,9 @@ class Voxels:
         covariance ``(N, L, L)``; for priors that are fields.
     covariates
         What is known of each voxel beside its measurements, each ``(N,)``; for priors that depend on it.
+    counts, s0_counts
+        Magnitudes that each entry ``(N, M)``, and a measured S0 ``(N,)``, is the mean of in these voxels; those of the
+        likelihood when None.
     """
 
     y: Tensor
@@ -56,9 +59,16 @@ class Voxels:
     nearby_loc: Tensor | None = None
     nearby_tril: Tensor | None = None
     covariates: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: Tensor | None = None
+    s0_counts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def n_counted(self) -> Tensor | float:
+        """How many entries count, in each voxel ``(N,)`` where that differs."""
+        return self.y.shape[-1] if self.weights is None else self.weights.sum(-1)
 
     @property
     def noise(self) -> Tensor:
@@ -87,6 +97,8 @@ class Voxels:
             opt(self.nearby_loc),
             opt(self.nearby_tril),
             {k: function(v) for k, v in self.covariates.items()},
+            opt(self.counts),
+            opt(self.s0_counts),
         )
 
     def __getitem__(self, index: Any) -> "Voxels":

@@ -8,6 +8,7 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.measurements.noise_groups import even_harmonics
 from pyroqmri.misfit.residuals import Residuals
+from pyroqmri.signals.tensor import exponents
 
 _RIDGE = 0.02  # of a harmonic's mean square: those that the parameters take up count for little
 _LEAST = 10  # degrees of freedom beside the harmonics, that noise is measured on
@@ -40,12 +41,12 @@ def direction_p(found: Residuals, basis: Tensor) -> Tensor:
     That of chi-squared at the given noise level, raised to a twentieth of that of F, in which the other residuals
     give the noise level: where that is wrong all residuals are large, and those by direction are not singled out.
     """
-    basis = basis.to(found.value)
+    basis = found.rooted(basis.to(found.value).mT).mT
     across = found.tangent.mT @ basis
     gram = basis.mT @ basis - across.mT @ across
     ridge = _RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean(-1)
-    damped = gram + ridge[:, None, None] * torch.eye(basis.shape[1]).to(gram)
-    power = found.value @ basis
+    damped = gram + ridge[:, None, None] * torch.eye(basis.shape[-1]).to(gram)
+    power = exponents(found.value, basis.mT)
     solved = torch.linalg.solve(damped, torch.cat([power.unsqueeze(-1), gram], -1))
     statistic = (power * solved[..., 0]).sum(-1).cpu().numpy()
     freedom = solved[..., 1:].diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(0.1).cpu().numpy()

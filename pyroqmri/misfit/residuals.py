@@ -33,6 +33,8 @@ class Residuals:
         Noise-free signal and standard deviation of each measurement ``(n, M)``, in units of S0.
     noise
         Noise level ``(n, 1)`` in the same units.
+    weights
+        How much each measurement counts ``(n, M)``, by whose root the residuals are multiplied; in full when None.
     """
 
     value: Tensor
@@ -40,12 +42,14 @@ class Residuals:
     signal: Tensor
     sd: Tensor
     noise: Tensor
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.value)
 
     def __getitem__(self, pick: Tensor) -> "Residuals":
-        return Residuals(*(getattr(self, name)[pick] for name in ("value", "tangent", "signal", "sd", "noise")))
+        parts = (getattr(self, name)[pick] for name in ("value", "tangent", "signal", "sd", "noise"))
+        return Residuals(*parts, None if self.weights is None else self.weights[pick])
 
     @property
     def leverage(self) -> Tensor:
@@ -55,11 +59,19 @@ class Residuals:
     @property
     def freedom(self) -> Tensor:
         """Degrees of freedom that are left ``(n,)``."""
-        return self.value.shape[-1] - self.leverage.sum(-1)
+        n = self.value.shape[-1] if self.weights is None else self.weights.sum(-1)
+        return n - self.leverage.sum(-1)
+
+    def rooted(self, pattern: Tensor) -> Tensor:
+        """A pattern ``(..., M)`` times the roots of the weights ``(n, ..., M)``, as the residuals are."""
+        if self.weights is None:
+            return pattern
+        root = self.weights.sqrt().to(pattern)
+        return pattern * (root if pattern.dim() < 2 or pattern.shape == root.shape else root.unsqueeze(-2))
 
     def free_of_parameters(self, pattern: Tensor) -> Tensor:
         """What is left ``(n, M)`` of a pattern ``(M,)`` or ``(n, M)`` once the parameters have adapted to it."""
-        pattern = pattern.expand_as(self.value).unsqueeze(-1)
+        pattern = self.rooted(pattern.expand_as(self.value)).unsqueeze(-1)
         return (pattern - self.tangent @ (self.tangent.mT @ pattern)).squeeze(-1)
 
 
@@ -82,16 +94,22 @@ def residuals_at(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels, th
     step = _STEP * voxels.noise
     looked = torch.stack([clean, clean + step, (clean - step).abs()])
     # to a hundred-thousandth of the noise, in a tenth of the time of float64
-    found = copy.deepcopy(likelihood).float().moments(looked.float(), voxels.noise.float())
+    found = (
+        copy.deepcopy(likelihood)
+        .float()
+        .of(voxels.map(lambda t: t.float()))
+        .moments(looked.float(), voxels.noise.float())
+    )
     (mean, above, below), variance = found[0].double(), found[1][0].double()
     by_signal = (above - below) / (clean + step - (clean - step).abs())
     if likelihood.n_s0 is not None:
         slopes = torch.cat([slopes, clean.unsqueeze(-1)], -1)
     sd = variance.sqrt()
-    tangent = _orthonormal(slopes * (by_signal / sd).unsqueeze(-1))
-    raw = ((voxels.y - mean) / sd).unsqueeze(-1)
+    root = torch.ones_like(sd) if voxels.weights is None else voxels.weights.sqrt()
+    tangent = _orthonormal(slopes * (root * by_signal / sd).unsqueeze(-1))
+    raw = (root * (voxels.y - mean) / sd).unsqueeze(-1)
     value = (raw - tangent @ (tangent.mT @ raw)).squeeze(-1)
-    return Residuals(value, tangent, clean, sd, voxels.noise)
+    return Residuals(value, tangent, clean, sd, voxels.noise, voxels.weights)
 
 
 def _orthonormal(columns: Tensor) -> Tensor:

@@ -163,8 +163,7 @@ def _own_snr(fit: Fit) -> float:
 
 
 def _known_inputs(bound: BoundSignal, n: int) -> dict[str, Tensor]:
-    default = {name: bound.signal.default_input(name) for name in bound.signal.inputs}
-    return {name: torch.full((n,), 1.0 if x is None else x).double() for name, x in default.items()}
+    return {name: torch.full((n,), bound.signal.common_input(name)).double() for name in bound.signal.inputs}
 
 
 def _scalars(

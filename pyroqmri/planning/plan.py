@@ -1,9 +1,11 @@
 """The subset of candidate measurements that is worth most under a fit's population."""
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from pyroqmri.planning.directions import spread_over
 from pyroqmri.planning.information import population_information
 from pyroqmri.protocol_checks.undetermined import distinct
 from pyroqmri.signals import SIGNALS
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Plan:
         ]
 
 
-def design(
+def plan(
     fit: Fit,
     candidates: Acquisition,
     n: int | None = None,
@@ -86,11 +90,12 @@ def design(
     snr: float | None = None,
     draws: int = 256,
     seed: int = 0,
-) -> Tensor:
-    """Indices ``(n,)`` of the candidate measurements that are worth most under the fit's population, in rising order.
+) -> Plan:
+    """The candidate measurements that are worth most under the fit's population, compared with an even choice.
 
     The expected information gain of the Laplace posterior, averaged over voxels drawn from the population with axes
-    in all directions; greedy choice, then exchange. :func:`pyroqmri.planning.plan.plan` also returns what is gained.
+    in all directions; greedy choice, then exchange. :func:`pyroqmri.design` returns the indices ``(n,)`` alone, in
+    rising order.
 
     Parameters
     ----------
@@ -117,30 +122,6 @@ def design(
         When the signal cannot use the candidates, they are too few, none measures an S0 that the fit divides by, or
         the fit has no population.
     """
-    return plan(
-        fit, candidates, n, parameters=parameters, minutes=minutes, seconds=seconds, snr=snr, draws=draws, seed=seed
-    ).index
-
-
-def plan(
-    fit: Fit,
-    candidates: Acquisition,
-    n: int | None = None,
-    *,
-    parameters: Sequence[str] | None = None,
-    minutes: float | None = None,
-    seconds: Any = None,
-    snr: float | None = None,
-    draws: int = 256,
-    seed: int = 0,
-) -> Plan:
-    """Choose as :func:`design` does, and compare the choice with an even one.
-
-    Parameters
-    ----------
-    fit, candidates, n, parameters, minutes, seconds, snr, draws, seed
-        As in :func:`design`.
-    """
     compare_protocols(fit.acquisition, candidates, fit.signal_name, "candidates")  # or raises
     cost, budget = _budget(len(candidates), n, minutes, seconds)
     if snr is not None and not (math.isfinite(snr) and snr > 0):
@@ -163,6 +144,21 @@ def plan(
         dict(zip(found.names, found.units, strict=True)), None if seconds is None else float(cost[index].sum()) / 60,
         settings if settings[0] < settings[1] else None,
     )  # fmt: skip
+
+
+def _index_of(whole: Callable[P, Plan]) -> Callable[P, Tensor]:
+    """The indices of a plan alone, by the same arguments."""
+
+    @functools.wraps(whole)
+    def design(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        return whole(*args, **kwargs).index
+
+    design.__name__ = design.__qualname__ = "design"
+    design.__signature__ = inspect.signature(whole).replace(return_annotation=Tensor)  # type: ignore[attr-defined]
+    return design
+
+
+design = _index_of(plan)
 
 
 def even_choice(fit: Fit, candidates: Acquisition, n: int) -> Tensor:

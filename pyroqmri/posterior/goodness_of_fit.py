@@ -40,7 +40,7 @@ class GoodnessOfFit(NamedTuple):
         return {what: value for what, value in self._asdict().items() if value is not None}
 
 
-def judge_fit(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor], Tensor]) -> GoodnessOfFit:
+def judge_fit(discrepancy: Tensor, freedom: float | Tensor, residuals: Callable[[Tensor], Tensor]) -> GoodnessOfFit:
     """Judge S answers to n voxels.
 
     Parameters
@@ -48,19 +48,23 @@ def judge_fit(discrepancy: Tensor, freedom: float, residuals: Callable[[Tensor],
     discrepancy
         Standardised residual sums of squares ``(S, n)``.
     freedom
-        Degrees of freedom of each sum: measurements, less the parameters that were fitted to them.
+        Degrees of freedom of each sum, a number or ``(n,)``: measurements, less the parameters that were fitted to
+        them; those that count in part count as that part.
     residuals
         Standardised residuals ``(k, M)`` at the best answer to voxels ``index`` ``(k,)``; asked of misfits only.
     """
-    p = torch.special.gammaincc(torch.full_like(discrepancy, freedom / 2), discrepancy / 2).mean(0)
+    half = torch.as_tensor(freedom).to(discrepancy).expand_as(discrepancy) / 2
+    p = torch.special.gammaincc(half, discrepancy / 2).mean(0)
     few = torch.zeros_like(p)
     misfit = (p < P_MISFIT).nonzero().squeeze(-1)
     if len(misfit):
-        few[misfit] = few_stand_out(residuals(misfit), freedom).to(p)
+        few[misfit] = few_stand_out(residuals(misfit), freedom[misfit] if isinstance(freedom, Tensor) else freedom).to(
+            p
+        )
     return GoodnessOfFit(p, (discrepancy.mean(0) / freedom).sqrt(), few)
 
 
-def few_stand_out(residuals: Tensor, freedom: float) -> Tensor:
+def few_stand_out(residuals: Tensor, freedom: float | Tensor) -> Tensor:
     """Whether few of the M measurements are all that does not fit ``(n,)``.
 
     A measurement stands out where noise would put any of the M in one voxel of 1,000; without those that do, a tenth

@@ -145,7 +145,7 @@ class Posterior(Estimates):
         some = z[:: max(1, self.n_draws // 16)]
         discrepancy = self.model.discrepancy(some, voxels)
         best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
-        out = judge_fit(discrepancy, voxels.y.shape[1], lambda i: self.model.residuals(best[i], voxels[i])).found()
+        out = judge_fit(discrepancy, voxels.n_counted, lambda i: self.model.residuals(best[i], voxels[i])).found()
         found = self.model.theta(best, voxels)
         out |= self.direction_misfit(voxels, found) | {f"best {name}": value for name, value in found.items()}
         classes = self.model.prior.classes()
@@ -241,7 +241,7 @@ class Posterior(Estimates):
             torch.manual_seed(seed)
             for voxels, q in self._chunks(n * n_measurements):
                 signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
-                log_prob = self.model.likelihood.information(signal, voxels.y, voxels.noise).log_prob
+                log_prob = self.model.seen(signal, voxels).log_prob
                 found[:, self.batch.index[done : done + len(voxels)]] = log_prob.to(found)
                 done += len(voxels)
         return found

@@ -1,6 +1,7 @@
 """Single voxels of a scan in full: their measurements, what the fit expects of them, and draws of their parameters."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ MOST_VALUES = 400_000  # numbers of all sampled voxels together: about a megabyt
 N_DRAWS = 64
 _FEWEST = 100
 _NORMAL_90 = 1.645
+_ARRAYS = ("index", "y", "fitted", "low", "high", "reference")
 
 
 @dataclass(frozen=True)
@@ -55,48 +57,55 @@ def spread_over(n: int, n_measurements: int, n_quantities: int) -> NDArray[np.bo
     return chosen
 
 
+def joined(samples: Mapping[int, VoxelSample]) -> VoxelSample | None:
+    """Samples of blocks as one, by the place of each block's first voxel in the scan; None without any."""
+    parts = [replace(samples[start], index=samples[start].index + start) for start in sorted(samples)]
+    if not parts:
+        return None
+    whole = {key: np.concatenate([getattr(part, key) for part in parts]) for key in _ARRAYS}
+    draws = {name: np.concatenate([part.draws[name] for part in parts], 1) for name in parts[0].draws}
+    return VoxelSample(**whole, draws=draws)
+
+
 class VoxelSampler:
-    """Collects a :class:`VoxelSample` while the maps of a scan are made, block by block, at no second pass.
+    """Collects a :class:`VoxelSample` while maps are made of some estimates, at no second pass.
 
     Parameters
     ----------
+    part
+        Estimates of N voxels, whose maps were not asked for yet.
     chosen
-        Which of the scan's voxels to keep ``(N,)``; of these, those that could be fitted are.
+        Which voxels to keep ``(N,)``; of these, those that could be fitted are.
     """
 
-    def __init__(self, chosen: NDArray[np.bool_]) -> None:
-        self._chosen = torch.from_numpy(chosen)
+    def __init__(self, part: Estimates, chosen: NDArray[np.bool_]) -> None:
+        self._part = part
+        self._here = torch.from_numpy(chosen)[part.batch.index]
         self._parts: list[dict[str, Tensor]] = []
-
-    def watch(self, part: Estimates, start: int) -> None:
-        """Take what there is of a block of voxels that begins at ``start``, before its maps are asked for."""
-        place = part.batch.index + start
-        here = self._chosen[place]
-        known = {"index": place, "reference": _references(part.batch)}
+        self._done = 0
         if isinstance(part, Posterior):
-            done = 0
+            part.witness = self._see
 
-            def witness(z: Tensor, theta: dict[str, Tensor], voxels: Voxels) -> None:
-                nonlocal done
-                where = slice(done, done := done + len(voxels))
-                some = here[where]
-                if some.any():
-                    found = _of_draws(part, z[:, some], {k: v[:, some] for k, v in theta.items()}, voxels[some])
-                    self._parts.append(found | {k: v[where][some] for k, v in known.items()})
-
-            part.witness = witness
-        elif here.any() and part.likelihood is not None:
-            self._parts.append(_of_estimate(part, here) | {k: v[here] for k, v in known.items()})
+    def _see(self, z: Tensor, theta: dict[str, Tensor], voxels: Voxels) -> None:
+        some = self._here[self._done : self._done + len(voxels)]
+        self._done += len(voxels)
+        if some.any():
+            assert isinstance(self._part, Posterior)
+            seen = {k: v[:, some] for k, v in theta.items()}
+            self._parts.append(_of_draws(self._part, z[:, some], seen, voxels[some]))
 
     def sample(self) -> VoxelSample | None:
         """The voxels that were collected; None where there was none."""
+        if not isinstance(self._part, Posterior) and self._here.any() and self._part.likelihood is not None:
+            self._parts = [_of_estimate(self._part, self._here)]
         if not self._parts:
             return None
         whole = {key: torch.cat([part[key] for part in self._parts]).numpy() for key in self._parts[0]}
-        scale = whole["reference"][:, None]
-        seen = {key: (whole[key] * scale).astype(np.float32) for key in ("y", "fitted", "low", "high")}
+        reference = _references(self._part.batch)[self._here].numpy()
+        seen = {key: (whole[key] * reference[:, None]).astype(np.float32) for key in ("y", "fitted", "low", "high")}
         draws = {key.removeprefix("draws "): v.T for key, v in whole.items() if key.startswith("draws ")}
-        return VoxelSample(whole["index"], **seen, reference=whole["reference"], draws=draws)
+        index = self._part.batch.index[self._here].numpy()
+        return VoxelSample(index, **seen, reference=reference, draws=draws)
 
 
 def _references(batch: Any) -> Tensor:

@@ -13,6 +13,8 @@ from pyroqmri.distributions import normal_points
 from pyroqmri.priors.base import POPULATIONS, GaussianPrior
 from pyroqmri.priors.hierarchical import correlation_coordinates, correlation_tril, marginals, population_of
 
+_NEARLY = 0.02  # of the sd of a population that is known, and of its logarithm
+
 
 class FullHierarchical(GaussianPrior):
     r"""The model of :class:`Hierarchical`, its population not a point but a distribution.
@@ -49,8 +51,14 @@ class FullHierarchical(GaussianPrior):
         self.register_buffer("expected", torch.full((4, n_tissue), torch.nan), persistent=False)
 
     def expect(self, expected: Tensor) -> None:
-        """Take hyperpriors of the latents' means and log sds ``(4, P)``: mean, sd, mean, sd; NaN where none is."""
-        self.expected = expected.to(self.centre)
+        """Take hyperpriors of the latents' means and log sds ``(4, P)``: mean, sd, mean, sd; NaN where none is.
+
+        A population that is known is learned within two per cent.
+        """
+        nearly = torch.stack(
+            [expected[0], _NEARLY * expected[2].exp(), expected[2], torch.full_like(expected[0], _NEARLY)]
+        )
+        self.expected = torch.where(expected[3] == 0, nearly, expected).to(self.centre)
 
     def population_dist(self) -> MultivariateNormal:
         """Posterior of the population's coordinates: means, log sds, correlations."""

@@ -99,8 +99,9 @@ class Gmrf(Hierarchical):
     @torch.no_grad()
     def law(self) -> Law:
         """Mean and strengths as arrays of numpy."""
-        tril = self.classes().scale_tril[0, : self.n_tissue, : self.n_tissue].double()
-        found = (self.loc, tril @ tril.mT, self.own, self.shared, self.along)
+        population, n = self.classes(), self.n_tissue
+        tril = population.scale_tril[0, :n, :n].double()
+        found = (population.loc[0, :n], tril @ tril.mT, self.own, self.shared, self.along)
         return Law(*(np.asarray(t.double().cpu()) for t in found))
 
     @torch.no_grad()

@@ -18,6 +18,8 @@ class Hierarchical(GaussianPrior):
     :math:`\log s \sim \mathcal N(\lambda, \kappa^2)`. The population is point-estimated: its hyperpriors enter the
     objective as a factor, which thousands of voxels outweigh. Where voxels leave it open, maps are averaged over
     populations from its approximate posterior. :class:`FullHierarchical` has a posterior of it in the training.
+    Latents whose log sd is expected without any error have a population that is known: it is not learned, and
+    correlates with no other.
 
     Parameters
     ----------
@@ -41,19 +43,30 @@ class Hierarchical(GaussianPrior):
         self.register_buffer("expected", torch.full((4, n_tissue), torch.nan), persistent=False)
 
     def expect(self, expected: Tensor) -> None:
-        """Take hyperpriors of the latents' means and log sds ``(4, P)``: mean, sd, mean, sd; NaN where none is."""
+        """Take hyperpriors of the latents' means and log sds ``(4, P)``: mean, sd, mean, sd; NaN where none is.
+
+        Where the last one is zero the population is known.
+        """
         self.expected = expected.to(self.loc)
+
+    @property
+    def known(self) -> Tensor:
+        """The latents whose population is not learned ``(P,)`` bool."""
+        return self.expected[3] == 0
 
     def correlation_tril(self) -> Tensor:
         """Cholesky factor of the population's correlations ``(P, P)``."""
-        return correlation_tril(self.off_diagonal, self.n_tissue)
+        i, j = torch.tril_indices(self.n_tissue, self.n_tissue, -1, device=self.loc.device)
+        return correlation_tril(self.off_diagonal * ~(self.known[i] | self.known[j]), self.n_tissue)
 
     def population(self):
         pyro.factor("hyperprior", hyperprior(self.loc, self.log_sd.exp(), self.correlation_tril(), self.expected))
         return self.classes()
 
     def classes(self):
-        return population_of(self.loc, self.log_sd.exp(), self.correlation_tril(), self.n_latents)
+        loc = torch.where(self.known, self.expected[0], self.loc)
+        log_sd = torch.where(self.known, self.expected[2], self.log_sd)
+        return population_of(loc, log_sd.exp(), self.correlation_tril(), self.n_latents)
 
     @torch.no_grad()
     def start(self, modes):
@@ -97,7 +110,7 @@ def marginals(loc: Tensor, sd: Tensor, expected: Tensor | None = None) -> Tensor
     one = torch.ones((), dtype=loc.dtype, device=loc.device)
     m, s = Normal(0 * one, one).log_prob(loc), HalfCauchy(one).log_prob(sd)
     if expected is not None:
-        known = expected.isfinite().all(0)
+        known = expected.isfinite().all(0) & (expected[3] > 0)
         mean, mean_sd, log_sd, log_sd_sd = torch.where(known, expected, one)
         m = torch.where(known, Normal(mean, mean_sd).log_prob(loc), m)
         s = torch.where(known, Normal(log_sd, log_sd_sd).log_prob(sd.log()), s)

@@ -18,7 +18,7 @@ def plausible_sd(signal: BoundSignal, theta: dict[str, Tensor]) -> dict[str, Ten
     """What each free scalar parameter is uncertain by without any data, each ``(N,)``, around values ``theta``.
 
     The sd of a uniform distribution over its range, or the value itself where that is less and cannot be zero: an
-    error as large as T2 itself leaves it undetermined.
+    error as large as T2 itself leaves it undetermined. A nuisance is known that well beforehand.
     """
     found = {}
     for p in signal.tissue:
@@ -26,6 +26,8 @@ def plausible_sd(signal: BoundSignal, theta: dict[str, Tensor]) -> dict[str, Ten
         lower, upper = (p.lower, p.upper) if box is None else box
         sd = _UNIFORM * (upper - lower) * torch.ones_like(theta[p.name])
         found[p.name] = torch.minimum(sd, theta[p.name].abs()) if p.lower > 0 else sd
+        if p.name in signal.signal.nuisance:
+            found[p.name] = torch.full_like(sd, signal.signal.nuisance[p.name][1])
     return found
 
 

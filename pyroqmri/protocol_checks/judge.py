@@ -1,7 +1,8 @@
 """Everything that is judged before a fit."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from pyroqmri.protocol_checks.settings import check_times, look_locker, short_re
 from pyroqmri.protocol_checks.undetermined import sentence, undetermined
 from pyroqmri.signals import SIGNALS, BoundSignal
 
+_FREE = {"t1_vfa": "t1_vfa_free_b1", "mp2rage": "mp2rage_free_b1", "t2_epg_given_b1": "t2_epg"}
+_POPULATIONS = ("hierarchical", "full_hierarchical", "gmrf")  # kinds of prior that take what is known of a population
 _BEST = 0.25  # share of voxels by whose noise a protocol is judged: a mask may hold air
 
 
@@ -57,16 +60,29 @@ def judge_protocol(
     return Judged(open_.names, found)
 
 
-def missing_inputs(name: str, given: Collection[str]) -> list[str]:
-    """A sentence on each per-voxel input that is taken for its default and that biases the parameters."""
+def missing_inputs(name: str, given: Collection[str], tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence where a map of B1 is missing that biases the parameters, in a recipe of these ``tables``."""
     model = SIGNALS[name]
-    # the angles of MP2RAGE matter less, by how much depends on its timing
-    effect = "T1 depends on them" if "readout" in model.requires else (
-        "an error of 12 % in B1, common at 3 T, makes one of 24 % in T1"
-    )  # fmt: skip
+    if "B1" not in model.inputs or "B1" in given:
+        return _unknown_nuisances(name, tables)
+    # the angles of MP2RAGE matter less, by how much depends on its timing, and so with those of a spin-echo train
+    spoiled = "flip" in model.requires and "readout" not in model.requires
+    effect = "an error of 12 % in B1, common at 3 T, makes one of 24 % in T1"
+    effect = effect if spoiled else f"{model.parameters[0].name} depends on them"
+    other = f", or fit B1 too (signal {_FREE[name]})" if name in _FREE else ""
     return [
         f"no map of B1 was given: the flip angles are taken to be exact, and {effect}; give one with --input B1=FILE, "
-        "or inputs="
-        for key in model.inputs
-        if key == "B1" and key not in given
+        f"or inputs={other}"
+    ]
+
+
+def _unknown_nuisances(name: str, tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on parameters of a known population that is no part of the recipe."""
+    nuisances, wanted = SIGNALS[name].nuisance, SIGNALS[name].parameters[0].name
+    if not nuisances or tables.get("prior", {}).get("kind") in _POPULATIONS:
+        return []
+    known = ", ".join(f"{key} ({mean:g} with sd {sd:g})" for key, (mean, sd) in nuisances.items())
+    return [
+        f"what is known of {known} beforehand is no part of this recipe, and the measurements alone hardly determine "
+        f"{wanted} beside it; use recipe hierarchical, or a map of it (--input) with another signal"
     ]

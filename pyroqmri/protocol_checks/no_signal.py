@@ -1,7 +1,6 @@
 """Voxels that are noise alone."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor
@@ -30,15 +29,17 @@ def without_signal(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels) 
     signed = signal.signal.signed or bool((voxels.y < 0).float().mean() > _NEGATIVE)
     coils = None if signed else float(getattr(likelihood, "coils", 1.0))
     mean, variance = (float(t) for t in _moments(torch.zeros(()), coils))
-    profile, n_s0 = _profiles(signal, likelihood.n_s0 is not None), likelihood.n_s0 or 0
-    weights = profile if likelihood.n_average is None else profile * likelihood.n_average
+    likelihood = likelihood.of(voxels)
+    profile, n_s0 = _profiles(signal, likelihood.n_s0 is not None), likelihood.n_s0
     level = voxels.noise.float() * likelihood.factor
-    total = (voxels.y.float() / level - mean) @ weights.mT
-    spread = variance * (weights * profile).sum(-1)
+    many = _many(likelihood, voxels)
+    total = ((voxels.y.float() / level - mean) * many) @ profile.mT
+    spread = variance * (many @ profile.square().mT)
     there, its = _moments(_SNR * profile, coils)
-    kept = (weights * (there - mean)).sum(-1)
-    doubt = (weights * profile * its).sum(-1)
-    if n_s0:
+    kept = many @ (profile * (there - mean)).mT
+    doubt = many @ (profile.square() * its).mT
+    if n_s0 is not None:
+        n_s0 = torch.as_tensor(n_s0).float().unsqueeze(-1)
         first, one = _unencoded(1 / level, n_s0, coils, likelihood.magnitude)
         there, its = _moments(torch.tensor(_SNR), coils)
         total, spread = total + n_s0 * first, spread + n_s0 * one
@@ -48,15 +49,22 @@ def without_signal(signal: BoundSignal, likelihood: Likelihood, voxels: Voxels) 
     if not signed:
         return (score < limit).all(-1)
     # a signal whose sign is another than the tissue's, as that of magnitudes, has its square all the same
-    square = (voxels.y.float() / level).square() * (1.0 if likelihood.n_average is None else likelihood.n_average)
-    m = square.shape[-1]
-    return (score.abs() < limit).all(-1) & (square.sum(-1) < m + _LIMITS[1] * math.sqrt(2 * m))
+    square = (voxels.y.float() / level).square() * many
+    m = torch.as_tensor(voxels.n_counted).float()
+    return (score.abs() < limit).all(-1) & (square.sum(-1) < m + _LIMITS[1] * (2 * m).sqrt())
+
+
+def _many(likelihood: Likelihood, voxels: Voxels) -> Tensor:
+    """How many measurements each entry stands for ``(1, M)``, or in each voxel ``(N, M)``."""
+    n = torch.ones(1, voxels.y.shape[-1]) if likelihood.n_average is None else likelihood.n_average.float()
+    n = n if n.dim() == 2 else n.unsqueeze(0)
+    return n if voxels.weights is None else n * voxels.weights.float()
 
 
 def _profiles(signal: BoundSignal, of_s0: bool) -> Tensor:
     """Signals ``(K, M)`` of common tissue over S0, or over their largest measurement where S0 is none."""
     z, frame = typical(signal)
-    inputs = {name: torch.full((len(z),), signal.signal.default_input(name) or 1.0) for name in signal.signal.inputs}
+    inputs = {name: torch.full((len(z),), signal.signal.common_input(name)) for name in signal.signal.inputs}
     found = signal(signal.constrain(z.float(), None if frame is None else frame.float()), inputs)
     return found if of_s0 else found / found.abs().amax(-1, keepdim=True).clamp_min(1e-30)
 
@@ -69,7 +77,7 @@ def _moments(signal: Tensor, coils: float | None) -> tuple[Tensor, Tensor]:
     return found.mean, found.variance
 
 
-def _unencoded(snr: Tensor, n: int, coils: float | None, magnitude: bool) -> tuple[Tensor, float]:
+def _unencoded(snr: Tensor, n: Tensor, coils: float | None, magnitude: bool) -> tuple[Tensor, Tensor | float]:
     """The mean ``(N, 1)`` of ``n`` measurements behind a measured S0 less that of noise, and ``n`` times its variance.
 
     A Gaussian likelihood's S0 is their mean, a Rician one's their second moment less that of noise.
@@ -79,5 +87,6 @@ def _unencoded(snr: Tensor, n: int, coils: float | None, magnitude: bool) -> tup
     mean, variance = (float(t) for t in _moments(torch.zeros(()), coils))
     if not magnitude:
         return snr - mean, variance
-    expected = math.sqrt(2 / n) * math.exp(math.lgamma(n * coils + 0.5) - math.lgamma(n * coils))
-    return (snr.square() + 2 * coils).sqrt() - expected, n * (2 * coils - expected**2)
+    n = n.double()  # the difference below is one of large numbers
+    expected = (2 / n).sqrt() * (torch.lgamma(n * coils + 0.5) - torch.lgamma(n * coils)).exp()
+    return (snr.square() + 2 * coils).sqrt() - expected.float(), (n * (2 * coils - expected**2)).float()

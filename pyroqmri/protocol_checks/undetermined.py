@@ -85,12 +85,13 @@ def _left(
     signal: BoundSignal, likelihood: Likelihood, z: Tensor, frame: Tensor | None, noise: float
 ) -> tuple[Tensor, Scaled]:
     """Share of the plausible sd that is left in the best tissue ``(L,)``, and the information behind it."""
-    inputs = {name: z.new_full((len(z),), signal.signal.default_input(name) or 1.0) for name in signal.signal.inputs}
+    inputs = {name: z.new_full((len(z),), signal.signal.common_input(name)) for name in signal.signal.inputs}
     y = signal(signal.constrain(z, frame), inputs).clamp_min(noise)
     voxels = Voxels(y, z.new_full((len(z), 1), noise), frame, inputs)
     found = scaled_information(signal, likelihood, z, frame, voxels)
     left = left_uncertain(found.information).amin(0)
-    left[[p.name == S0.name for p in signal.tissue] + [False] * (signal.n_latents - signal.n_tissue)] = 0.0
+    unjudged = [p.name == S0.name or p.name in signal.signal.nuisance for p in signal.tissue]
+    left[unjudged + [False] * (signal.n_latents - signal.n_tissue)] = 0.0
     return left, found
 
 

@@ -40,7 +40,8 @@ def weakly_informed(
         From the population to the posterior, by parameter ``(n,)``; empty without a population.
     """
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
-    scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name != S0.name]
+    unjudged = {S0.name, *signal.signal.nuisance}
+    scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name not in unjudged]
     found = [torch.zeros(0, dtype=torch.bool)]
     for i in range(0, len(voxels), CHUNK):
         part = voxels[i : i + CHUNK].map(lambda t: t.double())
@@ -58,5 +59,6 @@ def weakly_informed(
 def loosely_estimated(signal: BoundSignal, theta: dict[str, Tensor], sd: dict[str, Tensor]) -> Tensor:
     """The same ``(n,)`` of estimates whose sd ``(n,)`` is that of the data and of bounds, no prior."""
     plausible = plausible_sd(signal, theta)
-    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name != S0.name]
+    unjudged = {S0.name, *signal.signal.nuisance}
+    over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name not in unjudged]
     return torch.stack(over).any(0)

@@ -154,6 +154,7 @@ const start = async () => {
   const refresh = () => {
     slider.max = data.shape[across()] - 1;
     slider.value = here[across()];
+    slider.disabled = slider.max === "0";
     const image = toImage(here);
     const axisOfImage = data.toImage.findIndex(r => r[across()] !== 0);
     at("viewer-where").textContent = `slice ${image[axisOfImage]}`;

@@ -10,7 +10,7 @@ from pyroqmri.signals.base import LogLinear, SignalModel
 
 def _design(acq: Acquisition) -> Tensor:
     assert acq.bval is not None
-    return -acq.bval[:, None]
+    return -acq.bval.unsqueeze(-1)
 
 
 class ADC(SignalModel):

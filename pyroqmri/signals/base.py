@@ -75,9 +75,10 @@ class SignalModel(ABC):
     expected: ClassVar[Mapping[str, Expected]] = {}  # by parameter, before any voxel is measured
     expected_source: ClassVar[str] = ""
     n_modes: ClassVar[int] = 1  # regions of the first parameter, each of which may have a mode of its own
-    countable: ClassVar[
-        tuple[str, ...]
-    ] = ()  # falling fractions of parts that may be absent; their number is enumerated
+    # parameters that no scan of this kind is meant to determine: mean and sd of their population, which is not learned
+    nuisance: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    # falling fractions of parts that may be absent; their number is enumerated
+    countable: ClassVar[tuple[str, ...]] = ()
     held: ClassVar[Mapping[str, float]] = {}  # parameters with a usual value, held at it unless a range is asked for
     log_linear: ClassVar[LogLinear | None] = None  # where the logarithm is linear, which fits in closed form
 
@@ -138,6 +139,12 @@ class SignalModel(ABC):
         """What a per-voxel input is taken for where it is not given; None where it has to be."""
         default = inspect.signature(cls.signal).parameters[name].default
         return None if default is inspect.Parameter.empty else float(default)
+
+    @classmethod
+    def common_input(cls, name: str) -> float:
+        """A value of a per-voxel input that a protocol may be judged at: its default, or 1 where it has none."""
+        default = cls.default_input(name)
+        return 1.0 if default is None else default
 
     @classmethod
     def derived(cls, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.parameter import SCAN_UNIT, Box, Direction, Parameter, frame_around
 from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.own_gradients import along, own_acquisition
 
 S0 = Parameter("S0", "S_0", SCAN_UNIT, 0.0, 4.0, "signal without encoding, over the scan's scale")
 _STEP = 1e-5  # of latents
@@ -75,10 +76,9 @@ class BoundSignal(nn.Module):
             if name not in scalars:
                 raise InputError(f"fixed or tied names {name!r}; {self.signal.__name__} has {', '.join(scalars)}")
         for name, value in self.fixed.items():
-            if not scalars[name].lower <= value <= scalars[name].upper:
-                raise InputError(
-                    f"{name} is fixed at {value:g}, outside {scalars[name].lower:g}..{scalars[name].upper:g}"
-                )
+            p = scalars[name]
+            if not p.lower <= value <= p.upper:
+                raise InputError(f"{name} is fixed at {value:g}, outside {p.lower:g}..{p.upper:g}")
         for name, target in self.tied.items():
             if target in self.tied or name in self.fixed:
                 raise InputError(f"{name} is tied to {target}: tie to a free or fixed parameter, once")
@@ -103,6 +103,10 @@ class BoundSignal(nn.Module):
     def acquisition(self) -> Acquisition:
         """The settings, on the module's device."""
         return Acquisition.trusted(**{name: getattr(self, name) for name in self._settings})
+
+    def acquisition_of(self, inputs: Mapping[str, Tensor] | None) -> Acquisition:
+        """The settings that voxels see, b ``(N, M)`` where their gradients deviate."""
+        return own_acquisition(self.acquisition, inputs)
 
     def at(self, index: Tensor) -> "BoundSignal":
         """The same signal at some of its measurements."""
@@ -217,7 +221,7 @@ class BoundSignal(nn.Module):
 
     def forward(self, theta: Mapping[str, Tensor], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
         """Noise-free measurements ``(..., M)``."""
-        signal = self.signal.signal(self.acquisition, **self._arguments(theta, inputs))
+        signal = self.signal.signal(self.acquisition_of(inputs), **self._arguments(theta, inputs))
         return signal * theta["S0"].unsqueeze(-1) if self.infer_s0 else signal
 
     def first_guess(self, y: Tensor) -> dict[str, Tensor]:
@@ -240,7 +244,7 @@ class BoundSignal(nn.Module):
 
         The derivative by a direction is that by its cosine with the gradient. For signals that have a formula.
         """
-        signal, columns = self.signal.slopes(self.acquisition, **self._arguments(theta, inputs))
+        signal, columns = self.signal.slopes(self.acquisition_of(inputs), **self._arguments(theta, inputs))
         by = {p.name: d for p, d in zip(self.signal.parameters, columns, strict=True)}
         for name, target in self.tied.items():
             by[target] = by[target] + by[name]
@@ -267,17 +271,17 @@ class BoundSignal(nn.Module):
             columns = list((table @ self._stretch(z[..., : self.n_tissue])).unbind(-1))
         if self.direction is not None:
             assert frame is not None
-            assert self.acquisition.bvec is not None
             slopes = self.direction.slopes(self.by_direction(z[..., self.n_tissue :]), frame)
-            for name, turning in self._turning(slopes @ self.acquisition.bvec.mT).items():
+            for name, turning in self._turning(slopes, inputs).items():
                 columns += [by[name] * turn for turn in turning.unbind(-2)]
         # each column by itself in memory, as all that follows goes along the measurements
         return signal, torch.stack(columns, -2).mT
 
-    def _turning(self, slopes: Tensor) -> dict[str, Tensor]:
-        """Derivatives ``(..., 2, M)`` of each direction's cosines by its coordinates, out of those of all."""
+    def _turning(self, slopes: Tensor, inputs: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Derivatives ``(..., 2, M)`` of each direction's cosines by its coordinates, of slopes ``(..., 2, 3)``."""
         one = len(self.directions) == 1
-        return {p.name: slopes if one else slopes[..., k, :, :] for k, p in enumerate(self.directions)}
+        found = along(slopes, self.acquisition_of(inputs).bvec, not one)
+        return {p.name: found if one else found[..., k, :, :] for k, p in enumerate(self.directions)}
 
     def _stretch(self, z: Tensor) -> Tensor:
         """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another.

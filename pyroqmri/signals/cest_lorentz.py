@@ -8,6 +8,7 @@ from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
 CENTRES = {"water": 0.0, "amide": 3.5, "noe": -3.5, "mt": -2.5}  # ppm from water
+_DARKEST = 0.05  # of S0: below it an inverse is noise
 
 
 class CESTLorentz(SignalModel):
@@ -20,7 +21,13 @@ class CESTLorentz(SignalModel):
     no more than everything. Measurements beyond 20 ppm are taken for S0 where S0 is measured. For fewer pools hold an
     amplitude at zero and its width anywhere: `fixed={"A_noe": 0, "w_noe": 3}`.
 
-    Source: Zaiss et al. 2011, doi:10.1016/j.jmr.2011.05.001.
+    With a map of the field in ppm (`--input B0=map.nii.gz`, such as that of `wassr`) `shift` is what is left beside it;
+    `fixed={"shift": 0}` takes the map as it is. Derived, free of the field: the asymmetry S(-3.5) - S(3.5) over S0, and
+    the relaxation that the amides' exchange adds, 1/Z(3.5) - 1/Z'(3.5) with Z' the spectrum without them. The latter
+    over T1 is AREX, in which spillover, macromolecules and T1 have no part.
+
+    Source: Zaiss et al. 2011, doi:10.1016/j.jmr.2011.05.001 (lines); Zhou et al. 2003, doi:10.1038/nm907 (asymmetry);
+    Zaiss et al. 2014, doi:10.1002/nbm.3054 (inverse metric and AREX).
     """
 
     requires = ("offset",)
@@ -36,6 +43,11 @@ class CESTLorentz(SignalModel):
         Parameter("A_mt", "A_{MT}", "1", 0.0, 0.6, "amplitude of macromolecules"),
         Parameter("w_mt", r"\Gamma_{MT}", "ppm", 10.0, 100.0, "full width of macromolecules at half their height"),
         Parameter("shift", r"\delta_{B0}", "ppm", -3.0, 3.0, "frequency of water, moved by the field"),
+    )
+    inputs = ("B0",)
+    derived_parameters = (
+        Parameter("MTRasym", "MTR_{asym}", "1", -1.5, 1.5, "asymmetry of the spectrum at 3.5 ppm"),
+        Parameter("MTRrex", "MTR_{Rex}", "1", 0.0, 20.0, "inverse metric of the amides; over T1 it is AREX"),
     )
     expected = {
         "A_water": (0.8, 0.1, 0.07),
@@ -66,8 +78,8 @@ class CESTLorentz(SignalModel):
     default_protocol = Acquisition(offset=torch.cat([torch.tensor([300.0, 300.0]), torch.arange(-8, 8.25, 0.25)]))
 
     @staticmethod
-    def signal(acq, A_water, w_water, A_amide, w_amide, A_noe, w_noe, A_mt, w_mt, shift):
-        at = acq.offset - shift
+    def signal(acq, A_water, w_water, A_amide, w_amide, A_noe, w_noe, A_mt, w_mt, shift, B0=0.0):
+        at = acq.offset - shift - B0
         pools = (
             lorentzian(at - CENTRES["water"], A_water, w_water),
             lorentzian(at - CENTRES["amide"], A_amide, w_amide),
@@ -75,6 +87,41 @@ class CESTLorentz(SignalModel):
             lorentzian(at - CENTRES["mt"], A_mt, w_mt),
         )
         return 1 - sum(pools)
+
+    @staticmethod
+    def slopes(acq, A_water, w_water, A_amide, w_amide, A_noe, w_noe, A_mt, w_mt, shift, B0=0.0):
+        pools = {"water": (A_water, w_water), "amide": (A_amide, w_amide), "noe": (A_noe, w_noe), "mt": (A_mt, w_mt)}
+        at, signal, moved, columns = acq.offset - shift - B0, 1.0, 0.0, []
+        for name, (amplitude, width) in pools.items():
+            x, half = at - CENTRES[name], (width / 2).square()
+            line = half / (half + x.square())
+            by_square = amplitude * line / (half + x.square())  # twice this and x is the fall along x
+            signal, moved = signal - amplitude * line, moved - 2 * by_square * x
+            columns += [-line, -by_square * x.square() * 2 / width]
+        return signal, (*columns, moved)
+
+    @classmethod
+    def first_guess(cls, acq, y):
+        # water is where the spectrum is darkest; the other lines are shallow and lie at known distances from it
+        largest, (smallest, place) = y.amax(-1), y.min(-1)
+        depth = 1 - smallest / largest
+        usual = {name: torch.full_like(depth, mean) for name, (mean, _, _) in cls.expected.items()}
+        found = {"A_water": (depth - usual["A_mt"]).clamp_min(0.05), "shift": acq.offset[place], "S0": largest}
+        return usual | found
+
+    @classmethod
+    def derived(cls, theta):
+        far, near = (cls._at(theta, offset) for offset in (-CENTRES["amide"], CENTRES["amide"]))
+        without = near + theta["A_amide"]
+        rex = 1 / near.clamp_min(_DARKEST) - 1 / without.clamp_min(_DARKEST)
+        return {"MTRasym": far - near, "MTRrex": rex}
+
+    @classmethod
+    def _at(cls, theta, offset: float) -> Tensor:
+        """Spectrum at an offset from water, wherever the field has moved that."""
+        acq = Acquisition.trusted(offset=theta["shift"].new_full((1,), offset))
+        own = {name: theta[name].unsqueeze(-1) for name in (p.name for p in cls.parameters)}
+        return cls.signal(acq, **(own | {"shift": torch.zeros_like(own["shift"])})).squeeze(-1)
 
     @classmethod
     def box(cls, name, theta):

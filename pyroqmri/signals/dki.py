@@ -11,7 +11,7 @@ from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.kurtosis import LEAST, MOST, QUARTIC, kurtosis_design, kurtosis_measures, mean_square
 from pyroqmri.signals.msdki import MAX_PRODUCT, expanded
 from pyroqmri.signals.shells import shells
-from pyroqmri.signals.tensor import ELEMENTS
+from pyroqmri.signals.tensor import ELEMENTS, exponents
 
 _LARGEST = 10.0
 _LOWEST = -1.0  # as of msdki
@@ -76,20 +76,20 @@ class DKI(SignalModel):
                                Wxyyy, Wyyyz, Wxzzz, Wyzzz, Wxxyz, Wxyyz, Wxyzz)  # fmt: skip
         square = ((Dxx + Dyy + Dzz) / 3).square()
         tensors = torch.cat(torch.broadcast_tensors(*diffusion, *(square * w for w in kurtosis)), -1)
-        return expanded(tensors @ kurtosis_design(acq).mT)
+        return expanded(exponents(tensors, kurtosis_design(acq)))
 
     @staticmethod
     def slopes(acq, **theta):
         elements = torch.cat(torch.broadcast_tensors(*(theta[p.name] for p in DKI.parameters)), -1)
         design, mean = kurtosis_design(acq), elements[..., :3].sum(-1, keepdim=True) / 3
-        fourth = elements[..., 6:] @ design[:, 6:].mT
-        exponent = elements[..., :6] @ design[:, :6].mT + mean.square() * fourth
+        fourth = exponents(elements[..., 6:], design[..., 6:])
+        exponent = exponents(elements[..., :6], design[..., :6]) + mean.square() * fourth
         rate = torch.exp(exponent.clamp_max(3))  # the signal is linear beyond
         diagonal = 2 / 3 * mean * fourth * rate  # W is counted in units of MD^2
-        columns = [rate * column for column in design[:, :6].unbind(-1)]
+        columns = [rate * column for column in design[..., :6].unbind(-1)]
         columns[:3] = [column + diagonal for column in columns[:3]]
         scaled = mean.square() * rate
-        return expanded(exponent), (*columns, *(scaled * column for column in design[:, 6:].unbind(-1)))
+        return expanded(exponent), (*columns, *(scaled * column for column in design[..., 6:].unbind(-1)))
 
     @classmethod
     def box(cls, name, theta):

@@ -7,7 +7,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals.base import LogLinear, SignalModel
 from pyroqmri.signals.shells import shells
-from pyroqmri.signals.tensor import ELEMENTS, fastest_axis, fractional_anisotropy, tensor_design
+from pyroqmri.signals.tensor import ELEMENTS, exponents, fastest_axis, fractional_anisotropy, tensor_design
 
 
 def _off_diagonal(name: str) -> Parameter:
@@ -15,7 +15,7 @@ def _off_diagonal(name: str) -> Parameter:
 
 
 def _design(acq: Acquisition) -> Tensor:
-    return tensor_design(acq)[:, :6]
+    return tensor_design(acq)[..., :6]
 
 
 def _theta(coefficients: Tensor) -> dict[str, Tensor]:
@@ -60,13 +60,13 @@ class DTI(SignalModel):
     @staticmethod
     def signal(acq, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz):
         elements = torch.cat(torch.broadcast_tensors(Dxx, Dyy, Dzz, Dxy, Dxz, Dyz), -1)
-        return torch.exp(elements @ _design(acq).mT)
+        return torch.exp(exponents(elements, _design(acq)))
 
     @staticmethod
     def slopes(acq, **theta):
         design = _design(acq)
         elements = torch.cat(torch.broadcast_tensors(*(theta[name] for name in ELEMENTS)), -1)
-        signal = torch.exp(elements @ design.mT)
+        signal = torch.exp(exponents(elements, design))
         return signal, tuple(signal * column for column in design.unbind(-1))
 
     @classmethod

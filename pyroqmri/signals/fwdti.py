@@ -8,7 +8,7 @@ from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.dti import DTI
 from pyroqmri.signals.shells import shells
-from pyroqmri.signals.tensor import ELEMENTS, tensor_design
+from pyroqmri.signals.tensor import ELEMENTS, exponents, tensor_design
 
 FREE = 3.0  # um2/ms, of water at body temperature
 
@@ -47,13 +47,15 @@ class FWDTI(SignalModel):
     @staticmethod
     def signal(acq, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz, FWF):
         elements = torch.cat(torch.broadcast_tensors(Dxx, Dyy, Dzz, Dxy, Dxz, Dyz), -1)
-        return FWF * torch.exp(-FREE * acq.bval) + (1 - FWF) * torch.exp(elements @ tensor_design(acq)[:, :6].mT)
+        return FWF * torch.exp(-FREE * acq.bval) + (1 - FWF) * torch.exp(
+            exponents(elements, tensor_design(acq)[..., :6])
+        )
 
     @staticmethod
     def slopes(acq, FWF, **theta):
-        design = tensor_design(acq)[:, :6]
+        design = tensor_design(acq)[..., :6]
         elements = torch.cat(torch.broadcast_tensors(*(theta[name] for name in ELEMENTS)), -1)
-        free, tissue = torch.exp(-FREE * acq.bval), torch.exp(elements @ design.mT)
+        free, tissue = torch.exp(-FREE * acq.bval), torch.exp(exponents(elements, design))
         kept = (1 - FWF) * tissue
         return FWF * free + kept, (*(kept * column for column in design.unbind(-1)), free - tissue)
 

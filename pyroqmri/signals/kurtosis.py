@@ -27,7 +27,7 @@ def kurtosis_design(acq: Acquisition) -> Tensor:
     axes = dict(zip("xyz", acq.bvec.unbind(-1), strict=True))
     forms = [torch.stack([axes[i] for i in name]).prod(0) for name in QUARTIC]
     quartic = torch.stack(forms, -1) * torch.tensor(_MULTIPLE).to(acq.bval)
-    return torch.cat([tensor_design(acq)[:, :6], acq.bval.square()[:, None] / 6 * quartic], -1)
+    return torch.cat([tensor_design(acq)[..., :6], acq.bval.square().unsqueeze(-1) / 6 * quartic], -1)
 
 
 def mean_square(theta: Mapping[str, Tensor]) -> Tensor:

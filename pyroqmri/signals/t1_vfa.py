@@ -7,6 +7,7 @@ from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
 
 _TYPICAL_T1 = 1000.0
+_B1 = (1.0, 0.1)  # mean and sd over a head at 3 T
 
 
 class T1VFA(SignalModel):
@@ -43,3 +44,30 @@ class T1VFA(SignalModel):
     @classmethod
     def amplitude(cls, acq):
         return float(cls.signal(acq, torch.tensor(_TYPICAL_T1)).max())
+
+
+class T1VFAFreeB1(T1VFA):
+    r"""Spoiled gradient echo over flip angles where no map of B1 was measured: B1 is fitted with a known population.
+
+    .. math:: S(\alpha)/S_0 = \frac{\sin(B_1 \alpha)\,(1 - E_1)}{1 - E_1 \cos(B_1 \alpha)}, \qquad
+              E_1 = e^{-TR/T_1}, \qquad B_1 \sim \mathcal N(1, 0.1^2)
+
+    Small angles determine T1 times the square of B1 and little else, so that T1 stays uncertain by a fifth where B1
+    does by a tenth, which is what intervals of `hierarchical` then are. The population of B1 is not learned. Estimates
+    of one voxel by itself know nothing of it and are wild; a map of B1 and `t1_vfa` are better than either.
+
+    Source: Deoni et al. 2003, doi:10.1002/mrm.10407; B1 at 3 T, Boudreau et al. 2017, doi:10.1002/jmri.25692.
+    """
+
+    inputs = ()
+    parameters = (*T1VFA.parameters, Parameter("B1", "B_1", "1", 0.5, 1.5, "actual over nominal flip angle"))
+    nuisance = {"B1": _B1}
+    typical_tissue = {name: {**tissue, "B1": _B1} for name, tissue in T1VFA.typical_tissue.items()}
+
+    @staticmethod
+    def signal(acq, T1, B1):
+        return T1VFA.signal(acq, T1, B1)
+
+    @classmethod
+    def amplitude(cls, acq):
+        return T1VFA.amplitude(acq)

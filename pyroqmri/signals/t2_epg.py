@@ -3,14 +3,14 @@
 import math
 
 import torch
-from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.echo_train import numbered, train, train_slopes
 
-_T1 = 1000.0  # ms
-_POINTS, _ALIASED = 256, 1e-12  # of the transform, and what is left of the echo that far on
+# a coarse dictionary, which searches start from
+_T2, _B1 = torch.logspace(0.7, 3.4, 28), torch.linspace(0.45, 0.98, 9)
 
 
 class T2EPG(SignalModel):
@@ -23,9 +23,9 @@ class T2EPG(SignalModel):
     The echoes of extended phase graphs are the coefficients of this function of z, with :math:`E_{1,2} =
     e^{-\tau/T_{1,2}}`. The echo spacing :math:`\tau` is the shortest echo time, or the smallest step between two where
     that is shorter, and echo times are multiples of it. B1, the actual over the nominal refocusing angle of 180
-    degrees, is fitted: it does not come from a map, `fixed={"B1": 1}` fixes it, and angles as far above 180 degrees as
-    below have the same echoes, so its bounds end at 1. T1 is taken as 1000 ms, and the slice to have one angle
-    throughout.
+    degrees, is fitted (`t2_epg_given_b1` takes a map of it), `fixed={"B1": 1}` fixes it, and angles as far above 180
+    degrees as below have the same echoes, so its bounds end at 1. T1 is taken as 1000 ms, and the slice to have one
+    angle throughout.
 
     Source: Lukzen and Savelov 2007, J Magn Reson 185:71-76 (generating function); Lebel and Wilman 2010,
     doi:10.1002/mrm.22487 (fit); Hennig 1988, doi:10.1016/0022-2364(88)90128-X (phase graphs).
@@ -52,29 +52,47 @@ class T2EPG(SignalModel):
 
     @staticmethod
     def signal(acq, T2, B1):
-        spacing = _spacing(acq.te)
-        number = torch.round(acq.te / spacing).long()
-        echoes = train(int(number.max()), spacing, T2, math.pi * B1)
-        return echoes[..., number - 1]
+        spacing, number = numbered(acq.te)
+        return train(int(number.max()), spacing, T2, math.pi * B1)[..., number - 1]
+
+    @staticmethod
+    def slopes(acq, T2, B1):
+        spacing, number = numbered(acq.te)
+        echoes, by_T2, by_angle = train_slopes(int(number.max()), spacing, T2, math.pi * B1)
+        return echoes[..., number - 1], (by_T2[..., number - 1], math.pi * by_angle[..., number - 1])
+
+    @classmethod
+    def first_guess(cls, acq, y):
+        T2, B1 = (g.reshape(-1, 1) for g in torch.meshgrid(_T2.to(y), _B1.to(y), indexing="ij"))
+        shapes = cls.signal(acq, T2, B1)
+        lengths = shapes.norm(dim=-1)
+        matched = y @ (shapes / lengths.unsqueeze(-1)).mT
+        largest, best = matched.max(-1)
+        return {"T2": T2[best, 0], "B1": B1[best, 0], "S0": largest / lengths[best]}
 
 
-def _spacing(te: Tensor) -> float:
-    times = torch.unique(te)
-    return float(torch.cat([times[:1], times.diff()]).min())
+class T2EPGGivenB1(T2EPG):
+    r"""Echoes of a train of equal refocusing pulses, with the stimulated ones, at angles that a map of B1 gives.
 
+    .. math:: \sum_n z^n S_n/S_0 = \frac{1}{2} + \frac{1}{2} \sqrt{\frac{
+              (1 + z E_2)\,(1 - z (E_1 + E_2) \cos\alpha + z^2 E_1 E_2)}{
+              (1 - z E_2)\,(1 - z (E_1 - E_2) \cos\alpha - z^2 E_1 E_2)}}, \qquad \alpha = \pi B_1
 
-def train(n: int, spacing: float, T2: Tensor, angle: Tensor) -> Tensor:
-    """The first ``n`` echoes ``(..., n)`` after an excitation by 90 degrees, of T2 and angles ``(..., 1)``.
+    As `t2_epg`, with B1 an input, a voxel each (`--input B1=map.nii.gz`), which may lie above 1.
 
-    They are the coefficients of a generating function, found on a circle inside the unit disc by a Fourier transform.
+    Source: Lebel and Wilman 2010, doi:10.1002/mrm.22487.
     """
-    E1, E2, cosine = math.exp(-spacing / _T1), torch.exp(-spacing / T2), torch.cos(angle)
-    size = max(_POINTS, 4 * n)
-    radius = _ALIASED ** (1 / size)
-    turn = torch.arange(size // 2 + 1, dtype=T2.dtype, device=T2.device) * (2 * math.pi / size)
-    z = torch.polar(torch.full_like(turn, radius), -turn)
-    above = (1 + z * E2) * (1 - z * ((E1 + E2) * cosine) + z.square() * (E1 * E2))
-    # each factor has its roots outside the unit disc, so that neither square root meets its cut
-    below = (1 - z * E2) * (1 - z * ((E1 - E2) * cosine) - z.square() * (E1 * E2))
-    scaled = torch.fft.irfft((1 + torch.sqrt(above / below)) / 2, n=size)[..., 1 : n + 1]
-    return scaled * radius ** -torch.arange(1, n + 1, dtype=T2.dtype, device=T2.device)
+
+    inputs = ("B1",)
+    parameters = T2EPG.parameters[:1]
+    expected = {"T2": T2EPG.expected["T2"]}
+    typical_tissue = {name: {"T2": tissue["T2"]} for name, tissue in T2EPG.typical_tissue.items()}
+
+    @staticmethod
+    def signal(acq, T2, B1=1.0):
+        return T2EPG.signal(acq, T2, torch.as_tensor(B1, dtype=T2.dtype))
+
+    @staticmethod
+    def slopes(acq, T2, B1=1.0):
+        echoes, slopes = T2EPG.slopes(acq, T2, torch.as_tensor(B1, dtype=T2.dtype))
+        return echoes, slopes[:1]

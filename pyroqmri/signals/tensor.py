@@ -10,12 +10,19 @@ ELEMENTS = ("Dxx", "Dyy", "Dzz", "Dxy", "Dxz", "Dyz")
 
 
 def tensor_design(acq: Acquisition) -> Tensor:
-    """Design matrix ``(M, 7)`` of log S = -b g'Dg + log S0; columns xx, yy, zz, xy, xz, yz, log S0."""
+    """Design ``(M, 7)``, or ``(N, M, 7)``, of log S = -b g'Dg + log S0; columns xx, yy, zz, xy, xz, yz, log S0."""
     acq.require("bval", "bvec")
     assert acq.bval is not None and acq.bvec is not None
     x, y, z = acq.bvec.unbind(-1)
     quadratic = torch.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], -1)
-    return torch.cat([-acq.bval[:, None] * quadratic, torch.ones_like(acq.bval[:, None])], -1)
+    return torch.cat([-acq.bval.unsqueeze(-1) * quadratic, torch.ones_like(acq.bval.unsqueeze(-1))], -1)
+
+
+def exponents(coefficients: Tensor, design: Tensor) -> Tensor:
+    """Products ``(..., N, M)`` of coefficients ``(..., N, C)`` with a design ``(M, C)`` or ``(N, M, C)``."""
+    if design.dim() == 2:
+        return coefficients @ design.mT
+    return (coefficients.unsqueeze(-2) @ design.mT).squeeze(-2)
 
 
 def log_linear_tensor(acq: Acquisition, y: Tensor) -> Tensor:

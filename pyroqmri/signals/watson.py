@@ -50,7 +50,7 @@ def watson_sticks(bval: Tensor, diffusivity: Tensor, mean: Tensor, cosine: Tenso
     mean
         As :func:`moments` has it ``(..., L)``.
     """
-    levels, index = torch.unique(bval, return_inverse=True)
+    levels, index = _levels(bval)
     decay = _decays(levels, diffusivity)[0]
     at = _chebyshev(mean.unsqueeze(-2) * decay, index)
     twice = 4 * cosine.square() - 2
@@ -62,7 +62,7 @@ def watson_sticks(bval: Tensor, diffusivity: Tensor, mean: Tensor, cosine: Tenso
 
 def watson_slopes(bval: Tensor, diffusivity: Tensor, mean: Tensor, change: Tensor, cosine: Tensor) -> Series:
     """:func:`watson_sticks` with its derivatives; ``change`` ``(..., L)`` is that of the moments by concentration."""
-    levels, index = torch.unique(bval, return_inverse=True)
+    levels, index = _levels(bval)
     decay, falling = _decays(levels, diffusivity)
     tables = (mean.unsqueeze(-2) * decay, change.unsqueeze(-2) * decay, mean.unsqueeze(-2) * falling)
     by_mean, by_kappa, by_falling = (_chebyshev(table, index) for table in tables)
@@ -81,14 +81,19 @@ def watson_slopes(bval: Tensor, diffusivity: Tensor, mean: Tensor, change: Tenso
     return Series(total, kappa, bval * fall, 4 * cosine * turn)
 
 
-def _chebyshev(coefficients: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+def _levels(bval: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Different b-values ``(B,)`` and which of them each measurement has; those of voxels ``(N, M)`` as they are."""
+    return torch.unique(bval, return_inverse=True) if bval.dim() == 1 else (bval, None)
+
+
+def _chebyshev(coefficients: Tensor, index: Tensor | None) -> tuple[Tensor, ...]:
     """Coefficients, each ``(..., M)``, of Chebyshev polynomials in 2 cos^2 - 1, from b-values ``(..., B, L)``."""
     turned = coefficients @ _to_chebyshev(coefficients.dtype, coefficients.device)
-    return tuple(part.index_select(-1, index) for part in turned.unbind(-1))
+    return tuple(part if index is None else part.index_select(-1, index) for part in turned.unbind(-1))
 
 
 def _decays(levels: Tensor, diffusivity: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients ``(..., B, L)`` of one stick's signal at b-values ``(B,)``, and their derivatives by b D."""
+    """Coefficients ``(..., B, L)`` of one stick's signal at b-values ``(..., B)``, and their derivatives by b D."""
     square, weight, polynomials = _quadrature(diffusivity.dtype, diffusivity.device)
     counted = (polynomials * weight).mT * (4 * torch.arange(len(polynomials)).to(square) + 1)
     stick = torch.exp((levels * diffusivity).unsqueeze(-1) * -square)

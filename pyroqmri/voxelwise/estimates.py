@@ -112,7 +112,7 @@ class PointEstimates(Estimates):
         information = information + torch.eye(box.n_latents, dtype=information.dtype).to(information).unsqueeze(-1)
         slopes = box.slopes(self._scalars, point)[1].mT
         variance = quadratic_form(information, slopes)
-        s0_variance = self.likelihood.s0_variance(voxels.noise)
+        s0_variance = self.likelihood.of(voxels).s0_variance(voxels.noise)
         if s0_variance is not None:
             pull = self._pull_of_s0(voxels, point)
             # v' A^-1 b from two quadratic forms: how far the estimate moves with S0
@@ -127,7 +127,8 @@ class PointEstimates(Estimates):
     def _pull_of_s0(self, voxels: Voxels, point: Point) -> Tensor:
         """Change of the log-likelihood's gradient ``(L, 1, N)`` with a relative error of S0."""
         signal, slope = self._box.slopes(lambda theta: self._box.signal(theta, voxels.inputs), point)
-        fisher = self.likelihood.information(signal, voxels.y, voxels.noise).fisher
+        found = self.likelihood.of(voxels).information(signal, voxels.y, voxels.noise)
+        fisher = found.weighted(voxels.weights).fisher
         return (slope * (fisher * signal)).sum(-1).unsqueeze(1)
 
     def quantile(self, q):
@@ -153,9 +154,12 @@ class PointEstimates(Estimates):
         )
 
     def _judge_fit(self, voxels: Voxels, theta: dict[str, Tensor]) -> Tensor:
-        mean, variance = self.likelihood.moments(self._box.signal(theta, voxels.inputs), voxels.noise)
+        mean, variance = self.likelihood.of(voxels).moments(self._box.signal(theta, voxels.inputs), voxels.noise)
         residuals = (voxels.y - mean) / variance.sqrt()
-        freedom = max(1, voxels.y.shape[1] - self.signal.n_latents)
+        freedom: Tensor | float = max(1, voxels.y.shape[1] - self.signal.n_latents)
+        if voxels.weights is not None:
+            residuals = residuals * voxels.weights.sqrt()
+            freedom = (voxels.n_counted - self.signal.n_latents).clamp_min(1)  # type: ignore[union-attr]
         found = judge_fit(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
         return torch.stack([found.ppc, found.residual, found.few], -1)
 

@@ -71,7 +71,7 @@ class Problem:
         """
         voxels = self.voxels
         signal, slope = self.box.signal_slopes(point, voxels.inputs)
-        found = self.likelihood.information(signal, voxels.y, voxels.noise)
+        found = self.likelihood.of(voxels).information(signal, voxels.y, voxels.noise)
         log_prob, score, fisher = found.weighted(voxels.weights)
         information = products(slope, slope * fisher)
         gradient = summed(slope, score)

@@ -1,6 +1,7 @@
 """Weighted least squares in closed form, for signals whose logarithm is linear in some coefficients."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import BoundSignal
+from pyroqmri.signals.own_gradients import has_own_gradients
 from pyroqmri.voxelwise.cholesky import solve
 
 SMALLEST = 1e-4  # of S0: the logarithm of less says nothing
@@ -34,14 +36,48 @@ def weighted_fit(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> 
     """
     form = signal.signal.log_linear
     assert form is not None
-    design = form.design(signal.acquisition).double()
-    if signal.infer_s0:
-        design = torch.cat([design, torch.ones_like(design[:, :1])], -1)
-    regress = _Regression(design, form.predicted, counts, voxels.y.dtype)
-    coefficients = torch.cat([regress(y) for y in voxels.y.split(_MANY)], -1)
+    if voxels.weights is not None or has_own_gradients(voxels.inputs):
+        parts = [_own_regression(signal, voxels[i : i + _FEW], counts) for i in range(0, max(1, len(voxels)), _FEW)]
+        coefficients = torch.cat(parts, -1).to(voxels.y)
+    else:
+        regress = _Regression(_design(signal, None).double(), form.predicted, counts, voxels.y.dtype)
+        coefficients = torch.cat([regress(y) for y in voxels.y.split(_MANY)], -1)
     if not signal.infer_s0:
         return form.theta(coefficients)
     return form.theta(coefficients[:-1]) | {"S0": coefficients[-1].exp()}
+
+
+def _design(signal: BoundSignal, inputs: Mapping[str, Tensor] | None) -> Tensor:
+    """Design matrix ``(M, C)``, or one a voxel ``(N, M, C)``, with a column for S0 where that is free."""
+    form = signal.signal.log_linear
+    assert form is not None
+    design = form.design(signal.acquisition_of(inputs))
+    return torch.cat([design, torch.ones_like(design[..., :1])], -1) if signal.infer_s0 else design
+
+
+def _own_regression(signal: BoundSignal, voxels: Voxels, counts: Tensor | None) -> Tensor:
+    """Coefficients ``(C, N)`` in float64 of voxels whose measurements count, or whose gradients are, differently."""
+    form = signal.signal.log_linear
+    assert form is not None
+    voxels = voxels.map(lambda t: t.double())
+    design = _design(signal, voxels.inputs).double().expand(*voxels.y.shape, -1)
+    power = torch.ones_like(voxels.y) if voxels.weights is None else voxels.weights
+    n = counts if voxels.counts is None else voxels.counts
+    many = power if n is None else power * n.to(power)
+    log_y = voxels.y.clamp_min(SMALLEST).log()
+    first = _solved(design, power, log_y)
+    predicted = (design @ first.unsqueeze(-1)).squeeze(-1)
+    weights = (2 * predicted).exp() if form.predicted else voxels.y.square()
+    return (first + _solved(design, many * weights, log_y - predicted)).mT
+
+
+def _solved(design: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+    """Coefficients ``(N, C)`` of weighted regressions; what is not determined stays near zero."""
+    weighted = design * weights.unsqueeze(-1)
+    normal = weighted.mT @ design
+    ridge = 1e-10 * normal.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-30)
+    normal = normal + ridge[:, None, None] * torch.eye(normal.shape[-1]).to(normal)
+    return torch.linalg.solve(normal, weighted.mT @ values.unsqueeze(-1)).squeeze(-1)
 
 
 class _Regression:

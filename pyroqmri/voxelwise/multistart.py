@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.signals.own_gradients import at_measurements
 from pyroqmri.voxelwise.unit_box import Point, UnitBox
 
 _POINTS = 192
@@ -87,10 +88,10 @@ def _one_by_one(
     """The same where each voxel's signals are its own, of the measurements ``every`` that the box simulates."""
     y = voxels.y[:, every]
     weights = torch.ones_like(y) if voxels.weights is None else voxels.weights[:, every]
-    products, squares = [], []
+    products, squares, inputs = [], [], at_measurements(voxels.inputs, every)
     for point in points:
         at = Point(point.unsqueeze(-1).expand(-1, len(voxels)), axis)
-        signals = box.signal(_unscaled(box, at), voxels.inputs)
+        signals = box.signal(_unscaled(box, at), inputs)
         products.append((weights * signals * y).sum(-1))
         squares.append((weights * signals.square()).sum(-1))
     return torch.stack(products, -1), torch.stack(squares, -1)

@@ -94,6 +94,10 @@ class _Block:
     def box(self) -> UnitBox:
         return UnitBox(self.short.signal)
 
+    def box_of(self, voxels: Voxels) -> UnitBox:
+        """The box of the signal at the entries of the voxels, compressed where they can be."""
+        return self.box if self.short.serves(voxels) or not self.short.active else UnitBox(self.signal)
+
     def __call__(self, voxels: Voxels) -> tuple[dict[str, Tensor], Tensor]:
         if self.settings.engine == "dipy":
             return self._inside(dipy_fit(self.single, voxels, self.counts))
@@ -103,7 +107,8 @@ class _Block:
         if self.settings.method == "closed_form":
             return self._inside(theta)
         # data that keep their sign have values without a logarithm
-        outside = ~self._fits(theta) | (voxels.y < SMALLEST).any(-1)
+        low = voxels.y < SMALLEST
+        outside = ~self._fits(theta) | (low if voxels.weights is None else low & (voxels.weights > 0)).any(-1)
         converged = torch.ones_like(outside)
         index = torch.nonzero(outside).squeeze(-1)
         if len(index):
@@ -127,9 +132,9 @@ class _Block:
         if self.linear:
             theta = weighted_fit(self.signal, voxels, self.counts)
             starts.append(Point(self.box.point(theta).tissue.clamp(0.005, 0.995), None))
-        voxels = self.short(voxels)
-        if guess := self.short.signal.first_guess(voxels.y):
-            near = self.box.point(guess)
+        box, voxels = self.box_of(voxels), self.short(voxels)
+        if guess := box.signal.first_guess(voxels.y):
+            near = box.point(guess)
             starts.append(Point(near.tissue.clamp(0.005, 0.995), near.axis))
         wanted = self.settings.starts
         if wanted == 0:
@@ -137,11 +142,11 @@ class _Block:
             if (self.linear and self.signal.n_latents > LARGE) or len(self.signal.directions) > 1:
                 wanted = 1  # no few points come near in so many dimensions, and a regression does, or a search for axes
         if len(starts) < wanted:
-            starts += nearest(self.box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
+            starts += nearest(box.to(torch.float32), voxels.map(lambda t: t.float()), wanted - len(starts))
         point, done = best_of(
-            Problem(self.box, self.likelihood, voxels), [s.to(torch.float32) for s in starts], self.settings.steps
+            Problem(box, self.likelihood, voxels), [s.to(torch.float32) for s in starts], self.settings.steps
         )
-        return self.box.theta(point), done
+        return box.theta(point), done
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyroqmri.parameter import Parameter, frame_around
 from pyroqmri.signals import BoundSignal, SignalModel
 from pyroqmri.signals.bound import S0
+from pyroqmri.signals.own_gradients import along
 
 # steps of differences, of a box's width: slopes then hold 5 digits in float64 and 3 in float32, what bends 4 and 1
 _STEP = {torch.float64: 1e-5, torch.float32: 1e-3}
@@ -126,7 +127,7 @@ class UnitBox:
         """Signals ``(..., N, M)`` and slopes; ``turn`` ``(..., 2, 3)`` is how the axis moves with its coordinates."""
         signal, by = self.signal.slopes(self.theta(point), inputs)
         rows = [by[p.name] * p.stretch(point.tissue[..., i, :]).unsqueeze(-1) for i, p in enumerate(self.tissue)]
-        bvec = self.signal.acquisition.bvec
+        bvec = self.signal.acquisition_of(inputs).bvec
         if turn is not None and bvec is not None and self.signal.direction is not None:
             rows += [by[self.signal.direction.name] * t for t in (turn @ bvec.mT).unbind(-2)]
         return signal, torch.stack(rows)
@@ -141,7 +142,8 @@ class UnitBox:
             change = (there[p.name] - here[p.name]) / steps[0, 0] * self.inward(point)[: self.n_tissue]
             rows[: self.n_tissue] += change.unsqueeze(-1) * by[p.name]
         if point.axis is not None and self.signal.acquisition.bvec is not None:
-            turns = frame_around(point.axis)[..., 1:, :] @ self.signal.acquisition.bvec.mT
+            bvec = self.signal.acquisition_of(inputs).bvec
+            turns = along(frame_around(point.axis)[..., 1:, :], bvec, len(self.signal.directions) > 1)
             for k, name in enumerate(self.signal.named(point.axis)):
                 turn = turns if len(self.signal.directions) == 1 else turns[:, k]
                 first = self.n_tissue + 2 * k

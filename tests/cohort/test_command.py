@@ -16,19 +16,22 @@ def run(capsys, *words):
 
 
 def test_labels_with_blanks_and_a_given_fit_with_its_level(made, tmp_path, capsys):
-    words = [
-        made.folder / "bids",
-        tmp_path / "out",
-        "participant",
-        "--fit",
-        made.folder / "out" / "fit",
-        "--subject-level",
-    ]
+    words = [made.folder / "bids", tmp_path / "out", "participant", "--fit", made.folder / "out" / "fit"]
     code, said = run(capsys, *words, "--participant-label", "sub-01", "03", *QUICK)
     assert code == 0
     assert "2 images: 2 done" in said.err
     assert sorted(path.name for path in (tmp_path / "out").glob("sub-*")) == ["sub-01", "sub-03"]
     assert "population of this subject, medians: D" in (tmp_path / "out" / "logs" / "sub-01.log").read_text()
+
+
+def test_without_the_level_the_population_is_that_of_all(made, tmp_path, capsys):
+    words = [made.folder / "bids", tmp_path / "out", "participant", "--fit", made.folder / "out" / "fit"]
+    code, _ = run(capsys, *words, "--participant-label", "01", "--no-subject-level", *QUICK)
+    assert code == 0
+    assert "population of this subject" not in (tmp_path / "out" / "logs" / "sub-01.log").read_text()
+    code, said = run(capsys, made.folder / "bids", tmp_path / "out", "group")
+    assert code == 0
+    assert "drawn towards the mean of all subjects" in said.err
 
 
 def test_the_dry_run_lists_and_writes_nothing(made, tmp_path, capsys):

@@ -11,7 +11,7 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.commands import apply_image, fit_image, fit_outputs, inputs, rebuild_report, summary
+from pyroqmri.commands import apply_image, fit_image, fit_outputs, inputs, rebuild_report, summary_blocks
 from pyroqmri.commands import fit as fit_module
 from pyroqmri.commands.demo import demo as demo_module
 from pyroqmri.commands.demo.demo import run_demo
@@ -22,6 +22,7 @@ from pyroqmri.commands.inputs import digest
 from pyroqmri.commands.manifest import CALL, CHECKPOINT, MANIFEST
 from pyroqmri.commands.noise import given_noise
 from pyroqmri.commands.output_folder import output_folder, remember_call
+from pyroqmri.commands.processes import Outcome
 from pyroqmri.commands.summary import PointSummary, summarise
 from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.fitting import train as train_module
@@ -150,7 +151,7 @@ def test_blocks_add_up_to_the_posterior(read, monkeypatch, recipe):
         settings=SHORT if recipe != "least_squares" else {},
     )
     whole = fit.posterior(y)
-    monkeypatch.setattr(summary, "BLOCK", 25)
+    monkeypatch.setattr(summary_blocks, "BLOCK", 25)
     parts = summarise(fit, y)
     np.testing.assert_array_equal(parts.status, whole.status)
     for name in whole.names:
@@ -165,6 +166,20 @@ def test_blocks_add_up_to_the_posterior(read, monkeypatch, recipe):
     assert isinstance(parts, PointSummary) == (recipe == "least_squares")
     assert hasattr(parts, "cone") == (recipe == "hierarchical")
     assert parts.n_fitted == len(y) - 50
+
+
+def test_two_processes_make_the_same_maps_and_a_lost_one_is_named(read, monkeypatch):
+    fit = pq.fit(read.y, read.acquisition, signal="ball_stick", recipe="least_squares", sigma=SIGMA)
+    one = summarise(fit, read.y)
+    monkeypatch.setattr(summary_blocks, "BLOCK", 60)
+    two = summarise(fit, read.y, jobs=2)
+    np.testing.assert_array_equal(two.status, one.status)
+    for name in one.names:
+        np.testing.assert_allclose(two.mean[name], one.mean[name], rtol=2e-3, atol=2e-3)
+    assert (two.n_fitted, two.n_at_bound) == (one.n_fitted, one.n_at_bound)
+    monkeypatch.setattr(summary_blocks, "run_here", lambda *_: iter([Outcome(0, lost="it was killed")]))
+    with pytest.raises(InputError, match=r"voxels 0 to 59 were not mapped .* fewer --jobs"):
+        summarise(fit, read.y, jobs=2)
 
 
 def test_a_scan_without_a_usable_voxel_is_refused(scan):

@@ -119,6 +119,11 @@ def t2_epg(te, T2, B1):
     return np.stack(seen, 1)
 
 
+def mwf(te, MWF, T2_my, T2_ie, FWF, T2_fw, B1):
+    pools = ((MWF, T2_my), ((1 - MWF) * (1 - FWF), T2_ie), ((1 - MWF) * FWF, T2_fw))
+    return sum(share * t2_epg(te, T2, B1) for share, T2 in pools)
+
+
 def t2_floor(te, T2, floor):
     return np.exp(-te / T2) + floor
 
@@ -181,9 +186,13 @@ def mpm(te, tr, flip, mt, R1, R2star, MTsat, B1):
     return before * left * np.sin(B1 * flip) * np.exp(-te * R2star / 1000)
 
 
-def cest_lorentz(offset, shift, **pools):
+def wassr(offset, A, w, shift):
+    return 1 - A / (1 + 4 * (offset - shift) ** 2 / w**2)
+
+
+def cest_lorentz(offset, shift, B0, **pools):
     centres = {"water": 0, "amide": 3.5, "noe": -3.5, "mt": -2.5}
-    x = {k: 2 * (offset - shift - centre) / pools[f"w_{k}"] for k, centre in centres.items()}
+    x = {k: 2 * (offset - shift - B0 - centre) / pools[f"w_{k}"] for k, centre in centres.items()}
     return 1 - sum(pools[f"A_{k}"] / (1 + x[k] ** 2) for k in centres)
 
 
@@ -210,14 +219,19 @@ CASES = {
     "t1_inversion_ab_signed": Case(INVERSIONS, t1_inversion_ab_signed, rises="ti"),
     "t1_looklocker": Case(INVERSIONS, t1_looklocker, RECOVERED),
     "t1_vfa": Case(FLIPS, t1_vfa, Acquisition(flip=[torch.pi / 2], tr=[1e6])),
+    "t1_vfa_free_b1": Case(FLIPS, t1_vfa),
     "t2_decay": Case(ECHOES, t2_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2star_decay": Case(GRADIENT_ECHOES, t2star_decay, Acquisition(te=[0.0, 0.0]), falls="te"),
     "t2_epg": Case(Acquisition(te=[10.0, 20, 30, 40, 50, 60]), t2_epg),
+    "t2_epg_given_b1": Case(Acquisition(te=[10.0, 20, 30, 40, 50, 60]), t2_epg),
+    "mwf": Case(Acquisition(te=[10.0, 20, 30, 40, 50, 60, 70, 80]), mwf),
     "t2_floor": Case(ECHOES, t2_floor, falls="te"),
     "t2_biexp": Case(ECHOES, t2_biexp, Acquisition(te=[0.0, 0.0]), falls="te"),
     "mp2rage": Case(TRAINS, mp2rage),
+    "mp2rage_free_b1": Case(TRAINS, mp2rage),
     "mpm": Case(CONTRASTS, mpm, UNTOUCHED, falls="te"),
     "cest_lorentz": Case(OFFSETS, cest_lorentz, Acquisition(offset=[1e5, -1e5])),
+    "wassr": Case(Acquisition(offset=torch.linspace(-1, 1, 11)), wassr, Acquisition(offset=[1e5, -1e5])),
     "dki": Case(shells(2, 25, 1.0, 2.0), dki, shells(3, 0)),
     "fwdti": Case(shells(2, 12, 0.5, 1.5), fwdti, shells(3, 0), falls="bval"),
     "ball_sticks": Case(shells(2, 12, 1.0, 2.0, 3.0), ball_sticks, shells(3, 0), falls="bval"),
@@ -329,7 +343,8 @@ def test_a_formula_for_slopes_is_right(name):
         pytest.skip("this signal has no formula for its slopes")
     z, frame = theta_over_the_box(signal, 64)
     z, frame = z[:64].double(), None if frame is None else frame[:64].double()
-    values, slopes = signal.unconstrained_slopes(z, frame)
+    inputs = {name: torch.linspace(0.7, 1.3, len(z), dtype=z.dtype) for name in signal.signal.inputs}
+    values, slopes = signal.unconstrained_slopes(z, frame, inputs)
     torch.testing.assert_close(values, simulate(signal, z, frame))
     for i in range(signal.n_latents):
         e = torch.eye(signal.n_latents, dtype=torch.float64)[i].expand_as(z)

@@ -1,7 +1,6 @@
 """Any Pyro model and guide reach ArviZ: regressions whose posterior is known, none of this package."""
 
 import math
-import warnings
 
 import numpy as np
 import pyro
@@ -13,8 +12,9 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from pyroqmri.diagnostics import from_pyro_svi
-from pyroqmri.diagnostics.arviz_adapter import attributes, group_names, import_arviz
+from pyroqmri.diagnostics.arviz_adapter import attributes, group_names
 from pyroqmri.errors import InputError
+from tests.arviz_calls import loo
 
 GROUPS = {
     "posterior", "prior", "posterior_predictive", "prior_predictive", "log_likelihood", "observed_data",
@@ -86,13 +86,6 @@ def test_a_site_that_the_guide_leaves_out_is_refused():
         from_pyro_svi(line, half, X, Y, n_draws=5)
     with pytest.raises(InputError, match="observes nothing"):
         from_pyro_svi(line, exact_guide, X, n_draws=5)
-
-
-def loo(data, var_name: str = "y") -> float:
-    """Expected log predictive density by ArviZ itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(import_arviz().loo(data, var_name=var_name).iloc[0])
 
 
 A = torch.randn(12, 3, generator=torch.Generator().manual_seed(1)) * 0.5 + torch.tensor([1.0, -1.0, 0.5])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from pyroqmri.posterior.voxel_sample import MOST_VALUES, N_DRAWS, VoxelSampler, spread_over
+from pyroqmri.posterior.voxel_sample import MOST_VALUES, N_DRAWS, VoxelSampler, joined, spread_over
 from tests.helpers import DESIGN, SIGMA, quadratic_data, quadratic_posterior
 from tests.posterior.test_posterior import toy
 
@@ -22,16 +22,20 @@ def test_the_sample_is_everything_of_a_small_scan_and_evenly_spaced_in_a_large_o
 def test_a_posterior_that_is_known_gives_the_predictive_intervals_that_are_known():
     y = quadratic_data(40)
     posterior = toy(n_draws=2048, y=y)
-    chosen = np.zeros(140, bool)
-    chosen[100::4] = True  # of a scan in which these voxels begin at the hundredth
-    sampler = VoxelSampler(chosen)
-    sampler.watch(posterior, 100)
+    chosen = np.arange(40) % 4 == 0
+    sampler = VoxelSampler(posterior, chosen)
     before = torch.get_rng_state()
     posterior.mean  # noqa: B018  maps are asked for, and draws come by
     assert torch.equal(before, torch.get_rng_state())
-    sample = sampler.sample()
+    part = sampler.sample()
+    assert part is not None
+    sample = joined({100: part})  # of a scan in which these voxels begin at the hundredth
     assert sample is not None
-    np.testing.assert_array_equal(sample.index, np.flatnonzero(chosen))
+    np.testing.assert_array_equal(sample.index, 100 + np.flatnonzero(chosen))
+    twice = joined({140: part, 100: part})  # blocks may end in any order
+    assert twice is not None
+    np.testing.assert_array_equal(twice.index, [*sample.index, *(sample.index + 40)])
+    assert twice.draws["b"].shape == (N_DRAWS, 20)
     mean, covariance = quadratic_posterior(y[::4])
     expected = (mean @ DESIGN.mT).numpy()
     sd = (DESIGN @ covariance @ DESIGN.mT).diagonal().add(SIGMA**2).sqrt().numpy()
@@ -52,9 +56,7 @@ def test_point_estimates_have_their_curve_and_the_noise_around_it_in_the_images_
     y = np.abs(signal + 5 * (rng.standard_normal((60, 24)) + 1j * rng.standard_normal((60, 24))))
     fit = pq.fit(y, pq.Acquisition(bval=b), signal="msdki", recipe="least_squares", sigma=5.0, s0=s0)
     post = fit.posterior(y)
-    sampler = VoxelSampler(np.ones(60, bool))
-    sampler.watch(post, 0)
-    sample = sampler.sample()
+    sample = VoxelSampler(post, np.ones(60, bool)).sample()
     assert sample is not None
     assert sample.draws == {}
     seen = fit.preparation.seen(fit.acquisition).acquisition.bval.numpy()

@@ -97,3 +97,17 @@ def test_a_fixed_prior_stays():
     _, loc, tril = prior.classes()
     assert loc.tolist() == [[0.0, 0.0]]
     assert torch.equal(tril[0], torch.eye(2))
+
+
+def test_a_population_that_is_known_is_not_learned_and_correlates_with_no_other():
+    prior = Hierarchical(3)
+    nan = torch.nan
+    prior.expect(torch.tensor([[nan, 0.2, nan], [nan, 0.0, nan], [nan, -1.5, nan], [nan, 0.0, nan]]))
+    prior.update(torch.ones(1), torch.tensor([[1.0, 2.0, 3.0]]), COVARIANCE.unsqueeze(0))
+    _, loc, tril = prior.classes()
+    covariance = (tril @ tril.mT)[0]
+    torch.testing.assert_close(loc[0], torch.tensor([1.0, 0.2, 3.0]))
+    torch.testing.assert_close(covariance[1], torch.tensor([0.0, torch.tensor(-3.0).exp(), 0.0]))
+    torch.testing.assert_close(covariance[0, 2], COVARIANCE[0, 2], atol=0.01, rtol=0)  # the others share one row
+    density = pyro.poutine.trace(prior.population).get_trace().log_prob_sum()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(density, list(prior.parameters())))

@@ -10,7 +10,7 @@ from pyroqmri.signals import SIGNALS
 
 RIGHT = {
     "dwi": ("msdki", "dti", "ivim", "ball_stick", "ball_sticks", "dki", "fwdti", "noddi", "adc"),
-    "VFA": ("t1_vfa",),
+    "VFA": ("t1_vfa", "t1_vfa_free_b1"),
     "IRT1": (
         "t1_inversion",
         "t1_inversion_signed",
@@ -18,8 +18,8 @@ RIGHT = {
         "t1_inversion_ab_signed",
         "t1_looklocker",
     ),
-    "MESE": ("t2_decay", "t2_epg", "t2_floor", "t2_biexp"),
-    "cest": ("cest_lorentz",),
+    "MESE": ("t2_decay", "t2_epg", "t2_epg_given_b1", "mwf", "t2_floor", "t2_biexp"),
+    "cest": ("cest_lorentz", "wassr"),
 }
 
 

@@ -60,3 +60,18 @@ def test_t2_is_right_where_stimulated_echoes_lengthen_an_exponential():
     # at a signal-to-noise ratio of 1,000 T2 is right within 1 %; the exponential is up to 16 % too long
     assert np.quantile(np.abs(off["t2_epg"]), 0.95) < 0.01
     assert np.quantile(off["t2_decay"], 0.75) > 0.05
+
+
+def test_single_precision_keeps_its_digits_where_roots_of_the_recurrence_meet():
+    T2, b1 = torch.logspace(0.5, 3.5, 40), torch.ones(40)  # at 180 degrees two roots are one
+    signal = BoundSignal(T2EPG, Acquisition(te=TE))
+    found = signal({"T2": T2, "B1": b1})
+    np.testing.assert_allclose(found, np.exp(-TE / T2.numpy()[:, None]), atol=3e-7)
+
+
+def test_the_first_guess_is_near():
+    truth = {"T2": torch.tensor([30.0, 80, 400]), "B1": torch.tensor([0.6, 0.9, 0.75])}
+    signal = BoundSignal(T2EPG, Acquisition(te=TE), infer_s0=True)
+    guess = signal.first_guess(1000 * signal(truth | {"S0": torch.ones(3)}))
+    np.testing.assert_allclose(guess["T2"] / truth["T2"], 1, atol=0.25)
+    np.testing.assert_allclose(guess["S0"] / 1000, 1, atol=0.1)

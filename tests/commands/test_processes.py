@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pyroqmri.cohort.engine import default_workers, run_here
+from pyroqmri.commands.processes import default_workers, run_here
 from tests.cohort import jobs
 
 
