@@ -1,7 +1,7 @@
 """What a fit says about some voxels."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -69,6 +69,9 @@ class Posterior(Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
+        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: (
+            None
+        )  # sees those behind maps
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -142,6 +145,7 @@ class Posterior(Estimates):
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
+        self.witness(z, theta, voxels)
         some = z[:: max(1, self.n_draws // 16)]
         discrepancy = self.model.discrepancy(some, voxels)
         best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
