@@ -36,7 +36,7 @@ const tickAt = (low, high, n = 4) => {
 
 // measurements (M) along one setting, or by shell in order of what the fit expects
 const fitPlot = (voxel, along) => {
-  const width = 460, height = 270, left = 58, right = 8, top = 10, bottom = 42, m = along.x.length;
+  const width = 390, height = 250, left = 54, right = 8, top = 10, bottom = 42, m = along.x.length;
   const { y, fitted, low, high } = voxel;
   const shapes = [], slots = new Float64Array(m), marks = [];
   let lines;
@@ -89,7 +89,7 @@ const fitPlot = (voxel, along) => {
 
 // draws (P, S) from 0 to 255 between the ends (P, 2) of each
 const pairPlot = (draws, ends, symbols, units) => {
-  const n = symbols.length, cell = Math.min(150, 430 / n), left = n > 1 ? 62 : 12, inner = 6, drawn = cell - 2 * inner, shapes = [];
+  const n = symbols.length, cell = Math.min(140, 330 / n), left = n > 1 ? 62 : 12, inner = 6, drawn = cell - 2 * inner, shapes = [];
   const label = p => [...drawnSymbol(symbols[p]), units[p] ? ` (${units[p]})` : ""];
   const related = (a, b) => {
     const mean = v => v.reduce((s, x) => s + x, 0) / v.length, ma = mean(a), mb = mean(b);

@@ -47,7 +47,7 @@ def viewer_of(atlas: Atlas, names: list[str], main: list[str]) -> Viewer:
     names
         Scalar quantities, those first that are read first.
     main
-        Those that are listed for each voxel; the others are listed when their map is shown.
+        Those that are listed and plotted for each voxel; the others are listed when their map is shown.
     """
     results, packer = atlas.results, Packer()
     stats = [(n, stat) for n in names for stat in ("mean", "sd") if results.has(n, stat)]
@@ -66,7 +66,7 @@ def viewer_of(atlas: Atlas, names: list[str], main: list[str]) -> Viewer:
         "p": _check(atlas, "ppc", box, inside, packer, p_scale(p_name(results))),
         "khat": _check(atlas, "khat", box, inside, packer, Scale("Pareto k", "1", 0.0, 0.7, "cividis", "max")),
     }  # fmt: skip
-    content["voxels"], n_sampled = sampled_voxels(results, names, packer)
+    content["voxels"], n_sampled = sampled_voxels(results, main, packer)
     # nothing in a string may look like a tag: it could end the script, or begin another
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     program = base64.b64encode((Path(__file__).parent / "niivue" / "niivue.js.gz").read_bytes()).decode()
