@@ -283,7 +283,8 @@ def write_bids(out: Path) -> list[Path]:
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
     }
-    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nmethods.txt\nreferences.bib\nposterior.nc\n/fit\n"
+    ours = ("report.html", "methods.txt", "references.bib", "posterior.nc", "voxels.npz", "/fit")
+    ignored = "\n".join(("*_model-*", "model-*", "*_dwimap.*", "*_stat-*", *ours, ""))
     return [
         write_json(out / "dataset_description.json", description),
         write_bytes(out / ".bidsignore", ignored.encode()),
