@@ -13,7 +13,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pyroqmri.distributions.rice_math import _fisher_table, bessel_ratio_minus_one, rice_moments
+from pyroqmri.distributions.rice_math import bessel_ratio_minus_one, fisher_by_quadrature, rice_moments
 
 _PIECE = 32_768  # numbers that stay in a core's cache
 _TURN, _TURN_FISHER, _TURN_VARIANCE = 2.0, 4.0, 8.0  # where each variable is zero
@@ -134,10 +134,8 @@ def _series() -> dict[str, list[Tensor]]:
         return rice_moments(square.sqrt(), torch.ones_like(square)).variance
 
     def fisher(square: Tensor) -> Tensor:
-        table, nu = _fisher_table(1 << 15), square.sqrt()
-        place = nu / (nu + 4) * (len(table) - 2)
-        index = place.long()
-        return torch.lerp(table[index], table[index + 1], place - index)
+        nu = square.sqrt()
+        return fisher_by_quadrature(nu / (nu + 4))
 
     with torch.inference_mode(False):
         return {

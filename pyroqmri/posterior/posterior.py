@@ -1,7 +1,7 @@
 """What a fit says about some voxels."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from pyroqmri.guides import Guide
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.posterior.among_neighbours import AmongNeighbours, stated_by_neighbours
 from pyroqmri.posterior.estimates import Estimates, with_findings
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
@@ -30,7 +31,7 @@ LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
 
 
-class Posterior(Estimates):
+class Posterior(AmongNeighbours, Estimates):
     """Posterior of N voxels under a trained pair.
 
     Moments and quantiles are streamed over chunks of voxels; the same points serve every voxel, so that no map
@@ -69,6 +70,9 @@ class Posterior(Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
+        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: (
+            None
+        )  # sees those behind maps
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -142,6 +146,7 @@ class Posterior(Estimates):
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
+        self.witness(z, theta, voxels)
         some = z[:: max(1, self.n_draws // 16)]
         discrepancy = self.model.discrepancy(some, voxels)
         best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
@@ -154,6 +159,7 @@ class Posterior(Estimates):
             own = uncorrected(q)
             if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
+        out |= stated_by_neighbours(uncorrected(q), voxels, self.signal)
         out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
         for p in self.signal.axes:
             out |= axis_summary(theta[p.name], p.name)
