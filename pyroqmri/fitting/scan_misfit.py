@@ -67,7 +67,6 @@ def scan_causes(
     left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED, UNINFORMED], dtype=status.dtype)
     kept = ~torch.isin(status, left_out)
     residuals = found.residuals()
-    widening = found.signal.signal.widening(found.signal.acquisition, found.best_theta)
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
     seen = Looked(
@@ -80,9 +79,7 @@ def scan_causes(
         pairs=_among(torch.from_numpy(pairs), fitted, len(chosen)),
         averaged=fit.preparation.average,
         learned=fit.sigma_record["learned_factor"] is not None,
-        widening=None
-        if widening is None
-        else (widening * found.best_theta.get("S0", torch.ones(1)).unsqueeze(-1))[kept],
+        widening=_widening(found, kept),
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
 
@@ -102,6 +99,13 @@ def _in_full(inputs: Mapping[str, Tensor], n: int) -> np.ndarray:
         return np.arange(n)
     whole = (inputs[WEIGHTS] == 1).all(-1).nonzero().squeeze(-1).numpy()
     return whole if len(whole) >= _FEWEST else np.arange(n)
+
+
+def _widening(found: Any, kept: Tensor) -> Tensor | None:
+    """What a variance of the diffusivity would add to the signals ``(n, M)`` of the voxels that are kept."""
+    theta, signal = found.best_theta, found.signal
+    added = signal.signal.widening(signal.acquisition, theta)
+    return None if added is None else (added * theta["S0"].unsqueeze(-1) if signal.infer_s0 else added)[kept]
 
 
 def _among(pairs: Tensor, fitted: Tensor, n: int) -> Tensor:
