@@ -12,7 +12,7 @@ from pyroqmri.signals import SIGNALS, SignalModel
 QUESTIONS = (
     ("Diffusion: how fast, in which direction", ("adc", "dti", "fwdti")),
     ("Diffusion that is not Gaussian", ("msdki", "dki")),
-    ("Fibres and neurites", ("ball_stick", "ball_sticks", "noddi")),
+    ("Fibres and neurites", ("ball_stick", "ball_sticks", "ball_sticks_gamma", "noddi")),
     ("Perfusion", ("ivim",)),
     ("T1", ("t1_inversion_ab", "t1_inversion_ab_signed", "t1_inversion", "t1_inversion_signed", "t1_looklocker",
             "t1_vfa", "t1_vfa_free_b1", "mp2rage", "mp2rage_free_b1")),

@@ -16,6 +16,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.io import Scan
 from pyroqmri.maps import write_volume
+from pyroqmri.parameter import Parameter
 from pyroqmri.posterior import Posterior
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals import SIGNALS
@@ -41,7 +42,8 @@ def export_bedpostx(
     Parameters
     ----------
     fit_dir
-        Folder that :func:`fit_image` wrote with signal ``ball_sticks`` and a recipe that has a posterior.
+        Folder that :func:`fit_image` wrote with signal ``ball_sticks`` or ``ball_sticks_gamma`` and a recipe that has
+        a posterior.
     files
         The image that was fitted, or another one of its protocol; when None, the fitted one is looked for by its name
         in the working folder, in ``fit_dir`` and beside it.
@@ -58,8 +60,8 @@ def export_bedpostx(
     -------
     Path
         The folder, with ``merged_f1samples``, ``merged_th1samples``, ``merged_ph1samples``, ``mean_f1samples``,
-        ``dyads1``, ``dyads1_dispersion`` and the same of sticks 2 and 3, ``mean_dsamples``, ``nodif_brain_mask``,
-        ``bvals``, ``bvecs``, and ``peaks``, which MRtrix reads.
+        ``dyads1``, ``dyads1_dispersion`` and the same of sticks 2 and 3, ``mean_dsamples`` (and, of
+        ``ball_sticks_gamma``, ``mean_d_stdsamples``), ``nodif_brain_mask``, ``bvals``, ``bvecs``, and ``peaks``, which MRtrix reads.
 
     Raises
     ------
@@ -101,7 +103,8 @@ def _samples(
     fit: Fit, scan: Scan, n: int, seed: int, progress: bool
 ) -> tuple[dict[str, NDArray], dict[str, NDArray], NDArray]:
     """Samples ``(N, S)`` of fractions and diffusivity, axes ``(N, S, 3)``, and which voxels were fitted ``(N,)``."""
-    scalars = {name: np.zeros((len(scan.y), n), np.float32) for name in ("D", *(f"f{k + 1}" for k in range(N_STICKS)))}
+    names = [p.name for p in SIGNALS[fit.signal_name].parameters if isinstance(p, Parameter)]
+    scalars = {name: np.zeros((len(scan.y), n), np.float32) for name in names}
     axes = {f"n{k + 1}": np.zeros((len(scan.y), n, 3), np.float32) for k in range(N_STICKS)}
     fitted = np.zeros(len(scan.y), bool)
     with progress_bar("samples", len(scan.y), progress) as report:
@@ -144,6 +147,8 @@ def _write(
         put(f"mean_ph{k}samples", np.arctan2(dyad[:, 1], dyad[:, 0]) * fitted)
         peaks.append(scanner_axes(dyad, affine) * (f.mean(1) * fitted)[:, None])
     put("mean_dsamples", 1e-3 * scalars["D"].mean(1))
+    if "D_std" in scalars:
+        put("mean_d_stdsamples", 1e-3 * scalars["D_std"].mean(1))
     put("peaks", np.concatenate(peaks, -1))
     write_volume(folder / "nodif_brain_mask.nii.gz", inside.astype(np.uint8), affine)
     acquisition = scan.acquisition

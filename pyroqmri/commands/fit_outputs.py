@@ -30,6 +30,7 @@ from pyroqmri.report.fit_numbers import (
     share_bad_khat,
     share_misfit,
     share_not_converged,
+    share_of_codes,
 )
 from pyroqmri.report.verdict import judge
 from pyroqmri.report.voxel_file import VOXELS, write_voxels
@@ -134,6 +135,7 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray, aside: Predicted
         uninformed=fit.uninformed,
         causes=tuple(cause.kind for cause in fit.causes),
         predictive={} if aside is None else aside.record(),
+        codes=share_of_codes(status),
     )
 
 

@@ -16,6 +16,7 @@ from pyroqmri.comparison.scores import voxel_scores
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_seed, as_tensor
+from pyroqmri.measurements.own_protocol import refuse_own_protocol
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.posterior import Posterior
 
@@ -92,6 +93,7 @@ def compare(
     """
     if len(candidates) < 2:
         raise InputError(f"a comparison needs two recipes or more, got {len(candidates)}")
+    refuse_own_protocol(inputs, "compare")
     y, known = None if y is None else as_tensor(y), as_inputs(inputs)
     candidates = {name: _averaged(given, averages) for name, given in candidates.items()}
     posteriors, seen = {}, {}

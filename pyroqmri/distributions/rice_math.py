@@ -168,7 +168,12 @@ def _fisher_table_on(device: torch.device, dtype: torch.dtype) -> Tensor:
 @functools.cache
 def _fisher_table(n: int = 1024) -> Tensor:
     """Fisher information about nu of one Rice(nu, 1) measurement at nu / (nu + 4) = 0 .. 1, the last one twice."""
-    place = torch.linspace(0, 1, n, dtype=torch.float64)
+    found = fisher_by_quadrature(torch.linspace(0, 1, n, dtype=torch.float64))
+    return torch.cat([found, found[-1:]])
+
+
+def fisher_by_quadrature(place: Tensor) -> Tensor:
+    """Fisher information about nu of one Rice(nu, 1) measurement at places nu / (nu + 4), ``(P,)`` in float64."""
     nu = (4 * place / (1 - place)).clamp_max(12)[:, None]  # by quadrature to here, then by its series
     t = torch.linspace(0, 1, 2001, dtype=torch.float64)[None]
     lower = (nu - 9).clamp_min(0)
@@ -179,8 +184,7 @@ def _fisher_table(n: int = 1024) -> Tensor:
     step = (nu + 9 - lower).squeeze(-1) / 2000
     second = torch.trapezoid(density * (x * ratio) ** 2, dx=1.0) * step
     v = ((1 - place) / (4 * place.clamp_min(0.1))).square()
-    found = torch.where(place < 0.75, second - nu.squeeze(-1).square(), 1 - v / 2)
-    return torch.cat([found, found[-1:]])
+    return torch.where(place < 0.75, second - nu.squeeze(-1).square(), 1 - v / 2)
 
 
 def rice_fisher(nu: Tensor, sigma: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ def scan_causes(
     left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED, UNINFORMED], dtype=status.dtype)
     kept = ~torch.isin(status, left_out)
     residuals = found.residuals()
+    widening = found.signal.signal.widening(found.signal.acquisition, found.best_theta)
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
     seen = Looked(
@@ -85,6 +86,9 @@ def scan_causes(
         pairs=_among(torch.from_numpy(pairs), fitted, len(chosen)),
         averaged=fit.preparation.average,
         learned=fit.sigma_record["learned_factor"] is not None,
+        widening=None
+        if widening is None
+        else (widening * found.best_theta.get("S0", torch.ones(1)).unsqueeze(-1))[kept],
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
 

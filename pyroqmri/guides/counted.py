@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,17 +11,17 @@ from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.guides.base import Guide
 from pyroqmri.guides.structured import precision_of
-from pyroqmri.laplace.mode import Mode, find_mode
+from pyroqmri.laplace.mode import Expansion, find_modes
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import frame_around
 from pyroqmri.priors import Counted as CountedPrior
-from pyroqmri.priors import Population
 from pyroqmri.voxel_model import VoxelModel
 
 CHUNK = 512  # voxels whose modes are searched together
 ROUNDS, VOXELS = 4, 600  # of expectation-maximisation, and voxels that it looks at
 ALIKE = 0.05  # half the relative difference of two fractions that change places
 PLAUSIBLE, LEAST = 8.0, 0.04  # nats below the best component, and the share of points of one that is less far
+TOLERANCE = 0.01  # nats that a search may leave: the weights put the rest right
 FIRST = 0.06  # fraction that an added part starts with
 SMALL, SMALL_SD, SMALL_SHARE = -1.3, 0.8, 0.15  # latents of a fraction too small for an axis, and odds of that
 
@@ -75,41 +75,34 @@ class Counted(Guide):
         few = voxels[torch.linspace(0, len(voxels) - 1, min(len(voxels), VOXELS)).round().long().unique()]
         starts = self._starts(few)
         for _ in range(ROUNDS):
-            mode, logits = self._modes(few, starts, range(len(starts)))
-            starts, covariance = mode.z, mode.scale_tril.square().sum(-1)
-            prior.learn(logits.softmax(0), mode.z, covariance)
+            found = self._modes(few, starts, range(len(starts)))
+            starts = found.z
+            prior.learn(found.logits.softmax(0), found.z, found.scale_tril.square().sum(-1))
 
     @torch.no_grad()
     def z_dist(self, voxels):
         parts = []
         for i in range(0, max(1, len(voxels)), CHUNK):
-            part = voxels[i : i + CHUNK]
-            mode, logits = self._best_modes(part)
-            changed = self._changed_places(part, mode)
-            others = self._modes(part, torch.stack([z for _, z in changed]), [c for c, _ in changed])
-            parts.append(self._mixture(mode, logits, *others))
+            parts.append(self._mixture(self._all_modes(voxels[i : i + CHUNK])))
         logits, loc, tril = (torch.cat([getattr(q, k) for q in parts]) for k in ("logits", "loc", "scale_tril"))
         return GaussianMixture(logits, loc, tril)
 
-    def _best_modes(self, voxels: Voxels) -> tuple[Mode, Tensor]:
-        """Modes ``(C, N, L)`` with every number of parts, and their log weights ``(C, N)``, each from two starts.
+    def _all_modes(self, voxels: Voxels) -> "_Modes":
+        """Modes with every number of parts; of a number there may be several.
 
-        The second one adds a part where the residual of one part less asks for it.
+        One comes from the search for peaks. The others add a part to the best mode with one part less, along each axis
+        on which its residual asks for one, for a weak part may be in several places; the last have changed places.
         """
         starts = self._starts(voxels)
-        mode, logits = self._modes(voxels, starts, range(len(starts)))
-        numbers = range(2, len(starts))
-        added = torch.stack([self._added(voxels, mode.z[c - 1], c) for c in numbers])
-        other, their_logits = self._modes(voxels, added, numbers)
-        better = their_logits > logits[2:]
-        for name in ("z", "objective", "precision", "converged"):
-            mine, its = getattr(mode, name), getattr(other, name)
-            mine[2:] = torch.where(better.view(*better.shape, *[1] * (mine.dim() - 2)), its, mine[2:])
-        logits[2:] = torch.where(better, their_logits, logits[2:])
-        return mode, logits
+        found = self._modes(voxels, starts, range(len(starts)))
+        for c in range(2, len(starts)):
+            added = self._added(voxels, found.best(c - 1).z[0], c)
+            found = found + self._modes(voxels, added, [c] * len(added))
+        changed = self._changed_places(voxels, found)
+        return found + self._modes(voxels, torch.stack([z for _, z in changed]), [c for c, _ in changed])
 
     def _added(self, voxels: Voxels, z: Tensor, c: int) -> Tensor:
-        """Latents ``(N, L)`` with part ``c``, small, along the axis that the residual of ``z`` without it asks for."""
+        """Latents ``(J, N, L)`` with part ``c``, small, along each axis that the residual of ``z`` asks for."""
         signal = self.model.signal
         assert voxels.frame is not None and signal.direction is not None
         theta = signal.constrain(z, voxels.frame)
@@ -120,39 +113,47 @@ class Counted(Guide):
             residual, slopes = residual * voxels.weights, slopes * voxels.weights.unsqueeze(-1)
         names = signal.signal.countable
         tangent = torch.linalg.qr(slopes[..., self._present(c - 1)])[0]
-        axis = signal.signal.missing_axis(signal.acquisition, theta, residual, tangent)
         theta = theta | {names[c - 1]: torch.minimum(theta[names[c - 2]] / 2, torch.full_like(theta["D"], FIRST))}
-        axes = signal.axes_of(theta | {signal.directions[c - 1].name: axis})
-        assert axes is not None
-        steps = signal.direction.unconstrain(axes, voxels.frame)
-        steps[:, c:] = 0.0
-        tissue = signal.unconstrain(theta).clamp(-4.0, 2.5)
-        return torch.cat([tissue, steps.flatten(-2)], -1)
+        tissue, several = signal.unconstrain(theta).clamp(-4.0, 2.5), []
+        for axis in signal.signal.missing_axes(signal.acquisition, theta, residual, tangent).unbind(1):
+            axes = signal.axes_of(theta | {signal.directions[c - 1].name: axis})
+            assert axes is not None
+            steps = signal.direction.unconstrain(axes, voxels.frame)
+            steps[:, c:] = 0.0
+            several.append(torch.cat([tissue, steps.flatten(-2)], -1))
+        return torch.stack(several)
 
     def _present(self, c: int) -> list[int]:
         """Latents that matter with ``c`` parts."""
         signal, absent = self.model.signal, self.model.prior.countable[c:]  # type: ignore[index]
         return [i for i in range(signal.n_tissue + 2 * c) if i not in absent]
 
-    def _modes(self, voxels: Voxels, starts: Tensor, numbers: Sequence[int]) -> tuple[Mode, Tensor]:
-        """Modes ``(C, N, L)`` with these numbers of parts from starts as many, and their log weights ``(C, N)``."""
-        population = Population(*(part[list(numbers)] for part in self.model.prior.classes()))
+    def _modes(self, voxels: Voxels, starts: Tensor, numbers: Sequence[int]) -> "_Modes":
+        """Modes with these numbers of parts, from as many starts ``(K, N, L)``."""
+        population = self.model.prior.classes()
+        precision, sds = precision_of(population), population.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         short = voxels if voxels.short is None else voxels.short
-        precision = precision_of(population)
-        mode = find_mode(
-            lambda z: self.model.expand_short(z, short), starts, population.loc.unsqueeze(1), precision, self.steps
-        )
-        sds = population.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-        log_det = mode.precision.logdet().nan_to_num(1e3) + 2 * sds
-        return mode, population.log_weights.unsqueeze(-1) + mode.objective - log_det / 2
 
-    def _changed_places(self, voxels: Voxels, mode: Mode) -> list[tuple[int, Tensor]]:
+        def evaluate(z: Tensor, index: Tensor) -> Expansion:
+            return self.model.expand_short(z, short if len(index) == len(short) else short[index])
+
+        z, tril, logits = [], [], []
+        for c, start in zip(numbers, starts, strict=True):
+            mode = find_modes(evaluate, start, population.loc[c], precision[c], self.steps, TOLERANCE)
+            log_det = mode.precision.logdet().nan_to_num(1e3) + 2 * sds[c]
+            z.append(mode.z)
+            tril.append(mode.scale_tril)
+            logits.append(population.log_weights[c] + mode.objective - log_det / 2)
+        return _Modes(list(numbers), torch.stack(z), torch.stack(tril), torch.stack(logits))
+
+    def _changed_places(self, voxels: Voxels, modes: "_Modes") -> list[tuple[int, Tensor]]:
         """Numbers of parts, and latents ``(N, L)`` to start from, with the axes of two neighbouring parts exchanged."""
         signal, found = self.model.signal, []
         names, axes = signal.signal.countable, [p.name for p in signal.directions]
         assert voxels.frame is not None and signal.direction is not None
         for c in range(2, len(names) + 1):
-            theta = signal.constrain(mode.z[c], voxels.frame)
+            z = modes.best(c).z[0]
+            theta = signal.constrain(z, voxels.frame)
             for k in range(c - 1):
                 half = (theta[names[k]] + theta[names[k + 1]]) / 2
                 there = theta | {names[k]: (1 + ALIKE) * half, names[k + 1]: (1 - ALIKE) * half}
@@ -160,26 +161,26 @@ class Counted(Guide):
                 all_axes = signal.axes_of(there)
                 assert all_axes is not None
                 steps = signal.direction.unconstrain(all_axes, voxels.frame)
-                steps[:, c:] = mode.z[c][:, signal.n_tissue :].unflatten(-1, (-1, 2))[:, c:]
+                steps[:, c:] = z[:, signal.n_tissue :].unflatten(-1, (-1, 2))[:, c:]
                 tissue = signal.unconstrain(there).clamp(-4.0, 2.5)
                 found.append((c, torch.cat([tissue, steps.flatten(-2)], -1)))
         return found
 
-    def _mixture(self, mode: Mode, logits: Tensor, changed: Mode, their_logits: Tensor) -> GaussianMixture:
+    def _mixture(self, modes: "_Modes") -> GaussianMixture:
         """All components, batch ``(N,)``."""
         signal, countable = self.model.signal, self.model.prior.countable  # type: ignore[union-attr]
-        loc, tril = [*mode.z, *changed.z], [*mode.scale_tril, *changed.scale_tril]
-        weights = [*logits, *their_logits]
+        loc, tril, weights = [*modes.z], [*modes.scale_tril], [*modes.logits]
         log_w = self.model.prior.classes().log_weights
         for k, i in enumerate(countable):  # type: ignore[arg-type]
             own = torch.tensor([i, *range(signal.n_tissue + 2 * k, signal.n_tissue + 2 * k + 2)])
-            z, factor = mode.z[k].clone(), mode.scale_tril[k].clone()
+            best = modes.best(k)
+            z, factor = best.z[0].clone(), best.scale_tril[0].clone()
             z[:, own], factor[:, own, :], factor[:, :, own] = 0.0, 0.0, 0.0
             z[:, i], factor[:, own, own] = SMALL, 1.0
             factor[:, i, i] = SMALL_SD
             loc.append(z)
             tril.append(factor)
-            weights.append(logits[k] + log_w[k + 1] - log_w[k] + torch.tensor(SMALL_SHARE).log())
+            weights.append(best.logits[0] + log_w[k + 1] - log_w[k] + torch.tensor(SMALL_SHARE).log())
         # what Laplace's evidence underrates would have too few points to be put right by their weights
         shares = torch.stack(weights, -1).log_softmax(-1)
         plausible = shares > shares.amax(-1, keepdim=True) - PLAUSIBLE
@@ -204,3 +205,35 @@ class Counted(Guide):
                     tissue[:, i], steps[:, k] = population.loc[c, i], 0.0
             found.append(torch.cat([tissue, steps.flatten(-2)], -1))
         return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """K modes of each of N voxels.
+
+    Attributes
+    ----------
+    numbers
+        Of parts, one a mode.
+    z, scale_tril, logits
+        The modes ``(K, N, L)``, their Cholesky factors ``(K, N, L, L)`` and log weights ``(K, N)``.
+    """
+
+    numbers: list[int]
+    z: Tensor
+    scale_tril: Tensor
+    logits: Tensor
+
+    def __add__(self, other: "_Modes") -> "_Modes":
+        """These and the other's."""
+        return _Modes(
+            self.numbers + other.numbers,
+            *(torch.cat([getattr(self, k), getattr(other, k)]) for k in ("z", "scale_tril", "logits")),
+        )
+
+    def best(self, c: int) -> "_Modes":
+        """The likeliest mode of each voxel with ``c`` parts, K = 1."""
+        of = torch.tensor([k == c for k in self.numbers])
+        row = torch.arange(self.z.shape[1])
+        best = self.logits[of].argmax(0)
+        return _Modes([c], *(getattr(self, k)[of][best, row][None] for k in ("z", "scale_tril", "logits")))

@@ -1,6 +1,7 @@
 """Units that numbers come in: what files state of them, and the settings and maps that are recognised alone."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,6 +81,8 @@ def offset_unit(s: Stated) -> str:
     )
 
 
+_PER_CENT = re.compile("%|pct|perc|per_cent|per cent")
+
 B_UNITS = {"s/mm2": 1.0, "ms/um2": 1000.0, "s/m2": 1e-6}
 # largest b-value of a protocol in each unit: usual, possible
 _LARGEST_B = {
@@ -151,8 +154,12 @@ def relative_b1(values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]
 INPUT_UNITS: dict[str, Callable[[np.ndarray, str], tuple[np.ndarray, list[str]]]] = {"B1": relative_b1}
 
 
-def input_in_unit(name: str, values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    """A per-voxel input of a signal in the signal's own unit, with notes; those without a rule stay as they are.
+def input_in_unit(
+    name: str, values: np.ndarray, source: str, unit: str = ""
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """A per-voxel input of a signal in the signal's own unit, with notes and warnings; as it is without a rule.
+
+    A conversion is a note where the file's name or its sidecar's ``unit`` states it, and a warning otherwise.
 
     Raises
     ------
@@ -160,4 +167,9 @@ def input_in_unit(name: str, values: np.ndarray, source: str) -> tuple[np.ndarra
         When its unit cannot be recognised.
     """
     rule = INPUT_UNITS.get(name)
-    return (values, []) if rule is None else rule(values, source)
+    if rule is None:
+        return values, [], []
+    values, said = rule(values, source)
+    if _PER_CENT.search(f"{source.lower()} {unit.lower()}"):
+        return values, said, []
+    return values, [], [f"{text}; in degrees it would be wrong by its nominal angle: divide by that" for text in said]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.misfit.means import means_in_words, name_of
-from pyroqmri.misfit.patterns import DRIFT, FLOOR, SETTING, Seen, patterns_in, patterns_of
+from pyroqmri.misfit.patterns import DRIFT, FLOOR, SETTING, WIDTH, Seen, patterns_in, patterns_of
 from pyroqmri.misfit.residuals import Residuals
 from pyroqmri.misfit.spread import FIELD, LEVEL, NEIGHBOURS, by_setting, noise_ratio, over_space
 
@@ -30,8 +30,8 @@ class Cause:
     Attributes
     ----------
     kind
-        ``direction``, ``noise floor``, ``setting``, ``drift``, ``noise level``, ``noise by setting``, ``noise field``
-        or ``blur``.
+        ``direction``, ``noise floor``, ``width``, ``setting``, ``drift``, ``noise level``, ``noise by setting``,
+        ``noise field`` or ``blur``.
     size
         How much: a share of voxels, standard deviations of the noise, a ratio or a correlation, as the sentence states.
     sentence
@@ -87,6 +87,8 @@ class Looked:
         Whether measurements are means over directions, whose scatter is more than noise.
     learned
         Whether the fit learned its noise level, which counts what the signal misses in other voxels.
+    widening
+        What a variance of the diffusivity within a voxel would add to its signal ``(n, M)``, where that is left out.
     """
 
     residuals: Residuals
@@ -98,6 +100,7 @@ class Looked:
     pairs: Tensor
     averaged: bool = False
     learned: bool = False
+    widening: Tensor | None = None
 
 
 def causes_in(seen: Looked) -> list[Cause]:
@@ -105,13 +108,14 @@ def causes_in(seen: Looked) -> list[Cause]:
     found, pairs = seen.residuals, seen.pairs
     if len(found) < _FEWEST_VOXELS or float(found.freedom.median()) < _FREEDOM:
         return []
-    causes, plain = [], ~seen.directional
+    causes, plain, widening = [], ~seen.directional, seen.widening
     share = float(seen.directional.double().mean())
     if share > _SHARE:
         causes.append(_direction(share, seen.signal))
         if int(plain.sum()) >= _FEWEST_VOXELS:
             found, pairs = found[plain], _renumbered(pairs, plain)
-    patterns = patterns_of(found, seen.acquisition, seen.likelihood, in_order=not seen.averaged)
+            widening = None if widening is None else widening[plain]
+    patterns = patterns_of(found, seen.acquisition, seen.likelihood, not seen.averaged, widening)
     shown: list[Seen] = []
     value = patterns_in(found, patterns, shown.append)
     means = means_in_words(shown, seen.acquisition, seen.likelihood, seen.signal)
@@ -234,6 +238,7 @@ def in_brief(kinds: Sequence[str], noun: str) -> str:
         DIRECTION: ": what it leaves varies with direction",
         FLOOR: " where the signal is low",
         SETTING: " at every setting",
+        WIDTH: ": they decay by more than one diffusivity",
         DRIFT: ", which drift over the scan",
     }
     return f"The {noun} signal does not describe these data{because.get(kinds[0], '') if kinds else ''}."

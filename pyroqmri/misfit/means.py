@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.misfit.patterns import DRIFT, SETTING, Seen
+from pyroqmri.misfit.patterns import DRIFT, SETTING, WIDTH, Seen
 from pyroqmri.protocol_checks.words import unit_of
 
 _NAMED = 3  # settings in one sentence
@@ -40,10 +40,22 @@ def means_in_words(
             if seen is not settings[0]:
                 continue
             words = _settings(settings, acquisition, signal)
+        elif seen.pattern.kind == WIDTH:
+            words = _width(seen, signal)
         else:
             words = _floor(seen, likelihood, signal)
         found.append((seen.pattern.kind, seen.largest, words))
     return found
+
+
+def _width(seen: Seen, signal: str) -> str:
+    if seen.amount < 0:
+        return f"these data decay more evenly than {signal}, with one diffusivity per voxel, describes: choose another"
+    return (
+        f"these data decay as with diffusivities that vary within a voxel, by {100 * seen.amount**0.5:.0f} % (sd) or "
+        f"more, and {signal} has one, so that it describes the rest by more sticks: fit {signal}_gamma, or one shell "
+        "(--bmax)"
+    )
 
 
 def _settings(shown: Sequence[Seen], acquisition: Acquisition, signal: str) -> str:

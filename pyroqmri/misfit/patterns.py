@@ -13,9 +13,14 @@ from pyroqmri.distributions import ncchi_moments, rice_moments
 from pyroqmri.measurements.shells import alike
 from pyroqmri.misfit.residuals import Residuals
 
-FLOOR, SETTING, DRIFT = "noise floor", "setting", "drift"
+FLOOR, SETTING, DRIFT, WIDTH = "noise floor", "setting", "drift", "width"
 _SURE = 4.0  # standard errors
-_LEAST = {FLOOR: 0.3, SETTING: 0.1, DRIFT: 0.1}  # sd of the noise, in some measurement: what is worth a warning
+_LEAST = {
+    FLOOR: 0.3,
+    SETTING: 0.1,
+    DRIFT: 0.1,
+    WIDTH: 0.3,
+}  # sd of the noise, in some measurement: what is worth a warning
 # least squares has no noise floor by definition: worth a warning is a measurement that is mostly floor
 _LEAST_GAUSSIAN = 0.75
 _LEAST_BESIDE_FLOOR = 0.5  # of a setting, where a floor bends the fit elsewhere
@@ -83,7 +88,9 @@ def floor_of(found: Residuals, magnitude: bool, coils: float) -> Tensor:
     return (above - own) / found.sd
 
 
-def patterns_of(found: Residuals, acq: Acquisition, likelihood: object, in_order: bool) -> list[Pattern]:
+def patterns_of(
+    found: Residuals, acq: Acquisition, likelihood: object, in_order: bool, widening: Tensor | None = None
+) -> list[Pattern]:
     """Every pattern that a scan's measurements can show.
 
     Parameters
@@ -94,12 +101,16 @@ def patterns_of(found: Residuals, acq: Acquisition, likelihood: object, in_order
         Of the measurements.
     in_order
         Whether measurements stand in the order in which they were made.
+    widening
+        What a variance of the diffusivity within a voxel would add to the signals ``(n, M)``.
     """
     magnitude, coils = bool(getattr(likelihood, "magnitude", False)), float(getattr(likelihood, "coils", 1.0))
     patterns: list[Pattern] = []
     if (found.signal >= 0).all():
         least = _LEAST[FLOOR] if magnitude else _LEAST_GAUSSIAN
         patterns.append(Pattern(FLOOR, floor_of(found, magnitude, coils), least=least))
+    if widening is not None:
+        patterns.append(Pattern(WIDTH, widening / found.sd, least=_LEAST[WIDTH]))
     groups = [group for group in alike(acq) if len(group)]
     if len(groups) > 1:
         for group in groups:

@@ -97,12 +97,16 @@ class Posterior(Estimates):
     def _corrected(self, q: Plain, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
-        found = Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
+        n = (voxels if voxels.short is None else voxels.short).y.shape[-1]
+        found = Reweighted(q, lambda z, index: self._log_joint(z, voxels[index]), self.reweighting, n)
         return found if len(found.index) else q
 
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: Plain) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
-        return self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive) - q.log_prob(z)
+        return self._log_joint(z, voxels) - q.log_prob(z)
+
+    def _log_joint(self, z: Tensor, voxels: Voxels) -> Tensor:
+        return self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""

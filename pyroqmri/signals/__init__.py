@@ -3,6 +3,7 @@
 from pyroqmri.signals.adc import ADC
 from pyroqmri.signals.ball_stick import BallStick
 from pyroqmri.signals.ball_sticks import BallSticks
+from pyroqmri.signals.ball_sticks_gamma import BallSticksGamma
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 from pyroqmri.signals.cest_lorentz import CESTLorentz
@@ -31,6 +32,7 @@ SIGNALS: dict[str, type[SignalModel]] = {
     "msdki": MSDKI,
     "ball_stick": BallStick,
     "ball_sticks": BallSticks,
+    "ball_sticks_gamma": BallSticksGamma,
     "dti": DTI,
     "dki": DKI,
     "fwdti": FWDTI,
@@ -77,6 +79,7 @@ __all__ = [
     "WASSR",
     "BallStick",
     "BallSticks",
+    "BallSticksGamma",
     "BoundSignal",
     "CESTLorentz",
     "MP2RAGEFreeB1",

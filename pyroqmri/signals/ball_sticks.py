@@ -5,7 +5,7 @@ import torch
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.shells import shells
-from pyroqmri.signals.stick_peaks import missing_stick, stick_peaks
+from pyroqmri.signals.stick_peaks import missing_sticks, stick_peaks
 
 FRACTIONS = ("f1", "f2", "f3")
 AXES = ("n1", "n2", "n3")
@@ -79,12 +79,20 @@ class BallSticks(SignalModel):
 
     @classmethod
     def guesses(cls, acq, y):
-        peaks = stick_peaks(acq, y)
-        return [peaks.theta(k) for k in (1, 2, 3)]
+        return stick_peaks(acq, y).by_number()
 
     @classmethod
-    def missing_axis(cls, acq, theta, residual, tangent):
-        return missing_stick(acq, theta["D"], residual, tangent)
+    def missing_axes(cls, acq, theta, residual, tangent):
+        return missing_sticks(acq, theta["D"], residual, tangent)
+
+    @classmethod
+    def widening(cls, acq, theta):
+        x, left = acq.bval * theta["D"].unsqueeze(-1), 1 - sum(theta[name] for name in FRACTIONS)
+        found = left.unsqueeze(-1) * x.square() * torch.exp(-x) / 2
+        for f, n in zip(FRACTIONS, AXES, strict=True):
+            along = x * (theta[n] @ acq.bvec.mT).square()
+            found = found + theta[f].unsqueeze(-1) * along.square() * torch.exp(-along) / 2
+        return found
 
     @classmethod
     def first_guess(cls, acq, y):

@@ -168,12 +168,20 @@ class SignalModel(ABC):
         raise NotImplementedError(f"{cls.__name__} has no parts to count")
 
     @classmethod
-    def missing_axis(cls, acq: Acquisition, theta: Mapping[str, Tensor], residual: Tensor, tangent: Tensor) -> Tensor:
-        """Axis ``(N, 3)`` of one more countable part, by the residual ``(N, M)`` of parameters ``theta`` without it.
+    def missing_axes(cls, acq: Acquisition, theta: Mapping[str, Tensor], residual: Tensor, tangent: Tensor) -> Tensor:
+        """Axes ``(N, J, 3)`` of one more part, by the residual ``(N, M)`` of parameters ``theta`` without it.
 
         ``tangent`` ``(N, M, P)`` has orthonormal columns that span the slopes of the parameters that are there.
         """
         raise NotImplementedError(f"{cls.__name__} has no parts to count")
+
+    @classmethod
+    def widening(cls, acq: Acquisition, theta: Mapping[str, Tensor]) -> Tensor | None:
+        """What a little variance of the diffusivity within a voxel would add to S/S0 ``(N, M)``, which it leaves out.
+
+        In units of the squared sd over the mean; None for signals that have such a variance, or no use for it.
+        """
+        return None
 
     @classmethod
     def initial_axis(cls, acq: Acquisition, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pyroqmri.signals.shells import half_sphere
 DIFFUSIVITIES = (0.5, 0.8, 1.2, 1.7, 2.4, 3.2)  # um2/ms
 N_AXES = 91
 CLOSEST = 0.9  # cosine of the axes of two sticks that count as one
+N_MISSING, APART = 3, 0.87  # axes on which one more stick is looked for, and the cosine that two of them may have
 _CHUNK = 512  # voxels, whose scores of all pairs of axes are in memory at a time
 _LEAST = 0.01  # fraction that a stick starts with
 
@@ -44,27 +45,39 @@ class StickPeaks:
         scalars = {"D": self.d[:, k - 1], "f1": f[:, 0], "f2": f[:, 1], "f3": f[:, 2], "S0": self.s0}
         return scalars | {f"n{i + 1}": self.n[:, k - 1, i] for i in range(3)}
 
+    def by_number(self) -> list[dict[str, Tensor]]:
+        """:meth:`theta` of one stick, of two and of three."""
+        return [self.theta(k) for k in (1, 2, 3)]
+
+
+def decay(b: Tensor, D: Tensor | float, D_std: Tensor | float) -> Tensor:
+    """Mean of exp(-b d) over a gamma distribution of diffusivities d; ``D_std`` is above zero."""
+    r = D_std / D * (D_std / D)
+    return torch.exp(-torch.log1p(r * D * b) / r)
+
 
 @torch.no_grad()
-def stick_peaks(acq: Acquisition, y: Tensor) -> StickPeaks:
+def stick_peaks(acq: Acquisition, y: Tensor, width: float = 0.0) -> StickPeaks:
     """Sticks of measurements ``(N, M)`` by least squares over pairs of axes of a grid, and several diffusivities.
 
     Fractions are not negative and the ball has the rest. All pairs are looked at: one stick after the other would put
-    the first between two that cross.
+    the first between two that cross. ``width`` is the sd of the diffusivity in a voxel over its mean.
     """
     assert acq.bval is not None and acq.bvec is not None
     plain = acq.bval < 1e-3
     s0 = y[:, plain].mean(-1).clamp_min(1e-6) if bool(plain.any()) else torch.ones_like(y[:, 0])
     axes = torch.as_tensor(half_sphere(N_AXES), dtype=y.dtype, device=y.device)
-    tables = [_Table(acq, axes, d) for d in DIFFUSIVITIES]
+    tables = [_Table(acq, axes, d, width) for d in DIFFUSIVITIES]
     parts = [_search(tables, part) for part in (y / s0.unsqueeze(-1)).split(_CHUNK)]
     d, f, n = (torch.cat([part[i] for part in parts]) for i in range(3))
     return StickPeaks(d, f, n, s0)
 
 
 @torch.no_grad()
-def missing_stick(acq: Acquisition, d: Tensor, residual: Tensor, tangent: Tensor) -> Tensor:
-    """Axis ``(N, 3)`` of a grid along which one more stick explains the most of residuals ``(N, M)``.
+def missing_sticks(
+    acq: Acquisition, d: Tensor, residual: Tensor, tangent: Tensor, d_std: Tensor | None = None
+) -> Tensor:
+    """Axes ``(N, J, 3)`` of a grid along which one more stick explains residuals ``(N, M)`` best, in order.
 
     Parameters
     ----------
@@ -72,25 +85,42 @@ def missing_stick(acq: Acquisition, d: Tensor, residual: Tensor, tangent: Tensor
         Diffusivity ``(N,)``.
     tangent
         Orthonormal columns ``(N, M, P)`` of what the parameters that are there can take up themselves.
+    d_std
+        Standard deviation of the diffusivity in each voxel ``(N,)``; one diffusivity when None.
+
+    Returns
+    -------
+    Tensor
+        ``N_MISSING`` axes, at least about 30 degrees apart.
     """
     assert acq.bval is not None and acq.bvec is not None
     axes = torch.as_tensor(half_sphere(N_AXES), dtype=residual.dtype, device=residual.device)
-    bd = acq.bval * d.unsqueeze(-1)
-    sticks = torch.exp(-bd.unsqueeze(-2) * (axes @ acq.bvec.mT).square()) - torch.exp(-bd).unsqueeze(-2)
+    d, along = d[:, None, None], acq.bval * (axes @ acq.bvec.mT).square()
+    d_std = None if d_std is None else d_std[:, None, None]
+    sticks = _attenuation(along, d, d_std) - _attenuation(acq.bval, d, d_std)
     free = sticks - (sticks @ tangent) @ tangent.mT
     gain = (free @ residual.unsqueeze(-1)).squeeze(-1).clamp_min(0).square() / free.square().sum(-1).clamp_min(1e-6)
-    return axes[gain.argmax(-1)]
+    alike, best = (axes @ axes.mT).abs() > APART, []
+    for _ in range(N_MISSING):
+        best.append(gain.argmax(-1))
+        gain = gain.masked_fill(alike[best[-1]], -1.0)
+    return axes[torch.stack(best, -1)]
+
+
+def _attenuation(b: Tensor, d: Tensor | float, d_std: Tensor | float | None) -> Tensor:
+    return torch.exp(-b * d) if d_std is None else decay(b, d, d_std)
 
 
 class _Table:
     """Signals of sticks along a grid of axes ``(G, 3)`` less that of a ball, at one diffusivity."""
 
-    def __init__(self, acq: Acquisition, axes: Tensor, d: float) -> None:
+    def __init__(self, acq: Acquisition, axes: Tensor, d: float, width: float) -> None:
         assert acq.bval is not None and acq.bvec is not None
         bval, bvec = acq.bval.to(axes), acq.bvec.to(axes)
         self.axes, self.d = axes, d
-        self.ball = torch.exp(-bval * d)
-        self.sticks = torch.exp(-bval * d * (axes @ bvec.mT).square()) - self.ball
+        d_std = width * d if width else None
+        self.ball = _attenuation(bval, d, d_std)
+        self.sticks = _attenuation(bval * (axes @ bvec.mT).square(), d, d_std) - self.ball
         self.gram = self.sticks @ self.sticks.mT
         i, j = torch.triu_indices(len(axes), len(axes), 1, device=axes.device)
         apart = (axes[i] * axes[j]).sum(-1).abs() < CLOSEST

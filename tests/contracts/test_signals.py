@@ -49,6 +49,15 @@ def ball_sticks(bval, bvec, D, f1, f2, f3, n1, n2, n3):
     return found
 
 
+def ball_sticks_gamma(bval, bvec, D, D_std, f1, f2, f3, n1, n2, n3):
+    def mean(x):
+        """Of exp(-x d) over a gamma distribution of d: its moment-generating function."""
+        return (1 + x * D_std**2 / D) ** (-((D / D_std) ** 2))
+
+    along = [f * mean(bval * np.einsum("nji,mi->nm", n, bvec) ** 2) for f, n in ((f1, n1), (f2, n2), (f3, n3))]
+    return (1 - f1 - f2 - f3) * mean(bval) + sum(along)
+
+
 def dti(bval, bvec, Dxx, Dyy, Dzz, Dxy, Dxz, Dyz):
     tensor = np.stack([Dxx, Dxy, Dxz, Dxy, Dyy, Dyz, Dxz, Dyz, Dzz], -1).reshape(-1, 3, 3)
     return np.exp(-bval * np.einsum("mi,nij,mj->nm", bvec, tensor, bvec))
@@ -235,6 +244,7 @@ CASES = {
     "dki": Case(shells(2, 25, 1.0, 2.0), dki, shells(3, 0)),
     "fwdti": Case(shells(2, 12, 0.5, 1.5), fwdti, shells(3, 0), falls="bval"),
     "ball_sticks": Case(shells(2, 12, 1.0, 2.0, 3.0), ball_sticks, shells(3, 0), falls="bval"),
+    "ball_sticks_gamma": Case(shells(2, 12, 1.0, 2.0, 3.0), ball_sticks_gamma, shells(3, 0), falls="bval"),
     "noddi": Case(shells(2, 6, 1.0, 2.0), noddi, shells(3, 0), falls="bval", error=1e-7),
     "adc": Case(shells(2, 3, 0.5, 1.0), adc, shells(3, 0), falls="bval"),
     "ivim": Case(shells(1, 1, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), ivim, shells(3, 0), falls="bval"),

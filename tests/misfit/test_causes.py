@@ -43,7 +43,7 @@ def kinds(scan, spoil=None, likelihood="rician", told=1.0, seed=7):
     y = magnitudes(clean, sigma, rng) if spoil is None else spoil(clean, sigma, rng)
     fit = pq.fit(
         y, pq.Acquisition(**settings), signal=signal, recipe="least_squares", sigma=told * sigma, likelihood=likelihood,
-        voxels=POSITION,
+        voxels=POSITION[: len(y)],
     )  # fmt: skip
     assert [cause.sentence for cause in fit.causes] == [
         w for w in fit.warnings if w in {c.sentence for c in fit.causes}
@@ -190,6 +190,29 @@ def test_neighbours_are_one_step_apart():
 ])  # fmt: skip
 def test_the_headline_follows_the_cause(found, sentence):
     assert in_brief(found, "DTI") == sentence
+
+
+def two_sticks(rng, width):
+    """Two sticks in every voxel, whose diffusivities have a gamma distribution of this sd over its mean."""
+    b, g = protocol(6, 30, 1.0, 2.0)
+    n = rng.standard_normal((2, 210, 3))
+    n /= np.linalg.norm(n, axis=-1, keepdims=True)
+    d, shape = rng.normal(1.2, 0.1, (210, 1)), 1 / max(width, 1e-9) ** 2
+
+    def decay(x):
+        return (1 + x * d / shape) ** -shape if width else np.exp(-x * d)
+
+    clean = 0.3 * decay(b * (n[0] @ g.T) ** 2) + 0.2 * decay(b * (n[1] @ g.T) ** 2) + 0.5 * decay(b)
+    return "ball_sticks", {"bval": b, "bvec": g}, 1000 * clean
+
+
+def test_sticks_of_one_diffusivity_are_warned_of_where_it_varies_within_a_voxel():
+    assert "fit ball_sticks_gamma, or one shell (--bmax)" in kinds(lambda rng: two_sticks(rng, 0.8))["width"]
+
+
+@pytest.mark.slow
+def test_sticks_of_one_diffusivity_are_not_warned_of_where_there_is_one():
+    assert kinds(lambda rng: two_sticks(rng, 0)) == {}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pyroqmri.protocol_checks.file_names import judge_files
 from pyroqmri.signals import SIGNALS
 
 RIGHT = {
-    "dwi": ("msdki", "dti", "ivim", "ball_stick", "ball_sticks", "dki", "fwdti", "noddi", "adc"),
+    "dwi": ("msdki", "dti", "ivim", "ball_stick", "ball_sticks", "ball_sticks_gamma", "dki", "fwdti", "noddi", "adc"),
     "VFA": ("t1_vfa", "t1_vfa_free_b1"),
     "IRT1": (
         "t1_inversion",
@@ -50,6 +50,11 @@ def test_gradient_echoes_give_t2_star(suffix, tmp_path):
 def test_phase_images_are_refused(name, tmp_path):
     with pytest.raises(InputError, match="phase"):
         judge_files(tmp_path / f"{name}.nii.gz", "t2_decay")
+
+
+def test_a_simulated_scan_has_one_name_whatever_the_signal(tmp_path):
+    (tmp_path / "sub-sim_dwi.json").write_text(json.dumps({"Simulated": True, "EchoTime": [0.01, 0.02]}))
+    assert judge_files(tmp_path / "sub-sim_dwi.nii.gz", "t2_decay") == []
 
 
 def test_the_sources_of_a_joined_series_are_looked_at(tmp_path):

@@ -134,7 +134,7 @@ def test_a_signal_that_does_not_follow_is_named_and_repeats_stay():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "ball_sticks")) for name in sorted(SIGNALS)]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("ball_sticks")) for name in sorted(SIGNALS)]
 )
 def test_a_clean_scan_is_without_warning(name):
     model = SIGNALS[name]
