@@ -90,6 +90,16 @@ class Summary(Estimates):
         return {name: self._kept[key] for name in self.names if (key := f"contraction {name}") in self._kept}
 
     @property
+    def neighbours(self) -> dict[str, Tensor]:
+        """Share of what is known of each parameter that neighbours have stated ``(N,)``, where there are any."""
+        return {name: self._kept[key] for name in self.names if (key := f"neighbours {name}") in self._kept}
+
+    @property
+    def alone(self) -> Tensor | None:
+        """Probability that each voxel is mapped by itself ``(N,)``, where neighbours are known."""
+        return self._kept.get("alone")
+
+    @property
     def goodness_of_fit(self) -> GoodnessOfFit:
         """What each voxel's measurements say against the fit ``(N,)``."""
         return GoodnessOfFit.gathered(self._kept)

@@ -146,6 +146,8 @@ def _arrays(part: Any, khat: bool) -> Iterator[tuple[str, Tensor | None]]:
     yield from ((f"axis {name}", axis) for name, axis in part.axes.items())
     yield "responsibilities", part.responsibilities
     yield from ((f"contraction {name}", values) for name, values in part.contraction.items())
+    yield from ((f"neighbours {name}", values) for name, values in getattr(part, "neighbours", {}).items())
+    yield "alone", getattr(part, "alone", None)
     if hasattr(part, "cone"):
         yield from ((f"cone {p.name}", part.cone(CONE, p.name)) for p in part.signal.axes)
     # where voxels are reweighted the weights are there, and so is their shape

@@ -12,8 +12,10 @@ from pyroqmri.markov.smooth import Moments, Sites, Smoothed, smooth
 
 AXIS_SD = 0.5  # of the log factor of an axis, before measurements
 LEAST = 0.02  # of the precision of an increment, which all but its edge gives at least
-SMOOTHEST = 4.0  # strength over a voxel's own information
+SMOOTHEST = 2.0  # strength over a voxel's own information
 FEWEST = 30  # edges along an axis from which it has a factor of its own
+LEFT, LEFT_OF = 0.05, 200  # share of voxels that leave beforehand, and how many voxels know it
+LEAST_LEFT, MOST_LEFT = 0.005, 0.2
 RIDGE, LONGEST = 2.0, 1.0  # information that a log strength has of itself, and the longest step of one
 
 
@@ -36,7 +38,7 @@ class Plan:
     borders: bool = True
 
 
-Expand = Callable[[Smoothed | None], Sites]
+Expand = Callable[[Smoothed | None, Law], Sites]
 
 
 def find_borders(graph: Graph, law: Law, weights: np.ndarray, found: Smoothed) -> np.ndarray:
@@ -105,7 +107,7 @@ def learn(graph: Graph, law: Law, expand: Expand, plan: Plan, seed: int = 0) -> 
 
     Source: Gilmour et al. 1995, doi:10.2307/2533274.
     """
-    found, sites, probes = None, expand(None), None
+    found, sites, probes = None, expand(None, law), None
     weights = law.weights(graph)
     for round_ in range(plan.rounds):
         found = smooth(graph, law, weights, sites, plan.draws, seed, None if found is None else found.mean)
@@ -114,9 +116,16 @@ def learn(graph: Graph, law: Law, expand: Expand, plan: Plan, seed: int = 0) -> 
         weights = weights * (law.along / before.along)[graph.axis]
         if plan.borders and round_ > 0:
             weights = find_borders(graph, law, weights, found)
-        sites = expand(found)
+        sites = expand(found, law)
+        if sites.left is not None:
+            law = replace(law, leave=leaving(sites.left))
     assert found is not None
     return law, weights, found
+
+
+def leaving(left: np.ndarray) -> float:
+    """Share of voxels that leave the field, of the probabilities ``(N,)`` that each one has."""
+    return float(np.clip((left.sum() + LEFT * LEFT_OF) / (len(left) + LEFT_OF), LEAST_LEFT, MOST_LEFT))
 
 
 class Probes(NamedTuple):

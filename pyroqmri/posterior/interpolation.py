@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyroqmri.distributions import normal_points
 
-LEVELS = (128, 256, 512)  # points that the density is evaluated at: the first, where they do not do the next, then all
+LEVELS = (128, 256)  # points that the density is evaluated at: the first, where they do not do the next, then all
 SPREAD = 1.75  # sd of these points
 TOLERANCE = 0.14  # of the error that leaving a point out shows, in shares of the posterior's mass
 _LENGTH, _NUGGET = 4.0, 1e-4  # of the covariance: smooth over the whole posterior, and exact to a hundredth of a nat

@@ -13,9 +13,11 @@ from pyroqmri.guides import Guide
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.posterior.among_neighbours import AmongNeighbours, stated_by_neighbours
 from pyroqmri.posterior.estimates import Estimates, with_findings
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
+from pyroqmri.posterior.log_likelihood import log_likelihood
 from pyroqmri.posterior.population_average import PopulationAverage
 from pyroqmri.posterior.population_sd import population_sd
 from pyroqmri.posterior.psis import pareto_khat
@@ -26,11 +28,10 @@ from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
 CHUNK_VALUES = 1_000_000  # numbers that a chunk's largest array may hold: few enough for a cache
-LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
 
 
-class Posterior(Estimates):
+class Posterior(AmongNeighbours, Estimates):
     """Posterior of N voxels under a trained pair.
 
     Moments and quantiles are streamed over chunks of voxels; the same points serve every voxel, so that no map
@@ -69,9 +70,8 @@ class Posterior(Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
-        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: (
-            None
-        )  # sees those behind maps
+        # sees the draws behind maps
+        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: None
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -158,6 +158,7 @@ class Posterior(Estimates):
             own = uncorrected(q)
             if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
+        out |= stated_by_neighbours(uncorrected(q), voxels, self.signal)
         out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
         for p in self.signal.axes:
             out |= axis_summary(theta[p.name], p.name)
@@ -237,18 +238,7 @@ class Posterior(Estimates):
         ``n`` is 100 by default, or as many as half a gigabyte holds: 4 of 100,000 voxels with 288 measurements. To
         compare models over whole images use :func:`pyroqmri.compare`, which sees every draw and keeps none.
         """
-        n_voxels, n_measurements = len(self.batch.status), self.batch.voxels.y.shape[1]
-        if n is None:
-            n = min(100, max(1, LOG_LIKELIHOOD_VALUES // max(1, n_voxels * n_measurements)))
-        found, done = torch.full((n, n_voxels, n_measurements), torch.nan), 0
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for voxels, q in self._chunks(n * n_measurements):
-                signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
-                log_prob = self.model.seen(signal, voxels).log_prob
-                found[:, self.batch.index[done : done + len(voxels)]] = log_prob.to(found)
-                done += len(voxels)
-        return found
+        return log_likelihood(self, n, seed)
 
     @property
     def axes(self):

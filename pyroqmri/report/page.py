@@ -19,6 +19,7 @@ from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
 from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
 from pyroqmri.report.methods import write_methods
+from pyroqmri.report.neighbours import neighbour_pictures
 from pyroqmri.report.verdict import Verdict, judge_folder, signal_title
 from pyroqmri.report.viewer import viewer_of
 
@@ -207,6 +208,7 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
         "angles": [sections.parameter_picture(atlas, n) for n in free if n not in plain],
         "classes": sections.class_picture(atlas) if results.has("C", "prob") else None,
         "predictive": sections.predictive_pictures(atlas) if results.has("", "ppc") else [],
+        "neighbours": neighbour_pictures(atlas, plain),
         "khat": sections.khat_picture(atlas) if results.has("", "khat") else None,
         "training": sections.training_picture(results.record),
     }
