@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyroqmri.fitting.fit import Fit
@@ -24,6 +25,15 @@ class Found(NamedTuple):
 
     causes: list[Cause]
     noise: ResidualNoise | None
+
+
+def _some_of(rows: NDArray[np.integer], position: Any, seed: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """A few of the voxels ``rows``, and which of these lie side by side ``(P, 2)``, where that is known."""
+    if position is None:
+        few = np.sort(np.random.default_rng(seed).permutation(len(rows))[:VOXELS])
+        return rows[few], np.zeros((0, 2), dtype=int)
+    few, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
+    return rows[few], pairs
 
 
 def scan_causes(
@@ -53,12 +63,7 @@ def scan_causes(
     if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
     rows = _in_full(known, len(y))
-    if position is None:
-        chosen = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:VOXELS])]
-        pairs = np.zeros((0, 2), dtype=int)
-    else:
-        chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
-        chosen = rows[chosen]
+    chosen, pairs = _some_of(rows, position, seed)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
