@@ -150,8 +150,29 @@ def relative_b1(values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]
     )
 
 
+def field_in_ppm(values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    """A map of the field, any shape, which has to be in ppm of the water frequency; no notes.
+
+    Raises
+    ------
+    InputError
+        When a twentieth of the values that are not zero lie beyond 5 ppm, as those of a map in Hz do.
+    """
+    measured = np.abs(values[np.isfinite(values) & (values != 0)])
+    if measured.size and (largest := float(np.quantile(measured, 0.95))) > _WIDEST_FIELD:
+        raise InputError(
+            f"B0 map {source} reaches {largest:.3g} (95 % quantile), and no field is off by more than "
+            f"{_WIDEST_FIELD:g} ppm: it may be in Hz; divide it by the scanner's frequency in MHz (127.7 at 3 T)"
+        )
+    return values, []
+
+
+_WIDEST_FIELD = 5.0  # ppm
 # inputs of signals whose maps come in more than one unit, and what brings them into the signal's
-INPUT_UNITS: dict[str, Callable[[np.ndarray, str], tuple[np.ndarray, list[str]]]] = {"B1": relative_b1}
+INPUT_UNITS: dict[str, Callable[[np.ndarray, str], tuple[np.ndarray, list[str]]]] = {
+    "B1": relative_b1,
+    "B0": field_in_ppm,
+}
 
 
 def input_in_unit(

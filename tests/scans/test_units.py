@@ -9,7 +9,7 @@ import pytest
 from pyroqmri.commands.inputs import ScanFiles
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
-from pyroqmri.io.units import relative_b1
+from pyroqmri.io.units import input_in_unit, relative_b1
 
 SHAPE = (3, 3, 2)
 
@@ -215,3 +215,10 @@ def test_ordinary_scans_are_read_without_a_warning(tmp_path, signal, name, sidec
     (tmp_path / name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
     scan = ScanFiles(image, mask=tmp_path / "all.nii.gz").read(signal)
     assert scan.warnings == []
+
+
+def test_a_field_map_in_hz_is_refused_and_one_in_ppm_is_taken():
+    field = np.linspace(-0.6, 0.6, 50)
+    assert input_in_unit("B0", field, "b0.nii.gz")[0] is field
+    with pytest.raises(InputError, match=r"B0 map b0.nii.gz reaches 7.* ppm: it may be in Hz; divide"):
+        input_in_unit("B0", 127.7 * field, "b0.nii.gz")
