@@ -69,6 +69,11 @@ class Voxels:
         return len(self.y)
 
     @property
+    def n_seen(self) -> int:
+        """Numbers of a voxel that its density is computed from: measurements, or the nodes that stand for them."""
+        return (self if self.short is None else self.short).y.shape[-1]
+
+    @property
     def n_counted(self) -> Tensor | float:
         """How many entries count, in each voxel ``(N,)`` where that differs."""
         return self.y.shape[-1] if self.weights is None else self.weights.sum(-1)

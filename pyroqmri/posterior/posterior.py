@@ -70,8 +70,7 @@ class Posterior(AmongNeighbours, Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
-        # sees the draws behind maps
-        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: None
+        self.witness: Callable[..., None] = lambda *draws: None  # sees those behind maps
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -97,16 +96,13 @@ class Posterior(AmongNeighbours, Estimates):
     def _corrected(self, q: Plain, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
-        n = (voxels if voxels.short is None else voxels.short).y.shape[-1]
-        found = Reweighted(q, lambda z, index: self._log_joint(z, voxels[index]), self.reweighting, n)
+        found = Reweighted(q, lambda z, index: self._log_ratio(z, voxels[index]), self.reweighting, voxels.n_seen)
         return found if len(found.index) else q
 
-    def _log_ratio(self, z: Tensor, voxels: Voxels, q: Plain) -> Tensor:
-        """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
-        return self._log_joint(z, voxels) - q.log_prob(z)
-
-    def _log_joint(self, z: Tensor, voxels: Voxels) -> Tensor:
-        return self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive)
+    def _log_ratio(self, z: Tensor, voxels: Voxels, q: Plain | None = None) -> Tensor:
+        """Log of the joint density ``(S, n)`` at draws ``(S, n, L)``, over that of ``q``: the importance weights."""
+        joint = self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive)
+        return joint if q is None else joint - q.log_prob(z)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
@@ -177,8 +173,7 @@ class Posterior(AmongNeighbours, Estimates):
         self, levels: Sequence[float], theta: dict[str, Tensor], voxels: Voxels, q: Latents
     ) -> dict[str, Tensor]:
         """Each level's quantile of each quantity ``(n,)``: of its draws; exact where a latent of its own is behind."""
-        exact, found = dict[str, Tensor](), dict[str, Tensor]()
-        own = uncorrected(q)
+        exact, found, own = dict[str, Tensor](), dict[str, Tensor](), uncorrected(q)
         if self.recalibration is None and self.model.is_identity and isinstance(own, GaussianMixture):
             for level in levels:
                 at = self.rescale(self.model.theta(own.marginal_quantile(level), voxels))
@@ -228,8 +223,8 @@ class Posterior(AmongNeighbours, Estimates):
                 theta = self._draws(q.sample(torch.Size([n])), voxels, q)
                 parts.append({k: v.movedim(0, 1).cpu() for k, v in theta.items() if v.dim() > 1})
         if not parts:
-            parts = [{name: torch.empty(0, n) for name in self.names}]
-            parts[0] |= {p.name: torch.empty(0, n, 3) for p in self.signal.axes}
+            axes = {p.name: torch.empty(0, n, 3) for p in self.signal.axes}
+            parts = [{name: torch.empty(0, n) for name in self.names} | axes]
         return {k: self.scatter(torch.cat([p[k] for p in parts])).movedim(1, 0) for k in parts[0]}
 
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
