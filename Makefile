@@ -47,7 +47,7 @@ notebooks: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
 docs: install
-	$(BIN)/sphinx-build -b html docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 clean:
 	rm -rf build dist out docs/_build .pytest_cache .ruff_cache .hypothesis

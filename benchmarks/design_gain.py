@@ -21,6 +21,8 @@ def candidates_of(case: str) -> pq.Acquisition:
     """120 candidates over the range that a scanner has."""
     if case == "t2_decay":
         return pq.Acquisition(te=torch.linspace(5, 360, 120))
+    if case == "t1_inversion":
+        return pq.Acquisition(ti=torch.linspace(30, 4500, 120))
     if case == "ivim":
         return pq.Acquisition(bval=torch.tensor(np.repeat([0, *np.geomspace(0.005, 1.0, 19)], 6), dtype=torch.float32))
     b = np.repeat([0.0, *np.arange(0.5, 3.01, 0.5)], [12, *[18] * 6])
@@ -37,16 +39,18 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=1000)
     parser.add_argument("--n", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int)
     given = parser.parse_args()
     _, a, _, sigma, _ = CASES[given.case]
     acq = pq.Acquisition(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in a.items()})
     y = measured(given.case, a, given.voxels, 1)[1]
-    fit = pq.fit(y, acq, signal=given.case, recipe="hierarchical", sigma=sigma)
+    settings = {} if given.steps is None else {"training.steps": given.steps}
+    fit = pq.fit(y, acq, signal=given.case, recipe="hierarchical", sigma=sigma, settings=settings)
     offered = candidates_of(given.case)
     begin = time.monotonic()
     found = plan(fit, offered, given.n)
     print(f"{given.case}: {time.monotonic() - begin:.1f} s", *found.sentences(), sep="\n  ")
-    for name in ("bval", "te"):
+    for name in ("bval", "te", "ti"):
         if getattr(offered, name) is not None:
             values, counts = np.unique(np.round(getattr(offered, name)[found.index].numpy(), 3), return_counts=True)
             print("  chosen", name, ", ".join(f"{v:g} x {c}" for v, c in zip(values, counts, strict=True)))

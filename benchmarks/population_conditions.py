@@ -78,6 +78,32 @@ def kurtosis(n: int, rng: np.random.Generator) -> Scan:
     return magnitudes(s, 0.05, rng), pq.Acquisition(bval=b), {"D": D, "K": K}, 0.05
 
 
+def dispersed(n: int, rng: np.random.Generator, narrow: bool = False) -> Scan:
+    """NODDI in white and grey matter, 5 volumes without encoding, 50 directions at b 1000 and 2000 s/mm2, SNR 25.
+
+    The integral over the sphere is a sum. ``narrow`` has tissues half as far spread in the fraction of neurites.
+    """
+    b, g = np.r_[np.zeros(5), np.repeat([1.0, 2.0], 50)], np.r_[np.zeros((5, 3)), directions(50), directions(50)]
+    white = rng.random(n) < 0.5
+    means = np.where(white[:, None], (0.60, 0.20, 0.08), (0.40, 0.48, 0.10))
+    sds = np.where(white[:, None], (0.05 if narrow else 0.08, 0.06, 0.04), (0.05 if narrow else 0.06, 0.08, 0.05))
+    ndi, odi, water = np.clip(means + sds * rng.normal(size=(n, 3)), (0.02, 0.03, 0.002), (0.98, 0.97, 0.98)).T
+    axis = rng.normal(size=(n, 3))
+    along = (axis / np.linalg.norm(axis, axis=1, keepdims=True)) @ g.T
+    u, kappa, s = directions(1000), 1 / np.tan(np.pi / 2 * odi), np.empty((n, len(b)))
+    for i in range(n):
+        weight = np.exp(kappa[i] * (u[:, 2] ** 2 - 1))
+        weight /= weight.sum()
+        across = np.sqrt(np.clip(np.any(g, 1) - along[i] ** 2, 0, None))
+        sticks = weight @ np.exp(-b * 1.7 * np.square(np.outer(u[:, 0], across) + np.outer(u[:, 2], along[i])))
+        spread = weight @ u[:, 2] ** 2
+        inside = spread * along[i] ** 2 + (1 - spread) / 2 * across**2
+        around = np.exp(-b * 1.7 * (1 - ndi[i] + ndi[i] * inside))
+        tissue = ndi[i] * sticks + (1 - ndi[i]) * around
+        s[i] = water[i] * np.exp(-b * 3.0) + (1 - water[i]) * tissue
+    return magnitudes(s, 0.04, rng), pq.Acquisition(bval=b, bvec=g), {"NDI": ndi, "ODI": odi, "FWF": water}, 0.04
+
+
 def saturation(n: int, rng: np.random.Generator) -> Scan:
     """Four Lorentzian pools of white matter, 65 offsets and two without saturation, SNR 100."""
     offset = np.r_[300.0, 300.0, np.arange(-8, 8.25, 0.25)]
@@ -99,6 +125,8 @@ CONDITIONS: dict[str, tuple[str, str, Callable[[int, np.random.Generator], Scan]
     "perfusion": ("ivim", "inferred", perfusion),
     "one_shell": ("ball_stick", "measured", one_shell),
     "kurtosis": ("msdki", "measured", kurtosis),
+    "dispersed": ("noddi", "measured", dispersed),
+    "dispersed_narrow": ("noddi", "measured", lambda n, rng: dispersed(n, rng, narrow=True)),
     "saturation": ("cest_lorentz", "measured", saturation),
 }
 

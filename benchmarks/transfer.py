@@ -63,6 +63,11 @@ def t2_decay(acq: Mapping[str, Array], t: Mapping[str, Array], rng: Any) -> Arra
     return t["S0"][:, None] * np.exp(-acq["te"] / t["T2"][:, None])
 
 
+def t1_inversion(acq: Mapping[str, Array], t: Mapping[str, Array], rng: Any) -> Array:
+    decay = np.exp(-acq["ti"] / t["T1"][:, None])
+    return t["S0"][:, None] * np.abs(1 - 2 * t["inv_eff"][:, None] * decay)
+
+
 def ball_stick(acq: Mapping[str, Array], t: Mapping[str, Array], rng: Any) -> Array:
     axes = rng.normal(size=(len(t["f"]), 3))
     cosine = axes @ acq["bvec"].T / np.linalg.norm(axes, axis=1, keepdims=True)
@@ -94,6 +99,13 @@ CASES: dict[str, tuple[Callable, dict, dict, float, dict]] = {
         {"te": np.arange(15.0, 260, 35)},
         0.04,
         {"T2": (70, 7, 95, 12), "S0": (1.0, 0.1, 0.8, 0.1)},
+    ),
+    "t1_inversion": (
+        t1_inversion,
+        {"ti": np.array([50.0, 100, 200, 350, 500, 700, 950, 1300, 1700, 2200, 3000, 4500])},
+        {"ti": np.array([80.0, 250, 600, 1100, 1900, 2600, 4000])},
+        0.03,
+        {"T1": (850, 50, 1350, 90), "inv_eff": (0.96, 0.01, 0.95, 0.01), "S0": (1.0, 0.1, 0.85, 0.1)},
     ),
     "ball_stick": (
         ball_stick,

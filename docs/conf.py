@@ -12,6 +12,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx_click",
 ]
 exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]
@@ -27,3 +28,15 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"pyroqmri {release}"
+
+
+def _without_nameless(app, context, lines: list[str]) -> None:
+    """An argument that help hides (``cohort``'s spare words) has no name to be documented under."""
+    kept = [i for i, line in enumerate(lines) if line.strip() == ".. option::"]
+    for i in reversed(kept):
+        del lines[i : i + 3]
+
+
+def setup(app) -> None:
+    """What Sphinx calls."""
+    app.connect("sphinx-click-process-arguments", _without_nameless)

@@ -9,6 +9,18 @@ from pyroqmri.fitting.schema import list_recipes
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals import SIGNALS, SignalModel
 
+QUESTIONS = (
+    ("Diffusion: how fast, in which direction", ("adc", "dti", "fwdti")),
+    ("Diffusion that is not Gaussian", ("msdki", "dki")),
+    ("Fibres and neurites", ("ball_stick", "ball_sticks", "ball_sticks_gamma", "noddi")),
+    ("Perfusion", ("ivim",)),
+    ("T1", ("t1_inversion_ab", "t1_inversion_ab_signed", "t1_inversion", "t1_inversion_signed", "t1_looklocker",
+            "t1_vfa", "t1_vfa_free_b1", "mp2rage", "mp2rage_free_b1")),
+    ("T2 and T2*", ("t2_decay", "t2_epg", "t2_epg_given_b1", "t2_floor", "t2_biexp", "t2star_decay")),
+    ("Myelin water", ("mwf",)),
+    ("Relaxation with diffusion, or with magnetisation transfer", ("t2_adc", "mpm")),
+    ("Chemical exchange, frequency of water", ("cest_lorentz", "wassr")),
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,16 +41,18 @@ def source_link(signal: type[SignalModel]) -> str:
     return f"[{signal.source}](https://doi.org/{doi})" if signal.source.startswith("doi:") else signal.source
 
 
-def signals_table() -> str:
-    """One row a parameter, for the README."""
+def questions_table() -> str:
+    """One row a question, for the README."""
     rows = []
-    for name, signal in SIGNALS.items():
-        first = (f"`{name}`", " ".join(signal.requires))
-        for p in signal.parameters:
-            rows.append((*first, f"`{p.name}`", p.doc, p.unit, bounds(p)))
-            first = ("", "")
-        rows += [("", "", f"`{p.name}`", f"{p.doc} (derived)", p.unit, "") for p in signal.derived_parameters]
-    return table(("signal", "needs", "parameter", "what it is", "unit", "bounds"), rows)
+    for question, names in QUESTIONS:
+        for i, name in enumerate(names):
+            signal = SIGNALS[name]
+            # neither elements of tensors nor angles, which are mapped too, are what one asks for
+            described = (*signal.parameters, *signal.derived_parameters)
+            listed = [p for p in described if p.unit != "rad" and not re.fullmatch("[DW][xyz]+", p.name)]
+            maps = ", ".join(f"`{p.name}`" for p in listed)
+            rows.append(("" if i else question, f"`{name}`", maps, " ".join(signal.requires[:3])))
+    return table(("question", "signal", "maps", "from"), rows)
 
 
 def equation(signal: type[SignalModel]) -> tuple[str, str, str]:
@@ -119,7 +133,7 @@ def pages() -> dict[Path, str]:
     readme, models = ROOT / "README.md", ROOT / "models" / "README.md"
     front = put(readme.read_text(), "figure", caption())
     return {
-        readme: put(front, "signals", signals_table()),
+        readme: put(front, "questions", questions_table()),
         models: put(models.read_text(), "recipes", recipes_table()),
         ROOT / "docs" / "signals.md": signals_page(),
     }

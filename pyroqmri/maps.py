@@ -4,9 +4,10 @@ The names are part of the contract with scripts outside this repository::
 
     P_model-S_param-NAME_stat-{mean,sd,q05,q95}_SUFFIX.nii.gz  (+ .json), in BIDS units: times in s
     P_model-S_param-NAME_stat-contraction_dwimap.nii.gz        how much narrower than the population, 1 to 0
+    P_model-S_param-NAME_stat-neighbours_dwimap.nii.gz         share of what is known that neighbours state (spatial)
     P_model-S_param-n_stat-{mean,cone90}_SUFFIX.nii.gz         axes (4-D, 3 volumes) and their cone in degrees
     P_model-S_param-C_stat-prob_dwimap.nii.gz                  mixture responsibilities, 4-D
-    P_model-S_desc-{ppc,residual,khat}_dwimap.nii.gz           P_model-S_desc-status_mask.nii.gz
+    P_model-S_desc-{ppc,residual,khat,alone}_dwimap.nii.gz           P_model-S_desc-status_mask.nii.gz
 """
 
 import json
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from pyroqmri import __version__
 from pyroqmri.errors import InputError
 from pyroqmri.io.map_names import ASYMPTOTIC, POINT, STATISTICS, file_unit, map_suffix
+from pyroqmri.io.neighbour_maps import neighbour_maps
 from pyroqmri.measurements.status import FINE, NOT_CONVERGED, STATUS
 from pyroqmri.signals import SIGNALS
 from pyroqmri.voxelwise.estimates import PointEstimates
@@ -179,6 +181,8 @@ def write_maps(
     _write_parameters(writer, posterior, suffix)
     _write_direction(writer, posterior, suffix)
     _write_checks(writer, posterior, class_names, khat)
+    for values, entities, sidecar in neighbour_maps(posterior):
+        writer.add(values, entities, sidecar)
     status = _write_status(writer, posterior.status)  # type: ignore[attr-defined]
     return [*writer.written, *write_bids(out)], status
 
@@ -279,7 +283,8 @@ def write_bids(out: Path) -> list[Path]:
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
     }
-    ignored = "*_model-*\nmodel-*\n*_dwimap.*\n*_stat-*\nreport.html\nmethods.txt\nreferences.bib\nposterior.nc\n/fit\n"
+    ours = ("report.html", "methods.txt", "references.bib", "posterior.nc", "voxels.npz", "/fit")
+    ignored = "\n".join(("*_model-*", "model-*", "*_dwimap.*", "*_stat-*", *ours, ""))
     return [
         write_json(out / "dataset_description.json", description),
         write_bytes(out / ".bidsignore", ignored.encode()),

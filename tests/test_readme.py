@@ -50,12 +50,19 @@ def test_made_tables_are_up_to_date(path):
     assert path.read_text() == tables.pages()[path], "run: python -m docs.tables"
 
 
-def test_the_signals_table_holds_every_parameter():
-    made = tables.signals_table()
-    for name, signal in SIGNALS.items():
-        assert f"`{name}`" in made
-        for p in signal.parameters:
-            assert f"| `{p.name}` | {p.doc} | {p.unit} |" in made
+def test_the_table_by_question_names_every_signal_once():
+    assert sorted(name for _, names in tables.QUESTIONS for name in names) == sorted(SIGNALS)
+    page = (REPOSITORY / "docs" / "which.md").read_text()
+    names = {name.removesuffix("_signed") for name in SIGNALS}  # which the page names by their end
+    assert names <= set(re.findall(r"`(\w+)`", page))
+
+
+def test_the_reference_has_every_public_name():
+    calls = (REPOSITORY / "docs" / "api.md").read_text()
+    assert [name for name in pq._LAZY if f":: pyroqmri.{name}\n" not in calls] == []
+    parts = (REPOSITORY / "docs" / "reference.md").read_text()
+    folders = [path.parent for path in (REPOSITORY / "pyroqmri").glob("*/__init__.py") if "__all__" in path.read_text()]
+    assert [f.name for f in folders if f".. automodule:: pyroqmri.{f.name}\n   :members:" not in parts] == []
 
 
 def test_every_recipe_has_a_maths_page_with_its_parts():

@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, Sample, assess, randomised_ranks, resolution
+from pyroqmri.calibration.own_image import own_image
+from pyroqmri.calibration.ranked_samples import ranked_samples
+from pyroqmri.calibration.ranks import LEAST, SHIFT, WIDTH, Cell, assess, resolution
 from pyroqmri.calibration.simulated_voxels import SimulatedVoxels, own_voxels, scan_voxels, tissue_voxels
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.coils import coils_of, with_coils
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.neighbours import refuse_field
 from pyroqmri.fitting.schema import plan_recipe
 from pyroqmri.fitting.train import fit
 from pyroqmri.posterior.recalibration import learn_recalibration
-from pyroqmri.posterior.summaries import mean_axis
 from pyroqmri.recipe import Recipe
 from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import NOISES
 from pyroqmri.voxelwise.estimates import PointEstimates
 
 DRAWS = 499  # ranks in steps of 1/500
-MOST_AT_A_TIME = 2000  # voxels whose draws are in memory
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,14 @@ def check(
 def simulated_voxels(
     found: Fit, truth: str, n: int, seed: int, snr: float | None = None, inputs: Mapping[str, Any] | None = None
 ) -> SimulatedVoxels:
-    """Voxels with known truth for a fit: of its ``own`` population, with its ``scan``'s noise, or of ``tissue``."""
+    """Voxels with known truth for a fit: of its ``own`` population, with its ``scan``'s noise, or of ``tissue``.
+
+    Of a fit whose prior is a field they are an image, of its own field.
+    """
+    if found.is_field:
+        if truth != "own":
+            refuse_field(found.recipe.name, True)
+        return own_image(found, n, seed, snr, inputs)
     if truth in ("own", "scan"):
         return own_voxels(found, n, seed, snr, inputs) if truth == "own" else scan_voxels(found, n, seed, inputs)
     if truth != "tissue":
@@ -211,6 +218,7 @@ def recalibrate(
     inputs: Mapping[str, Any] | None = None,
 ) -> Fit:
     """The fit with its intervals corrected by what simulations show; the arguments of :func:`check`."""
+    refuse_field(found.recipe.name, found.is_field)
     plain = replace(found, recalibration=None)
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(plain, truth, n, seed, snr, inputs)
     posterior = plain.posterior(simulated.y, sigma=simulated.sigma, inputs=simulated.inputs)
@@ -220,67 +228,6 @@ def recalibrate(
     made = {"simulated": simulated.name, "snr": simulated.snr, "n": len(simulated.y), "seed": seed}
     scalars = {name: p for name, p in posterior.parameters.items() if name in draws}
     return replace(found, recalibration=learn_recalibration(draws, simulated.truth, scalars, made))
-
-
-def ranked_samples(
-    found: Fit, simulated: SimulatedVoxels, seed: int, n_draws: int
-) -> tuple[list[Sample], Tensor, Tensor | None]:
-    """Samples of every parameter, which voxels they are of, and the likeliest class of each of these."""
-    rng = np.random.default_rng([seed, 5])
-    parts: list[dict[str, Any]] = []
-    for i in range(0, len(simulated.y), MOST_AT_A_TIME):
-        where = slice(i, i + MOST_AT_A_TIME)
-        inputs = {name: v[where] for name, v in simulated.inputs.items()}
-        posterior = found.posterior(simulated.y[where], sigma=simulated.sigma, inputs=inputs)
-        if not posterior.has_sd:
-            raise InputError(f"recipe {found.recipe.name} has no uncertainty, so there is nothing to check")
-        parts.append(_ranked(posterior, {k: v[where] for k, v in simulated.truth.items()}, n_draws, seed + i, rng))
-    kept = torch.cat([p["kept"] for p in parts])
-    samples = []
-    for name, unit in parts[0]["units"].items():
-        columns = [np.concatenate([p[name][j][p["kept"].numpy()] for p in parts]) for j in range(4)]
-        samples.append(Sample(name, unit, *columns))
-    classes = None if parts[0]["classes"] is None else torch.cat([p["classes"] for p in parts])[kept]
-    return samples, kept, classes
-
-
-def _ranked(posterior: Any, truth: dict[str, Tensor], n_draws: int, seed: int, rng: Any) -> dict[str, Any]:
-    """Truth, mean, sd and rank of each quantity of some voxels."""
-    draws = _draws_of(posterior, n_draws, seed)
-    axis = posterior.signal.direction
-    angular = {n for n, p in posterior.parameters.items() if axis is not None and p.unit == "rad"}
-    names = [n for n in posterior.names if n in truth and n in draws and n not in angular]
-    mean, sd = posterior.mean, posterior.sd
-    kept = torch.stack([torch.isfinite(mean[n]) & torch.isfinite(sd[n]) & truth[n].isfinite() for n in names]).all(0)
-    out: dict[str, Any] = {"kept": kept, "units": {n: posterior.parameters[n].unit for n in names}}
-    for n in names:
-        columns = [v.double().numpy() for v in (truth[n], mean[n], sd[n])]
-        out[n] = (*columns, randomised_ranks(draws[n].double().numpy(), columns[0], rng))
-    for name in (p.name for p in posterior.signal.directions if p.name in draws):
-        out[name] = _angles(draws[name], truth[name], rng)
-        out["units"][name] = "degrees"
-    classes = getattr(posterior, "responsibilities", None)
-    out["classes"] = None if classes is None else classes.nan_to_num(0).argmax(-1)
-    return out
-
-
-def _draws_of(posterior: Any, n_draws: int, seed: int) -> dict[str, Tensor]:
-    if hasattr(posterior, "draws"):
-        return posterior.draws(n_draws, seed=seed)
-    noise = torch.randn(n_draws, 1, generator=torch.Generator().manual_seed(seed))
-    return {n: posterior.mean[n] + posterior.sd[n] * noise for n in posterior.names}
-
-
-def _angles(draws: Tensor, truth: Tensor, rng: Any) -> tuple[np.ndarray, ...]:
-    """An axis by its angle to the mean axis, whose rank is uniform as well; the estimate of the angle is zero."""
-    axis = mean_axis(draws.nan_to_num(1.0))
-
-    def angle(n: Tensor) -> np.ndarray:
-        cosine = (torch.nn.functional.normalize(n, dim=-1) * axis).sum(-1).abs().clamp(max=1)
-        return torch.rad2deg(torch.acos(cosine)).double().numpy()
-
-    own, true = angle(draws), angle(truth)
-    return true, own.mean(0), own.std(0), randomised_ranks(own, true, rng)
 
 
 def _groups(simulated: SimulatedVoxels, kept: Tensor, classes: Tensor | None) -> dict[str, np.ndarray]:

@@ -43,6 +43,8 @@ class SimulatedVoxels:
         Whether the fit has to hold in each tissue.
     inputs
         Per-voxel inputs of the signal, each ``(n,)``.
+    position, judged
+        Of an image: integer indices ``(n, 3)``, and which of its voxels are looked at.
     """
 
     name: str
@@ -54,6 +56,8 @@ class SimulatedVoxels:
     classes: tuple[str, ...] = ()
     counts: bool = False
     inputs: dict[str, Tensor] = field(default_factory=dict)
+    position: Tensor | None = None
+    judged: Tensor | None = None
 
 
 @torch.no_grad()
@@ -73,7 +77,7 @@ def own_voxels(
     refuse_field(fit.recipe.name, fit.is_field)
     own = own_tissue(fit, n, seed, given)
     sigma = fit.sigma if snr is None else own.level / snr
-    y = _measured(fit, own.clean, sigma, seed)
+    y = measured(fit, own.clean, sigma, seed)
     return own.voxels(fit, "voxels of the fit's own population", y, sigma)
 
 
@@ -118,14 +122,21 @@ def own_tissue(fit: Fit, n: int, seed: int, given: Mapping[str, Any] | None = No
     model = fit.model
     if model is None:
         raise InputError(f"recipe {fit.recipe.name} has no population of its own; check it on tissue (--truth tissue)")
-    device = model.sigma.device
-    with torch.random.fork_rng(devices=[]), pyro.plate("voxels", n):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(as_seed(seed))
-        z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
-        n_axes = max(1, len(model.signal.directions))
-        frame = frame_around(torch.randn(n, n_axes, 3).squeeze(1)).to(device)
-    tissue_latents = slice(0, model.prior.n_tissue)
-    z[:, tissue_latents] += shift * z[:, tissue_latents].std(0)
+        with pyro.plate("voxels", n):
+            z = model.prior.latents(model.prior.classes(), Voxels(model.sigma.new_zeros(n, 0)))
+        tissue_latents = slice(0, model.prior.n_tissue)
+        z[:, tissue_latents] += shift * z[:, tissue_latents].std(0)
+        return tissue_of(fit, z, seed, given)
+
+
+def tissue_of(fit: Fit, z: Tensor, seed: int, given: Mapping[str, Any] | None = None) -> OwnTissue:
+    """Voxels of given latents ``(n, L)``; frames of their axes are from torch's random state."""
+    model, n = fit.model, len(z)
+    assert model is not None
+    n_axes = max(1, len(model.signal.directions))
+    frame = frame_around(torch.randn(n, n_axes, 3).squeeze(1)).to(z)
     m = len(model.signal.acquisition)
     theta = {k: v.cpu() for k, v in model.theta(z, Voxels(z.new_zeros(n, m), frame=frame)).items()}
     s0 = fit.noise.sigma / float(model.sigma) if fit.preparation.s0 == "measured" else fit.preparation.scale
@@ -173,7 +184,8 @@ def _taken(fit: Fit, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in inputs.items() if name in fit.inputs}
 
 
-def _measured(fit: Fit, clean: Tensor, sigma: float, seed: int) -> Tensor:
+def measured(fit: Fit, clean: Tensor, sigma: float, seed: int) -> Tensor:
+    """Noise-free measurements ``(n, M)`` with the noise of the fit's likelihood."""
     kind = fit.recipe.kind("likelihood")
     if kind in NOISES:
         generator = torch.Generator().manual_seed(seed + 104729)

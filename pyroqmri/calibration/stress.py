@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyroqmri.calibration.check import ranked_samples
+from pyroqmri.calibration.ranked_samples import ranked_samples
 from pyroqmri.calibration.simulated_voxels import OwnTissue, clean_signal, own_tissue
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.neighbours import refuse_field
 from pyroqmri.measurements.status import FINE
 from pyroqmri.simulate import add_noise
 
@@ -68,6 +69,7 @@ def stress(fit: Fit, n: int = VOXELS, seed: int = 0, inputs: Mapping[str, Any] |
     InputError
         When the fit has no population.
     """
+    refuse_field(fit.recipe.name, fit.is_field)
     rows = []
     for name, own, y in _conditions(fit, n, seed, inputs):
         simulated = own.voxels(fit, name, y, fit.sigma)

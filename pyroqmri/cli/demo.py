@@ -27,17 +27,38 @@ def demo(out: str, dataset: str, overwrite: bool, quiet: bool) -> None:
 
 @click.command()
 @click.argument("folder", metavar="DIR")
+@click.option(
+    "--viewer/--no-viewer",
+    default=True,
+    show_default=True,
+    help="Put the slice viewer into the page of a fit; 0.5 MB and up to 8 MB more for a large scan.",
+)
 @debug_option
-def report(folder: str) -> None:
+def report(folder: str, viewer: bool) -> None:
     """Rebuild the HTML report of an output folder from the files in it."""
     from pyroqmri.commands import rebuild_report
 
-    click.echo(rebuild_report(folder))
+    click.echo(rebuild_report(folder, viewer))
 
 
-@click.group(name="list")
-def list_group() -> None:
-    """What there is: recipes and signals."""
+@click.group(name="list", invoke_without_command=True)
+@click.pass_context
+def list_group(context: click.Context) -> None:
+    """What there is: recipes and signals; alone, the names of both."""
+    if context.invoked_subcommand is not None:
+        return
+    from pyroqmri.fitting.schema import list_recipes
+    from pyroqmri.signals import SIGNALS
+
+    click.echo("signals (pyroqmri list signals: parameters, units, bounds)")
+    table([(f"  {name}", _title(signal)) for name, signal in SIGNALS.items()])
+    click.echo("recipes (pyroqmri list recipes)")
+    table([(f"  {recipe.name}", recipe.doc) for recipe in list_recipes()])
+
+
+def _title(signal: type) -> str:
+    """The first line of a signal's docstring."""
+    return (signal.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 @list_group.command()

@@ -161,6 +161,8 @@ def _run(
         raise InputError(f"recipe {found.recipe.name} is a network without uncertainty, so there is nothing to check")
     known = ("own", "scan") if found.residual_noise is not None and snr is None else ("own",)
     grounds = {"both": ("own", "tissue"), "auto": known}.get(truth, (truth,))
+    if found.is_field and truth == "auto":
+        grounds = ("own",)
     if found.model is None:  # a point estimator learns no population
         grounds = tuple(g for g in grounds if g == "tissue")
         if not grounds:

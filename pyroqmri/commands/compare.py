@@ -116,7 +116,8 @@ def compare_image(
         begin = time.monotonic()
         scan = files.read([c.signal for c in candidates.values()])
         inputs = {name: torch.from_numpy(value) for name, value in scan.inputs.items()}
-        check(candidates, scan.acquisition, plan)
+        place = torch.from_numpy(np.argwhere(scan.mask))
+        check(candidates, scan.acquisition, plan, place)
         scan.warnings.extend(denoised_warnings(scan.y, scan.acquisition, np.argwhere(scan.mask)))
         noise = given_noise(scan, sigma, files.resample, coils_of(next(iter(candidates.values())).recipe))
         remember_call(folder, call | data_record(scan, scan.y, scan.inputs, noise), resume)
@@ -127,8 +128,8 @@ def compare_image(
         if resume and checkpoint.exists():
             results.arrays = _kept(checkpoint)
         found = compare_recipes(
-            candidates, torch.from_numpy(scan.y), scan.acquisition, level, plan, inputs=inputs, results=results,
-            keep=lambda done: _keep(done, checkpoint), progress=progress,
+            candidates, torch.from_numpy(scan.y), scan.acquisition, level, plan, inputs=inputs, voxels=place,
+            results=results, keep=lambda done: _keep(done, checkpoint), progress=progress,
         )  # fmt: skip
         warnings = (*scan.warnings, *getattr(noise, "warnings", ()))
         found = replace(found, notes=(*found.notes, *scan.notes), warnings=warnings)
@@ -185,7 +186,7 @@ def _write(
     """Rankings, maps and the page."""
     signals = {c.signal for c in candidates.values()}
     model = signals.pop() if len(signals) == 1 else "several"
-    if found.groups:
+    if found.evidence:
         _write_maps(found, scan, folder, model)
     generated = [{"Name": "pyroqmri", "Version": __version__}]
     record = {

@@ -20,6 +20,7 @@ from pyroqmri.io import Scan
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.posterior import Posterior
+from pyroqmri.posterior.voxel_sample import spread_over
 from pyroqmri.report import write_report
 from pyroqmri.report.fit_numbers import (
     PREDICTIVE_P,
@@ -29,8 +30,10 @@ from pyroqmri.report.fit_numbers import (
     share_bad_khat,
     share_misfit,
     share_not_converged,
+    share_of_codes,
 )
 from pyroqmri.report.verdict import judge
+from pyroqmri.report.voxel_file import VOXELS, write_voxels
 from pyroqmri.signals import SIGNALS
 
 NETCDF_VOXELS = 100
@@ -73,7 +76,8 @@ def write_results(
     own = per_voxel(level)
     place = np.argwhere(scan.mask)
     nearby = fit.nearby(scan.y, own, scan.inputs, voxels=place) if fit.is_field else None
-    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby, jobs)
+    chosen = _chosen(fit, scan) if pages else None
+    summary = summarise(fit, scan.y, own, progress, scan.inputs, khat, nearby, jobs, chosen)
     fit.name_causes(*scan_causes(fit, scan.y, own, scan.inputs, place))
     # a map of this scan's noise means nothing to the next
     kept = replace(fit, noise=replace(fit.noise, level=fit.noise.sigma, field=None))
@@ -102,8 +106,17 @@ def write_results(
     })  # fmt: skip
     if pages:
         _write_netcdf(fit, scan, summary, own, nearby, folder / "posterior.nc")
+        if summary.sample is not None:
+            settings = fit.preparation.seen(fit.acquisition).acquisition.settings()
+            write_voxels(folder / VOXELS, summary.sample, place, {k: v.cpu().numpy() for k, v in settings.items()})
         write_report(folder)
     return summary
+
+
+def _chosen(fit: Fit, scan: Scan) -> np.ndarray:
+    """Voxels ``(N,)`` that the page shows in full."""
+    n_seen = len(fit.preparation.seen(fit.acquisition).acquisition)
+    return spread_over(len(scan.y), n_seen, len(fit.signal.scalars))
 
 
 def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray, aside: Predicted | None = None) -> FitNumbers:
@@ -122,6 +135,7 @@ def fit_numbers(fit: Fit, summary: Summary, status: np.ndarray, aside: Predicted
         uninformed=fit.uninformed,
         causes=tuple(cause.kind for cause in fit.causes),
         predictive={} if aside is None else aside.record(),
+        codes=share_of_codes(status),
     )
 
 

@@ -18,12 +18,15 @@ from pyroqmri.commands.sidecar_runs import run_sentences
 from pyroqmri.errors import InputError
 from pyroqmri.io import Scan, read_map, read_scan
 from pyroqmri.io.directions import undirected_volumes
-from pyroqmri.io.sidecars import averages_note
+from pyroqmri.io.sidecars import averages_note, stated_beside
 from pyroqmri.io.units import input_in_unit
 from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.own_protocol import WEIGHTS
 from pyroqmri.measurements.voxel_inputs import is_factor
+from pyroqmri.protocol_checks.ceiling import cut_off
 from pyroqmri.protocol_checks.file_names import judge_files
+from pyroqmri.protocol_checks.order import against_decay
+from pyroqmri.protocol_checks.phase import refuse_phase
 from pyroqmri.protocol_checks.reach import beyond_reach
 from pyroqmri.protocol_checks.settings import unused_settings
 from pyroqmri.signals import SIGNALS, SignalModel
@@ -86,6 +89,8 @@ class ScanFiles(ProtocolFiles):
         for name in signals:
             scan.warnings.extend(judge_files(self.image, name, self.json))
         _check_usable(scan)
+        refuse_phase(scan.y, scan.background, Path(self.image).name)
+        _leave_out_cut_off(scan)
         for model in models:
             scan.acquisition.require(*model.requires)  # directions too, of the volumes that are left
         scan.warnings.extend(undirected_volumes(scan.acquisition))
@@ -94,9 +99,10 @@ class ScanFiles(ProtocolFiles):
             values, notes, doubted = read_map(
                 path, scan.ref, scan.mask, f"input {name}", resample=self.resample, positive=positive
             )
-            scan.inputs[name], said = input_in_unit(name, values, Path(path).name)
+            stated = str(stated_beside(path).get("Units", ""))
+            scan.inputs[name], said, unsure = input_in_unit(name, values, Path(path).name, stated)
             scan.notes.extend([f"{name} read from {Path(path).name}", *notes, *said])
-            scan.warnings.extend(doubted)
+            scan.warnings.extend([*doubted, *unsure])
         missing = {name: m.default_input(name) for m in models for name in m.inputs if name not in self.inputs}
         scan.notes.extend(f"no map of {name} was given: it is {value:g} everywhere" for name, value in missing.items())
         if self.grad_dev is not None:
@@ -125,11 +131,12 @@ class ScanFiles(ProtocolFiles):
         notes, stated = run_sentences(scan, self.json, bool(found))
         scan.notes.extend(notes)
         each = [f(scan.acquisition, signal) for signal in signals for f in (unused_settings, beyond_reach)]
-        scan.warnings.extend([*found, *stated, *(sentence for some in each for sentence in some)])
+        turned = against_decay(scan.y, scan.acquisition)
+        scan.warnings.extend([*turned, *found, *stated, *(sentence for some in each for sentence in some)])
         if self.drop == OUTLIERS:
             return drop_volumes(scan, signals[0], OUTLIERS)
         # where whole runs are apart, residuals of single volumes mean nothing
-        scan.warnings.extend([] if self.drop is not None or found else outlier_note(scan, signals[0]))
+        scan.warnings.extend([] if self.drop is not None or found or turned else outlier_note(scan, signals[0]))
         return scan
 
     def _with_averages(self, scan: Scan) -> Scan:
@@ -179,6 +186,16 @@ def _check_usable(scan: Scan) -> None:
             f"what is no measurement with {option(numbers)}"
         )
     raise InputError(f"image {scan.ref.path} has no voxel with finite values and a signal inside the mask")
+
+
+def _leave_out_cut_off(scan: Scan) -> None:
+    """Voxels with a measurement at the ceiling have none that is finite from here on."""
+    voxels, sentence = cut_off(scan.y)
+    if voxels.all():
+        raise InputError(f"image {scan.ref.path}: {sentence}")
+    if sentence:
+        scan.y[voxels] = np.nan
+        scan.warnings.append(sentence)
 
 
 def _usable(y: np.ndarray) -> bool:

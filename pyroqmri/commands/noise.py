@@ -72,7 +72,7 @@ def _field_or_number(scan: Scan, found: NoiseEstimate, coils: float, wanted: boo
     rows, position = slice(None, None, _every(scan)), np.argwhere(scan.mask)
     try:
         partial = WEIGHTS in scan.inputs
-        field = field_of_groups(_seen(scan, rows), scan.acquisition, position[rows], coils, partial)
+        field = field_of_groups(_seen(scan, rows), scan.acquisition, position[rows], coils, partial, wanted)
     except InputError:
         return "field" if wanted else provisional(found)
     if not (wanted or field.worth_it):

@@ -9,8 +9,20 @@ from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.report.denoising import write_denoising_report
 
 
-def rebuild_report(folder: str | Path) -> Path:
+def rebuild_report(folder: str | Path, viewer: bool = True) -> Path:
     """Rebuild ``report.html`` of a folder that ``fit``, ``apply``, ``compare``, ``denoise`` or ``demo`` wrote.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    viewer
+        Put the slice viewer into pages of fits.
+
+    Returns
+    -------
+    Path
+        The page.
 
     Raises
     ------
@@ -23,7 +35,7 @@ def rebuild_report(folder: str | Path) -> Path:
     if (folder / COMPARISON).is_file():
         return write_comparison(folder)
     if not (folder / INDEX).is_file():
-        return write_report(folder)
+        return write_report(folder, viewer)
     for page in sorted(folder.glob("*/report.html")):
-        write_report(page.parent)
+        write_report(page.parent, viewer)
     return write_demo_index(folder)

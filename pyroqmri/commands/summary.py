@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyroqmri.commands.summary_blocks import CONE, Block, Blocks
@@ -15,6 +17,7 @@ from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.estimates import Estimates
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit
+from pyroqmri.posterior.voxel_sample import VoxelSample, joined
 from pyroqmri.progress import progress_bar
 from pyroqmri.signals.bound import S0
 from pyroqmri.voxelwise.estimates import PointEstimates
@@ -27,6 +30,8 @@ class Summary(Estimates):
     ----------
     status
         Codes ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`.
+    sample
+        Some voxels in full, where they were asked for.
     n_fitted, n_at_bound, n_beyond_bound
         Voxels with numbers, how many of them have each parameter at a bound, and in how many the data ask for more.
     """
@@ -41,6 +46,7 @@ class Summary(Estimates):
                 self.parameters[name] = replace(p, lower=p.lower * scale, upper=p.upper * scale, doc=doc)
         self._kept: dict[str, Tensor] = {}
         self._codes = torch.zeros(n, dtype=torch.uint8)
+        self.sample: VoxelSample | None = None
         self.n_fitted = 0
         self.n_at_bound = dict.fromkeys((p.name for p in fit.signal.tissue), 0)
         self.n_beyond_bound = dict(self.n_at_bound)
@@ -82,6 +88,16 @@ class Summary(Estimates):
     def contraction(self) -> dict[str, Tensor]:
         """Share of the population's variance that a voxel's measurements take away ``(N,)``, where there is one."""
         return {name: self._kept[key] for name in self.names if (key := f"contraction {name}") in self._kept}
+
+    @property
+    def neighbours(self) -> dict[str, Tensor]:
+        """Share of what is known of each parameter that neighbours have stated ``(N,)``, where there are any."""
+        return {name: self._kept[key] for name in self.names if (key := f"neighbours {name}") in self._kept}
+
+    @property
+    def alone(self) -> Tensor | None:
+        """Probability that each voxel is mapped by itself ``(N,)``, where neighbours are known."""
+        return self._kept.get("alone")
 
     @property
     def goodness_of_fit(self) -> GoodnessOfFit:
@@ -139,6 +155,7 @@ def summarise(
     khat: bool = False,
     nearby: Nearby | None = None,
     jobs: int = 1,
+    chosen: NDArray[np.bool_] | None = None,
 ) -> Summary:
     """What a fit says of voxels ``(N, M)``, in memory that does not grow with M.
 
@@ -154,15 +171,18 @@ def summarise(
         What the rest of the image states about each voxel, of a fit whose prior is a field.
     jobs
         Processes that share the blocks, each with one thread; one works in this process.
+    chosen
+        Voxels ``(N,)`` to keep in full, as ``sample`` of the summary.
 
     Raises
     ------
     InputError
         When a process is lost, as for want of memory.
     """
-    blocks = Blocks(fit, as_tensor(y), sigma, as_inputs(inputs), khat, nearby)
+    blocks = Blocks(fit, as_tensor(y), sigma, as_inputs(inputs), khat, nearby, chosen)
     summary: Summary | None = None
     blank: list[tuple[slice, Tensor]] = []
+    samples = dict[int, VoxelSample]()
     with progress_bar("maps", blocks.n, progress) as report:
         done = 0
         for where, block in blocks.run(jobs):
@@ -173,9 +193,12 @@ def summarise(
             if summary is None:
                 summary = _SUMMARIES.get(block.kind, PosteriorSummary)(fit, blocks.n, block.has_sd)
             summary.put(where, block)
+            if block.sample is not None:
+                samples[where.start] = block.sample
             report(done)
     if summary is None:
         raise ValueError("no voxel could be fitted")
     for where, status in blank:
         summary.leave(where, status)
+    summary.sample = joined(samples)
     return summary

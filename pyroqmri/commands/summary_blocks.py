@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyroqmri.commands.processes import run_here
@@ -15,6 +17,7 @@ from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.posterior.estimates import at_bound
 from pyroqmri.posterior.posterior import QUANTILES, Posterior
+from pyroqmri.posterior.voxel_sample import VoxelSample, VoxelSampler
 from pyroqmri.voxelwise.estimates import PointEstimates
 
 BLOCK = 16_384  # voxels; their copies stay below the size of one volume
@@ -36,6 +39,7 @@ class Block:
     n_at_bound: Mapping[str, int] = field(default_factory=dict)
     n_beyond_bound: Mapping[str, int] = field(default_factory=dict)
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    sample: VoxelSample | None = None
 
 
 @dataclass
@@ -49,6 +53,7 @@ class _Task:
     known: dict[str, Any]
     khat: bool
     nearby: Nearby | None
+    chosen: NDArray[np.bool_] | None
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Blocks:
     inputs: dict[str, Any]
     khat: bool = False
     nearby: Nearby | None = None
+    chosen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         self.n = len(self.y)
@@ -104,7 +110,8 @@ class _Tasks(Sequence[_Task]):
         level = b.level[where] if b.level.dim() else b.level
         complete, known = ({name: value[where] for name, value in some.items()} for some in (b.complete, b.inputs))
         nearby = None if b.nearby is None else b.nearby.at(where)
-        return _Task(b.fit, b.y[where].clone(), level.clone(), complete, known, b.khat, nearby)
+        chosen = None if b.chosen is None else b.chosen[where].copy()
+        return _Task(b.fit, b.y[where].clone(), level.clone(), complete, known, b.khat, nearby, chosen)
 
 
 def mapped(task: _Task) -> Block:
@@ -115,11 +122,13 @@ def mapped(task: _Task) -> Block:
         return Block(batch.status)
     neighbours = True if task.nearby is None else task.nearby
     part = fit.posterior(task.y, sigma=task.sigma, inputs=task.known, neighbours=neighbours)
+    sampler = None if task.chosen is None else VoxelSampler(part, task.chosen)
     n_at_bound = {name: int(bound.sum()) for name, bound in at_bound(part).items()}
     n_beyond_bound = {name: int(bound.sum()) for name, bound in part.beyond_bounds().items()}
     arrays = {key: values.float() for key, values in _arrays(part, task.khat) if values is not None}
     kind = next((kind for kind in (PointEstimates, NetworkEstimates, Posterior) if isinstance(part, kind)), type(part))
-    return Block(part.status, kind, part.has_sd, len(part.batch.index), n_at_bound, n_beyond_bound, arrays)
+    sample = None if sampler is None else sampler.sample()
+    return Block(part.status, kind, part.has_sd, len(part.batch.index), n_at_bound, n_beyond_bound, arrays, sample)
 
 
 def _mapped_alone(task: _Task) -> Block:
@@ -137,6 +146,8 @@ def _arrays(part: Any, khat: bool) -> Iterator[tuple[str, Tensor | None]]:
     yield from ((f"axis {name}", axis) for name, axis in part.axes.items())
     yield "responsibilities", part.responsibilities
     yield from ((f"contraction {name}", values) for name, values in part.contraction.items())
+    yield from ((f"neighbours {name}", values) for name, values in getattr(part, "neighbours", {}).items())
+    yield "alone", getattr(part, "alone", None)
     if hasattr(part, "cone"):
         yield from ((f"cone {p.name}", part.cone(CONE, p.name)) for p in part.signal.axes)
     # where voxels are reweighted the weights are there, and so is their shape

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.parts import is_field
 from pyroqmri.fitting.train import fit
@@ -53,22 +52,20 @@ class Candidate:
         """Those of some per-voxel inputs that its signal takes."""
         return {name: value for name, value in inputs.items() if name in SIGNALS[self.signal].inputs}
 
-    def train(self, y: Tensor, acq: Acquisition, sigma: Any, inputs: Mapping[str, Tensor] | None = None) -> Fit:
-        """The recipe fitted to measurements ``(N, M)``; ``sigma`` and ``inputs`` as in :func:`pyroqmri.fit`.
+    @property
+    def is_field(self) -> bool:
+        """Whether its voxels depend on their neighbours, so that it needs whole images."""
+        return is_field(self.recipe)
 
-        Raises
-        ------
-        InputError
-            When the recipe's prior is a field, whose voxels cannot be halved.
-        """
-        if is_field(self.recipe):
-            raise InputError(
-                f"recipe {self.recipe.name} cannot be trained on halves of the voxels, which lack their neighbours; "
-                "compare posteriors in Python, pyroqmri.compare({'a': fit.posterior(y, voxels=ijk), ...})"
-            )
+    def train(
+        self, y: Tensor, acq: Acquisition, sigma: Any, inputs: Mapping[str, Tensor] | None = None,
+        voxels: Tensor | None = None,
+    ) -> Fit:  # fmt: skip
+        """The recipe fitted to measurements ``(N, M)``; the other arguments as in :func:`pyroqmri.fit`."""
         return fit(
             y, acq, signal=self.signal, recipe=self.recipe, sigma=sigma, s0=self.s0, seed=self.seed,
             device=self.device, fixed=self.fixed, tied=self.tied, inputs=self.own(inputs or {}),
+            voxels=voxels if self.is_field else None,
         )  # fmt: skip
 
     def data_seen(self, acq: Acquisition) -> str:

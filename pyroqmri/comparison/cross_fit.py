@@ -14,6 +14,10 @@ from pyroqmri.comparison.run import Plan, cross_fitted, left_out
 from pyroqmri.errors import InputError
 from pyroqmri.progress import progress_bar
 
+WHOLE = (
+    "{} maps whole images, and halves of the voxels lack their neighbours: recipes are ranked by what was left out, "
+    "without PSIS-LOO and evidence"
+)
 Stage = tuple[str, str, Callable[[], Arrays]]
 
 
@@ -25,6 +29,7 @@ def compare_recipes(
     plan: Plan,
     *,
     inputs: Mapping[str, Tensor] | None = None,
+    voxels: Tensor | None = None,
     results: Results | None = None,
     keep: Callable[[Results], None] | None = None,
     progress: bool = False,
@@ -46,6 +51,9 @@ def compare_recipes(
         What to leave out.
     inputs
         Per-voxel inputs of the signals, each ``(N,)``; every recipe takes those of its signal.
+    voxels
+        Integer indices ``(N, 3)`` in the image. A recipe whose prior is a field needs them; it is trained on all
+        voxels, and all recipes are ranked by volumes left out alone, for halves of the voxels lack their neighbours.
     results, keep
         Stages that are done already, and what is called after each stage with all that are.
     progress
@@ -57,9 +65,9 @@ def compare_recipes(
         When there are fewer than two recipes, none of them has a posterior and nothing is left out, or the
         plan asks for volumes that there are not.
     """
-    check(candidates, acq, plan)
+    check(candidates, acq, plan, voxels)
     results = Results() if results is None else results
-    stages = stages_of(candidates, y, acq, noise, plan, inputs)
+    stages = stages_of(candidates, y, acq, noise, plan, inputs, voxels)
     with progress_bar("comparing", len(stages), progress) as report:
         for done, (name, stage, work) in enumerate(stages):
             report(done, f"{name}, {stage}")
@@ -68,27 +76,38 @@ def compare_recipes(
                 if keep is not None:
                     keep(results)
         report(len(stages))
-    return results.comparison(tuple(candidates), {name: c.data_seen(acq) for name, c in candidates.items()})
+    fields = " and ".join(name for name, candidate in candidates.items() if candidate.is_field)
+    notes = (WHOLE.format(fields),) if fields else ()
+    return results.comparison(tuple(candidates), {name: c.data_seen(acq) for name, c in candidates.items()}, notes)
 
 
 def stages_of(
     candidates: Mapping[str, Candidate], y: Tensor, acq: Acquisition, noise: Any, plan: Plan,
-    inputs: Mapping[str, Tensor] | None = None,
+    inputs: Mapping[str, Tensor] | None = None, voxels: Tensor | None = None,
 ) -> list[Stage]:  # fmt: skip
     """Every training that is to be done, those that rank most recipes first."""
     found: list[Stage] = []
+    halved = not any(candidate.is_field for candidate in candidates.values())
     for name, candidate in candidates.items():
-        if candidate.is_bayesian:
+        if candidate.is_bayesian and halved:
             found += [(name, *stage) for stage in cross_fitted(candidate, y, acq, noise, plan, inputs)]
     for name, candidate in candidates.items():
-        found += [(name, *stage) for stage in left_out(candidate, y, acq, noise, plan, inputs=inputs)]
+        found += [(name, *stage) for stage in left_out(candidate, y, acq, noise, plan, inputs=inputs, voxels=voxels)]
     return found
 
 
-def check(candidates: Mapping[str, Candidate], acq: Acquisition, plan: Plan) -> None:
+def check(candidates: Mapping[str, Candidate], acq: Acquisition, plan: Plan, voxels: Tensor | None = None) -> None:
     """Refuse what cannot end well, before anything is trained."""
     if len(candidates) < 2:
         raise InputError(f"a comparison needs two recipes or more, got {len(candidates)}")
+    fields = [name for name, candidate in candidates.items() if candidate.is_field]
+    if fields and not plan.folds and plan.shell is None:
+        raise InputError(
+            f"recipe {fields[0]} maps whole images, so only measurements that are left out can compare it; give folds "
+            "or a shell to leave out"
+        )
+    if fields and voxels is None:
+        raise InputError(f"recipe {fields[0]} needs to know where the voxels lie: give voxels=, integer indices (N, 3)")
     if plan.folds:
         volume_folds(acq, plan.folds)
     if plan.shell is not None:

@@ -93,13 +93,16 @@ def held_out_shell(acq: Acquisition, shell: float | str) -> Tensor:
 @torch.no_grad()
 def predict(
     fit: Fit, y: Tensor, acq: Acquisition, held: Tensor, sigma: Any, seed: int = 0,
-    inputs: Mapping[str, Tensor] | None = None,
+    inputs: Mapping[str, Tensor] | None = None, voxels: Tensor | None = None,
 ) -> HeldOut:  # fmt: skip
-    """Score the ``held`` volumes of measurements ``(N, M)`` by a fit that was trained without them."""
+    """Score the ``held`` volumes of measurements ``(N, M)`` by a fit that was trained without them.
+
+    ``voxels`` are the places of the measurements, for a fit whose prior is a field.
+    """
     keep = torch.ones(len(acq), dtype=torch.bool)
     keep[held] = False
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
-    estimates = fit.posterior(y[:, keep], sigma=level, inputs=inputs)
+    estimates = fit.posterior(y[:, keep], sigma=level, inputs=inputs, voxels=voxels)
     # the level that each voxel was divided by is measured on b0s, which were seen
     columns = torch.cat([torch.nonzero(fit.preparation.s0_volumes(acq)).squeeze(-1), held])
     part = acq[columns]

@@ -152,7 +152,7 @@ class Comparison:
 
     @property
     def best(self) -> str:
-        """The leader by PSIS-LOO, in the first group of comparable recipes."""
+        """The leader of the first group of comparable recipes, by PSIS-LOO or else by what was left out."""
         order = [c for c in CRITERIA if self.scores.get(c)]
         return self.ranking(order[0])[0][0].name
 

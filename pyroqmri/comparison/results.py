@@ -39,23 +39,28 @@ class Results:
 
     def comparison(self, names: tuple[str, ...], seen: Mapping[str, str], notes: tuple[str, ...] = ()) -> Comparison:
         """Scores over the voxels that every recipe of a group could score."""
-        order = list(dict.fromkeys(seen[n] for n in names if self.joined(n, "evidence") is not None))
-        groups = tuple(
-            tuple(n for n in names if seen[n] == data and self.joined(n, "evidence") is not None) for data in order
-        )
+        judged = [n for n in names if self._has_density(n)]
+        order = list(dict.fromkeys(seen[n] for n in judged))
+        groups = tuple(tuple(n for n in judged if seen[n] == data) for data in order)
         scores: dict[str, dict[str, np.ndarray]] = {}
         for key in CRITERIA:
             for group in groups:
                 scores.setdefault(key, {}).update(_finite({n: self._criterion(n, key) for n in group}))
         errors = {f"{c}_error": _finite({n: self._mean_square(n, c) for n in names}) for c in HELD_OUT}
-        judged = [n for group in groups for n in group]
         khat_bad = {
             "loo": {n: _mean(self.joined(n, "bad_loo")) for n in judged},
             "evidence": {n: _mean(self._is_bad(n)) for n in judged},
         }
-        evidence = {n: self.joined(n, "evidence").numpy() for group in groups for n in group}  # type: ignore[union-attr]
-        said = (*notes, *_what_is_comparable(groups, [n for n in names if n not in evidence]))
+        whole = {n: self.joined(n, "evidence") for group in groups for n in group}
+        evidence = {n: value.numpy() for n, value in whole.items() if value is not None}
+        said = (*notes, *_what_is_comparable(groups, [n for n in names if n not in judged]))
         return Comparison(names, scores, errors, groups, khat_bad, said, evidence)
+
+    def _has_density(self, name: str) -> bool:
+        """Whether there is any density of data to rank a recipe by."""
+        held = [self._criterion(name, key) for key in HELD_OUT]
+        found = [value for value in held if value is not None and bool(torch.isfinite(value).any())]
+        return self.joined(name, "evidence") is not None or bool(found)
 
     def _is_bad(self, name: str) -> Tensor | None:
         khat = self.joined(name, "khat")

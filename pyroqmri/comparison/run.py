@@ -15,7 +15,8 @@ from pyroqmri.comparison.results import Arrays, Results
 from pyroqmri.comparison.scores import voxel_scores
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.measurements.arguments import as_inputs, as_seed, as_tensor
+from pyroqmri.measurements.arguments import as_inputs, as_positions, as_seed, as_tensor
+from pyroqmri.measurements.own_protocol import refuse_own_protocol
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.posterior import Posterior
 
@@ -56,6 +57,7 @@ def compare(
     seed: int = 0,
     inputs: Mapping[str, Any] | None = None,
     averages: Any = None,
+    voxels: Any = None,
 ) -> Comparison:
     """Rank posteriors of the same voxels by how well they predict; ``pq.compare({"one": fit, "three": other}, y)``.
 
@@ -84,6 +86,9 @@ def compare(
         Per-voxel inputs of the signals, each ``(N,)``; every fit takes its own.
     averages
         How many magnitudes each measurement is the mean of; as in the training of each fit when None.
+    voxels
+        Integer indices ``(N, 3)`` of the rows of ``y``, for fits whose prior is a field. Evidence and PSIS-LOO of such
+        a fit are of each voxel given all others; volumes left out (``folds``) compare it with others on one ground.
 
     Raises
     ------
@@ -92,14 +97,17 @@ def compare(
     """
     if len(candidates) < 2:
         raise InputError(f"a comparison needs two recipes or more, got {len(candidates)}")
+    refuse_own_protocol(inputs, "compare")
     y, known = None if y is None else as_tensor(y), as_inputs(inputs)
+    place = None if voxels is None or y is None else as_positions(voxels, None, len(y))
     candidates = {name: _averaged(given, averages) for name, given in candidates.items()}
     posteriors, seen = {}, {}
     for name, given in candidates.items():
         if isinstance(given, Fit):
             if y is None:
                 raise InputError(f"{name} is a fit: give the measurements y that it is to be scored on")
-            found = given.posterior(y, sigma=sigma, inputs=Candidate.of(given).own(known))
+            where = place if given.is_field else None
+            found = given.posterior(y, sigma=sigma, inputs=Candidate.of(given).own(known), voxels=where)
             seen[name] = Candidate.of(given).data_seen(given.acquisition)
         else:
             found, seen[name] = given, repr(_settings(given))
@@ -113,7 +121,8 @@ def compare(
         results.add(name, "scores", score(posterior, plan))
     for name, given in candidates.items():
         if isinstance(given, Fit) and y is not None:
-            for stage, work in left_out(Candidate.of(given), y, given.acquisition, given.noise, plan, sigma, known):
+            told = Candidate.of(given), y, given.acquisition, given.noise, plan, sigma, known, place
+            for stage, work in left_out(*told):
                 results.add(name, stage, work())
     return results.comparison(tuple(candidates), seen)
 
@@ -208,17 +217,19 @@ def left_out(
     plan: Plan,
     sigma: Any = None,
     inputs: Mapping[str, Tensor] | None = None,
+    voxels: Tensor | None = None,
 ) -> Iterator[tuple[str, Callable[[], Arrays]]]:
-    """Scores of volumes that the recipe was trained without."""
-    some = scored_voxels(len(y), plan)
+    """Scores of volumes that the recipe was trained without; a field is trained on the whole image."""
+    some = torch.arange(len(y)) if candidate.is_field else scored_voxels(len(y), plan)
+    place = None if voxels is None or not candidate.is_field else voxels[some]
     known = {name: value[some] for name, value in candidate.own(inputs or {}).items()}
 
     def work(held: Tensor) -> Arrays:
         keep = torch.ones(len(acq), dtype=torch.bool)
         keep[held] = False
-        found = candidate.train(y[some][:, keep], acq[keep], _part(noise, some), known)
+        found = candidate.train(y[some][:, keep], acq[keep], _part(noise, some), known, place)
         level = noise if sigma is None and isinstance(noise, Tensor) else sigma
-        predicted = predict(found, y[some], acq, held, _part(level, some), plan.seed, known)
+        predicted = predict(found, y[some], acq, held, _part(level, some), plan.seed, known, place)
         out = {}
         for name, values in (("elpd", predicted.elpd), ("square", predicted.square)):
             out[name] = torch.full((len(y),), torch.nan, dtype=torch.float64)

@@ -45,6 +45,19 @@ def information_in_pieces(signal: Tensor, y: Tensor, sigma: Tensor) -> tuple[Ten
     return found  # type: ignore[return-value]
 
 
+def log_prob_in_pieces(signal: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
+    """Log-density of measurements ``(..., N, M)`` alone; a signal below zero is unlikely."""
+    signal, y, sigma = torch.broadcast_tensors(signal, y, sigma)
+    found = torch.empty(signal.shape)
+    for s, x, level, out in _pieces(signal, y, sigma, found):
+        inverse = _one_a_row(level).reciprocal()
+        a, x = s * inverse, x * inverse
+        z = (x * a).abs_()
+        _polynomial(_variable(z, _TURN), _series()["log"], out)
+        _finish_log(out, a, x, z, inverse)
+    return found
+
+
 def moments_in_pieces(signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of measurements, each ``(..., N, M)``."""
     signal, sigma = torch.broadcast_tensors(signal, sigma)
@@ -63,15 +76,16 @@ def _pieces(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Rows of values of one shape, a piece at a time, without a copy of what is broadcast."""
     lead, (n, m) = values[0].shape[:-2], values[0].shape[-2:] if values[0].dim() > 1 else (1, len(values[0]))
     rows = max(1, _PIECE // max(1, m))
+    together = max(1, rows // max(1, n))  # draws of few voxels
     flat = [v.reshape(1, n, m) if not lead else v.flatten(0, -3) if v.dim() > 3 else v for v in values]
-    for k in range(len(flat[0])):
+    for k in range(0, len(flat[0]), together):
         for i in range(0, n, rows):
-            yield tuple(v[k, i : i + rows] for v in flat)
+            yield tuple(v[k : k + together, i : i + rows] for v in flat)
 
 
 def _one_a_row(level: Tensor) -> Tensor:
     """A noise level that is the same along a row, once."""
-    return level[:, :1] if level.stride(-1) == 0 else level
+    return level[..., :1] if level.stride(-1) == 0 else level
 
 
 def _information(s: Tensor, y: Tensor, inverse: Tensor, log_prob: Tensor, score: Tensor, fisher: Tensor) -> None:
@@ -83,11 +97,16 @@ def _information(s: Tensor, y: Tensor, inverse: Tensor, log_prob: Tensor, score:
     _polynomial(u, series["rest"], score)
     score.mul_(share).mul_(x).neg_().add_(x).sub_(a).mul_(inverse)
     _polynomial(u, series["log"], log_prob)
+    _finish_log(log_prob, a, x, z, inverse)
+    _polynomial(_variable(a.square_(), _TURN_FISHER), series["fisher"], fisher)
+    fisher.mul_(inverse).mul_(inverse)
+
+
+def _finish_log(log_prob: Tensor, a: Tensor, x: Tensor, z: Tensor, inverse: Tensor) -> None:
+    """What is added to the polynomial; changes ``x`` and ``z``."""
     # log x - log(1 + 2 pi z) / 2 in one logarithm
     log_prob.add_(x.square().div_(z.mul_(_TWO_PI).add_(1)).log_(), alpha=0.5).add_(inverse.log())
     log_prob.sub_(x.sub_(a).square_(), alpha=0.5)
-    _polynomial(_variable(a.square_(), _TURN_FISHER), series["fisher"], fisher)
-    fisher.mul_(inverse).mul_(inverse)
 
 
 def _variable(z: Tensor, turn: float) -> Tensor:

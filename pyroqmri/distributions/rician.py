@@ -9,6 +9,7 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
 from pyroqmri.distributions.rice_math import log_i0e, rice_moments
+from pyroqmri.distributions.rice_pieces import log_prob_in_pieces, pieces_serve
 
 
 class Rician(TorchDistribution):
@@ -59,6 +60,8 @@ class Rician(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        if pieces_serve(self.nu, value, self.sigma):
+            return log_prob_in_pieces(self.nu, value, self.sigma)
         # (x - nu)^2 is small where x^2 and nu^2, or x and nu over sigma, alone would swallow the digits
         x = value / self.sigma
         residual = (value - self.nu) / self.sigma

@@ -117,7 +117,8 @@ def _score(
     found = search(bound, likelihood, batch, Search("levenberg_marquardt"))
     with torch.no_grad():
         fitted = bound(found.theta, batch.voxels.inputs)
-        each = likelihood(fitted, batch.voxels.noise).log_prob(batch.voxels.y).double()
+        found_at = likelihood.of(batch.voxels).information(fitted, batch.voxels.y, batch.voxels.noise)
+        each = found_at.weighted(batch.voxels.weights).log_prob.sum(-1).double()
     score = torch.zeros(len(y), dtype=torch.float64)
     score[batch.index] = each
     return score.numpy()

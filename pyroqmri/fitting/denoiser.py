@@ -26,6 +26,7 @@ from pyroqmri.measurements.arguments import (
     as_signal,
     pick_device,
 )
+from pyroqmri.measurements.own_protocol import refuse_own_protocol
 from pyroqmri.measurements.preparation import prepare_for
 from pyroqmri.measurements.voxel_inputs import complete_inputs
 from pyroqmri.recipe import Recipe
@@ -89,6 +90,7 @@ def fit_denoiser(
         raise InputError(f"{preparation.note(acquisition)}; a denoiser has no S0 to infer: give its value with s0")
     held = as_dict(fixed), as_dict(tied)
     bound = BoundSignal(SIGNALS[signal], preparation.seen(acquisition).acquisition, *held)
+    refuse_own_protocol(inputs, "a denoiser")
     known = complete_inputs(SIGNALS[signal], as_inputs(inputs), len(y))
     noise = noise_level(y, acquisition, sigma, preparation, bound, known)
     batch = preparation(y, level_of_each(noise.level, len(y)), acquisition, known)

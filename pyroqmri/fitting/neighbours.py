@@ -29,18 +29,22 @@ class Nearby(NamedTuple):
         Mean ``(N, L)``.
     tril
         Cholesky factor of the covariance ``(N, L, L)``.
+    share
+        Probability beforehand that each goes with its neighbours ``(N,)``.
     """
 
     loc: Tensor
     tril: Tensor
+    share: Tensor
 
     def at(self, where: slice | Tensor) -> "Nearby":
         """That of some voxels."""
-        return Nearby(self.loc[where], self.tril[where])
+        return Nearby(*(part[where] for part in self))
 
     def given_to(self, batch: Batch) -> Batch:
         """A batch of the N voxels that has it."""
-        voxels = replace(batch.voxels, nearby_loc=self.loc[batch.index], nearby_tril=self.tril[batch.index])
+        loc, tril, share = (part[batch.index] for part in self)
+        voxels = replace(batch.voxels, nearby_loc=loc, nearby_tril=tril, nearby_share=share)
         return replace(batch, voxels=voxels)
 
 
@@ -58,16 +62,17 @@ def nearby_of(guide: Guide | None, batch: Batch) -> Nearby:
     device, n, size = guide.model.sigma.device, len(batch.status), guide.model.n_latents
     with torch.no_grad():
         voxels = place(guide, guide.prepare(batch.voxels.to(device)))
-    found = Nearby(torch.full((n, size), torch.nan), torch.full((n, size, size), torch.nan))
-    if voxels.nearby_loc is not None and voxels.nearby_tril is not None:
-        found.loc[batch.index] = voxels.nearby_loc.to(found.loc)
-        found.tril[batch.index] = voxels.nearby_tril.to(found.tril)
+    found = Nearby(*(torch.full((n, *shape), torch.nan) for shape in ((size,), (size, size), ())))
+    for whole, part in zip(found, (voxels.nearby_loc, voxels.nearby_tril, voxels.nearby_share), strict=True):
+        if part is not None:
+            whole[batch.index] = part.to(whole)
     return found
 
 
 SMALL = (
-    "voxels share what their neighbours show: in a simulation lesions of three voxels lost a third of their contrast, "
-    "and their 90 % intervals contained 55 to 60 % of the true values; read small findings from recipe hierarchical"
+    "voxels share what their neighbours show: in a simulation lesions of three voxels kept nine tenths of their "
+    "contrast, and fainter ones may be smoothed away; look at the map desc-alone, and compare small findings with "
+    "recipe hierarchical"
 )
 
 
@@ -125,6 +130,6 @@ def refuse_field(recipe: str, is_field: bool) -> None:
     """Raise InputError for a fit whose voxels cannot be simulated one by one."""
     if is_field:
         raise InputError(
-            f"check simulates single voxels, and recipe {recipe} maps images: its intervals are tested on phantoms "
-            "(docs/models/spatial.md); check a fit by recipe hierarchical instead"
+            f"recipe {recipe} maps images, and single voxels were to be simulated for it; check it on an image of its "
+            "own field (--truth own), or use a fit by recipe hierarchical here"
         )

@@ -12,6 +12,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.residual import Residual
 from pyroqmri.measurements.arguments import as_level
+from pyroqmri.measurements.noise import WORDS as METHODS
 from pyroqmri.measurements.noise import (
     NoiseEstimate,
     NoiseLevel,
@@ -33,6 +34,7 @@ from pyroqmri.signals import BoundSignal
 _RESIDUAL_VOXELS = 2000
 _COMPARED_VALUES, _COMPARED_VOXELS = 30_000, (100, 300)  # measurements, and voxels at least and at most
 WORDS = ("estimate", "field", "learn")
+_OTHER_SCALE = 2.0  # times less noise than where the signal is bright
 _RESIDUAL_NOTE = "residuals of least squares, pooled over voxels"
 
 
@@ -56,13 +58,13 @@ def noise_level(
     """
     if isinstance(sigma, NoiseLevel) and not sigma.provisional:
         return sigma
+    partial = WEIGHTS in (inputs or {})
     if sigma is None or isinstance(sigma, str | NoiseLevel):
         if isinstance(sigma, str) and sigma not in WORDS:
             raise InputError(
                 f"sigma must be a number above zero, one per voxel, or one of {', '.join(WORDS)}, got {sigma!r}"
             )
         residual, y = Residual(y, acq, preparation, signal, inputs or {}), blanked(y, inputs)
-        partial = WEIGHTS in (inputs or {})
         if isinstance(sigma, str) and sigma == "field":
             return _field(y, acq, position, residual, partial)
         found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq, preparation.coils, partial)
@@ -72,9 +74,26 @@ def noise_level(
         return found if seen is None else replace(seen, warnings=found.warnings)
     level = as_level(sigma, len(y))
     if level.dim() == 0:
-        return NoiseLevel(float(level), "given", "the noise level was given")
-    # voxels without a noise level are not fitted
-    return NoiseLevel(level, "given", "a noise map was given; the number is its median")
+        found = NoiseLevel(float(level), "given", "the noise level was given")
+    else:  # voxels without a noise level are not fitted
+        found = NoiseLevel(level, "given", "a noise map was given; the number is its median")
+    # residuals of measurements judge a given number, those of means over directions do not
+    if not preparation.average:
+        return found
+    return replace(found, warnings=_unlike_the_scan(found, blanked(y, inputs), acq, preparation, partial))
+
+
+def _unlike_the_scan(
+    given: NoiseLevel, y: Tensor, acq: Acquisition, preparation: Preparation, partial: bool
+) -> tuple[str, ...]:
+    own = _estimate(y, acq, preparation.coils, partial)
+    if own is None or not disagree(given.sigma, own.sigma):
+        return ()
+    return (
+        f"noise level: sigma {given.sigma:.4g} was given, which was used, and {METHODS[own.method]} of this scan give "
+        f"{own.sigma:.4g}: errors come out {given.sigma / own.sigma:.2g} times as large; give sigma in the units of "
+        "the image, or leave it to be estimated",
+    )
 
 
 def seen_field(
@@ -82,7 +101,7 @@ def seen_field(
 ) -> NoiseLevel | None:
     """The field of a scan whose shells and repeats show one, at indices ``(N, 3)``; None where one number does."""
     try:
-        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils, partial)
+        found = field_of_groups(y.numpy(), acq, np.asarray(position), coils, partial, wanted=False)
     except InputError:
         return None
     return field_level(found, position, "shells and repeats") if found.worth_it else None
@@ -131,13 +150,26 @@ def _enough(n_measurements: int) -> int:
     return min(most, max(least, _COMPARED_VALUES // n_measurements))
 
 
+def _of_other_scale(sigma: float, residual: Residual) -> tuple[str, ...]:
+    """A sentence where dim voxels have far less noise, as averages over regions of scans with other gains have."""
+    dim = residual.dim_sigma(_COMPARED_VOXELS[0])
+    if dim is None or not 0 < dim < sigma / _OTHER_SCALE:
+        return ()
+    return (
+        f"noise level: the residuals of bright voxels give sigma {sigma:.4g}, which was used, and those of dim voxels "
+        f"{dim:.4g}: one number does not suit both (voxels or regions of several scans, each with a scale of its own, "
+        "or a signal that does not follow the bright ones); errors of dim voxels come out too large, and some end "
+        "as no signal; scale all to one S0, fit them apart, or give a map with --sigma FILE",
+    )
+
+
 def _compared(found: NoiseLevel | None, residual: Residual) -> NoiseLevel:
     """The scan's own estimate beside the residuals, or the residuals where there is none."""
     if found is None:
         sigma = residual.sigma(_RESIDUAL_VOXELS)
         if sigma is None:
             raise InputError(residual.shortage)
-        return NoiseLevel(sigma, "residual", _RESIDUAL_NOTE)
+        return NoiseLevel(sigma, "residual", _RESIDUAL_NOTE, _of_other_scale(sigma, residual))
     found = replace(found, provisional=False)
     # means over directions leave the signal's misfit, magnified, and no noise
     other = None if residual.preparation.average else residual.sigma(_enough(residual.y.shape[1]))

@@ -16,6 +16,7 @@ from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.measurements.scatter import Scatter, variance_ratio
 from pyroqmri.signals import BoundSignal
 
+_FEWEST_DIM, _LOOKED_AT = 20, 5000  # voxels
 _REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
 
 
@@ -54,15 +55,32 @@ class Residual:
         found = self._left(n_voxels)
         return None if found is None else found.sigma() * found.scale
 
+    def dim_sigma(self, n_voxels: int) -> float | None:
+        """The noise level of voxels that :func:`bright` leaves out; None as for :meth:`sigma`, or of few voxels."""
+        some = torch.arange(0, len(self.y), max(1, len(self.y) // _LOOKED_AT))
+        y = self._counted(some)
+        dim = some[torch.isfinite(y).all(-1) & ~bright(y) & (y != 0).any(-1)]
+        if len(dim) < _FEWEST_DIM:
+            return None
+        found = self._of(dim[:: max(1, len(dim) // n_voxels)])
+        return None if found is None else found.sigma() * found.scale
+
     def scatter(self, n_voxels: int) -> tuple[Tensor, Scatter] | None:
         """Which of the voxels, at most ``n_voxels``, and their scatter; None as for :meth:`sigma`."""
         found = self._left(n_voxels)
         return None if found is None else (found.rows, found.scatter())
 
-    @torch.no_grad()
     def _left(self, n_voxels: int) -> "_Left | None":
         some = torch.arange(0, len(self.y), max(1, len(self.y) // n_voxels))
-        some = some[bright(counting(self.y[some], {name: value[some] for name, value in self.inputs.items()}))]
+        return self._of(some[bright(self._counted(some))])
+
+    def _counted(self, some: Tensor) -> Tensor:
+        """Measurements of the voxels ``some`` (n,), without those that are not to count."""
+        return counting(self.y[some], {name: value[some] for name, value in self.inputs.items()})
+
+    @torch.no_grad()
+    def _of(self, some: Tensor) -> "_Left | None":
+        """What is left in the voxels of indices ``some`` (n,)."""
         y, inputs = self.y[some], {name: value[some] for name, value in self.inputs.items()}
         preparation, signal = self._seen(y)
         if len(signal.acquisition) - signal.n_latents < 1:

@@ -52,13 +52,7 @@ def scan_causes(
     covaries = fit.model is not None and fit.model.prior.looks_at_voxels and not fit.is_field
     if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
-    rows = _in_full(known, len(y))
-    if position is None:
-        chosen = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:VOXELS])]
-        pairs = np.zeros((0, 2), dtype=int)
-    else:
-        chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
-        chosen = rows[chosen]
+    chosen, pairs = _chosen(_in_full(known, len(y)), position, seed)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
@@ -88,6 +82,15 @@ def scan_causes(
         widening=_widening(found, kept),
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
+
+
+def _chosen(rows: np.ndarray, position: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the voxels ``rows``, and pairs ``(K, 2)`` of neighbours among them where positions are known."""
+    if position is None:
+        some = np.random.default_rng(seed).permutation(len(rows))[:VOXELS]
+        return rows[np.sort(some)], np.zeros((0, 2), dtype=int)
+    chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
+    return rows[chosen], pairs
 
 
 def _in_full(inputs: Mapping[str, Tensor], n: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pyroqmri.guides.structured import Structured
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.markov.graph import Graph, graph_of
 from pyroqmri.markov.law import Law
-from pyroqmri.markov.learn import Plan, find_borders, learn
+from pyroqmri.markov.learn import LEFT, Plan, find_borders, learn
 from pyroqmri.markov.smooth import Sites, Smoothed, smooth
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.blur import Blur, blur_of
@@ -22,6 +22,7 @@ FIRST_STEPS, STEPS = 8, 2  # towards the modes without neighbours, and in each r
 BORDER_ROUNDS, BORDER_DRAWS = 3, 16  # until borders of an image that nothing is learned from stay where they are
 BLUR_VOXELS = 4000
 SURE = 3.0  # standard errors by which neighbours must be more alike than others
+TOGETHER, MOST_TOGETHER = 2.0, 2.0  # log odds that a voxel leaves for each neighbour that has, of so many at most
 NOTHING = 1e-6  # strength of a field that is not there
 
 
@@ -38,36 +39,50 @@ class Likelihoods:
         How many voxels' noise is shared: their neighbours count for one over it.
     """
 
-    def __init__(self, guide: Structured, voxels: Voxels, counted: float) -> None:
+    def __init__(self, guide: Structured, voxels: Voxels, graph: Graph, counted: float) -> None:
+        self.graph, self.left = graph, np.zeros(graph.n)
         self.guide, self.model, self.voxels, self.counted = guide, guide.model, voxels, counted
         self.n_tissue = self.model.prior.n_tissue
         self.z: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, found: Smoothed | None) -> Sites:
+    def __call__(self, found: Smoothed | None, law: Law) -> Sites:
         """Sites around the modes that the messages of ``found`` lead to; those of the population where None."""
         parts, points = [], []
+        share = self.share(law)
         for i in range(0, len(self.voxels), CHUNK):
             where = slice(i, i + CHUNK)
             near = None if found is None else self._near(found, where)
-            voxels = (
-                self.voxels[where] if found is None else with_messages(self.model, self.voxels[where], found, where)
-            )
+            voxels = self.voxels[where]
+            if found is not None:
+                voxels = with_messages(self.model, voxels, found, share, where)
             population = self.model.prior.at(self.model.prior.classes(), voxels)
             steps = FIRST_STEPS if near is None else STEPS
-            z = self.guide.laplace(voxels, population, steps, near, only_near=near is not None)[0].z[0]
-            points.append(z)
-            parts.append(self._site(z, voxels))
-        self.z = torch.cat(points)
-        return Sites(*(np.concatenate(arrays) / self.counted for arrays in zip(*parts, strict=True)))
+            modes, logits = self.guide.laplace(voxels, population, steps, near, only_near=near is not None)
+            z = modes.z
+            points.append(torch.stack([z[0], z[-1]]))
+            left = logits.softmax(0)[1] if len(z) > 1 else z.new_zeros(len(voxels))
+            parts.append((*self._site(z[0], voxels), left.double().cpu().numpy()))
+        self.z = torch.cat(points, 1)
+        shift, information, left = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        counts, self.left = (1 - left) / self.counted, left
+        return Sites(shift * counts[:, None], information * counts[:, None, None], left)
+
+    def share(self, law: Law) -> np.ndarray:
+        """Probability that each voxel goes with its neighbours ``(N,)``, by how many of those have left."""
+        if law.leave == 0:
+            return np.ones(self.graph.n)
+        i, j = self.graph.pairs.T
+        beside = np.bincount(i, self.left[j], self.graph.n) + np.bincount(j, self.left[i], self.graph.n)
+        return 1 / (1 + law.leave / (1 - law.leave) * np.exp(TOGETHER * np.minimum(beside, MOST_TOGETHER)))
 
     def _near(self, found: Smoothed, where: slice) -> Tensor:
-        """Latents ``(1, n, L)``: the field's mean, and the direction where it was."""
+        """Latents ``(2, n, L)``: the field's mean with the direction where it was, and the voxel by itself."""
         assert self.z is not None
-        z = self.z[where].clone()
+        z = self.z[:, where].clone()
         mean = torch.from_numpy(found.mean[where]).to(z)
-        z[:, : self.n_tissue] += (mean - z[:, : self.n_tissue]).clamp(-1, 1)
-        return z[None]
+        z[0, :, : self.n_tissue] += (mean - z[0, :, : self.n_tissue]).clamp(-1, 1)
+        return z
 
     def _site(self, z: Tensor, voxels: Voxels) -> tuple[np.ndarray, np.ndarray]:
         """Shift and information of the field's latents, those of a direction averaged over."""
@@ -84,7 +99,9 @@ class Likelihoods:
         return shift.cpu().numpy(), information.cpu().numpy()
 
 
-def with_messages(model: VoxelModel, voxels: Voxels, found: Smoothed, where: slice = slice(None)) -> Voxels:
+def with_messages(
+    model: VoxelModel, voxels: Voxels, found: Smoothed, share: np.ndarray, where: slice = slice(None)
+) -> Voxels:
     """The voxels with what the rest of the image states about each; axes stay uniform."""
     n, size = model.prior.n_tissue, model.prior.n_latents
     precision = found.messages.precision[where]
@@ -94,7 +111,7 @@ def with_messages(model: VoxelModel, voxels: Voxels, found: Smoothed, where: sli
     tril[:, :n, :n] = torch.from_numpy(np.tril(np.linalg.inv(factor))).to(tril)
     loc = torch.zeros(len(voxels), size).to(voxels.y)
     loc[:, :n] = torch.from_numpy(found.messages.loc[where]).to(loc)
-    return replace(voxels, nearby_loc=loc, nearby_tril=tril)
+    return replace(voxels, nearby_loc=loc, nearby_tril=tril, nearby_share=torch.from_numpy(share[where]).to(loc))
 
 
 def learn_field(guide: Structured, voxels: Voxels) -> bool:
@@ -108,11 +125,11 @@ def learn_field(guide: Structured, voxels: Voxels) -> bool:
     some = voxels[slab(voxels.position)]
     assert some.position is not None
     graph, law = graph_of(some.position.cpu().numpy()), _first_law(prior)
-    expand = Likelihoods(guide, some, blur(guide.model, some).counted)
-    expand(None)
+    expand = Likelihoods(guide, some, graph, blur(guide.model, some).counted)
+    expand(None, law)
     assert expand.z is not None
-    if not alike(graph, expand.z[:, : prior.n_tissue].double().cpu().numpy()):
-        prior.take(replace(law, shared=NOTHING * law.shared))
+    if not alike(graph, expand.z[0, :, : prior.n_tissue].double().cpu().numpy()):
+        prior.take(replace(law, shared=NOTHING * law.shared, leave=0.0))
         return False
     plan = Plan(prior.rounds, max(8, prior.draws // 2), prior.borders)
     prior.take(learn(graph, law, expand, plan)[0])
@@ -136,7 +153,7 @@ def _first_law(prior: Gmrf) -> Law:
     """Strengths to start from: neighbours as different as any two voxels."""
     law = prior.law()
     precision = np.linalg.inv(law.population)
-    return replace(law, own=precision, shared=precision, along=np.ones(3))
+    return replace(law, own=precision, shared=precision, along=np.ones(3), leave=LEFT if prior.leaving else 0.0)
 
 
 def place(guide: Structured, voxels: Voxels) -> Voxels:
@@ -146,14 +163,15 @@ def place(guide: Structured, voxels: Voxels) -> Voxels:
     if len(voxels) == 0:
         return voxels
     graph, law = graph_of(voxels.position.cpu().numpy()), prior.law()
-    expand = Likelihoods(guide, voxels, blur(guide.model, voxels).counted)
-    weights, found, sites = law.weights(graph), None, expand(None)
+    expand = Likelihoods(guide, voxels, graph, blur(guide.model, voxels).counted)
+    weights, found, sites = law.weights(graph), None, expand(None, law)
     for _ in range(BORDER_ROUNDS):
         found = smooth(graph, law, weights, sites, BORDER_DRAWS, start=None if found is None else found.mean)
         weights = find_borders(graph, law, weights, found) if prior.borders else weights
-        sites = expand(found)
+        sites = expand(found, law)
     assert found is not None
-    return with_messages(guide.model, voxels, smooth(graph, law, weights, sites, prior.draws, start=found.mean))
+    found = smooth(graph, law, weights, sites, prior.draws, start=found.mean)
+    return with_messages(guide.model, voxels, found, expand.share(law))
 
 
 @torch.no_grad()

@@ -77,7 +77,7 @@ class Structured(Guide):
         voxels = self.prepare(y)
         q = self.components(voxels, self.steps, self.model.prior.at(self.model.prior.draw(), voxels))
         with voxel_plate(len(voxels), size, voxels.y.device):
-            if self.n_classes == 1:
+            if q.loc.shape[-2] == 1:
                 pyro.sample("z", MultivariateNormal(q.loc.squeeze(-2), scale_tril=q.scale_tril.squeeze(-3)))
                 return
             c = pyro.sample("c", Categorical(logits=q.logits), infer={"enumerate": "parallel"})
@@ -248,7 +248,7 @@ def follow(modes: Mode, population: Population) -> tuple[Tensor, Tensor]:
 def _log_evidence(modes: Mode, population: Population) -> Tensor:
     """Laplace's log weight times evidence of each class ``(C, N)``, up to a constant a voxel."""
     log_det = modes.precision.logdet().nan_to_num(1e3) + 2 * _log_diagonal(by_voxel(population.scale_tril, 2))
-    return population.log_weights.unsqueeze(-1) + modes.objective - log_det / 2
+    return by_voxel(population.log_weights, 0) + modes.objective - log_det / 2
 
 
 def _log_diagonal_each(tril: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """File names: what an image is called, and what lies beside it."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ dwi sbref bold epi asl m0scan cest magnitude phase T1w T2star T2w T2starw PDw FL
 IRT1 MESE MEGRE VFA MP2RAGE MPM MTS MTR TB1AFI TB1DAM TB1EPI TB1RFM TB1SRGE TB1TFL
 """
 SUFFIXES = frozenset(_SUFFIXES.split())
+_ULTRASHORT = frozenset({"ute", "dute", "zte", "petra"})
 _ENDINGS = (".nii.gz", ".nii")
 _DEPTH = 8  # folders between an image and the root of its data set
 
@@ -39,6 +41,11 @@ def suffix(path: str | Path) -> str:
     """The BIDS suffix of an image's name, or nothing where it has none."""
     last = stem(path).rpartition("_")[2]
     return last if last in SUFFIXES else ""
+
+
+def is_ultrashort(path: str | Path) -> bool:
+    """Whether an image's name states readouts right after the pulse (UTE, ZTE, PETRA), with echo times below 1 ms."""
+    return not _ULTRASHORT.isdisjoint(re.split("[^a-z]+", stem(path).lower()))
 
 
 def inherited(image: str | Path, ending: str) -> list[list[Path]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pyroqmri.errors import InputError
-from pyroqmri.io.names import setting_texts, suffix
+from pyroqmri.io.names import is_ultrashort, setting_texts, suffix
 from pyroqmri.io.sidecars import BIDS_KEYS, Sidecar, read_sidecar
 from pyroqmri.io.text import name_volumes, read_vector
-from pyroqmri.io.times import decide
+from pyroqmri.io.times import ULTRASHORT, decide
 from pyroqmri.io.units import TO_OURS, Stated, offset_unit, span, spelled
 
 __all__ = ["BIDS_KEYS", "Found", "Settings", "convert", "find_settings", "read_settings"]
@@ -83,7 +83,8 @@ def read_settings(
     given = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset, "mt": mt}
     needed = {name for name in BIDS_KEYS if name in names or given[name] is not None}
     found = find_settings(image_path, given, json, n_volumes, needed, others=others)
-    return convert(found.stated, found, needed, suffix(image_path))
+    kind = ULTRASHORT if is_ultrashort(image_path) else suffix(image_path)
+    return convert(found.stated, found, needed, kind)
 
 
 def find_settings(
@@ -191,7 +192,7 @@ def _unit_in_name(name: str, path: Path) -> str | None:
 
 
 def convert(stated: Mapping[str, Stated], found: Found, needed: Collection[str], kind: str = "") -> Settings:
-    """Settings in ms, rad and ppm; ``kind`` is the suffix of the image.
+    """Settings in ms, rad and ppm; ``kind`` is the suffix of the image, or ``ULTRASHORT``.
 
     Raises
     ------

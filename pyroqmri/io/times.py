@@ -21,6 +21,10 @@ GRADIENT_ECHOES = {"MEGRE", "T2starw", "T2star", "VFA", "MPM", "MTS", "MTR", "MP
 _ENDS_BEFORE = 300.0
 _STEADY_STATE_TR = 1500.0  # with a longer TR a gradient echo's signal does not depend on the flip angle
 _ECHO_SPACING = 0.4  # ms: no train of echoes is faster
+ULTRASHORT = "UTE"  # in place of a suffix: readouts from the centre of k-space, right after the pulse
+# ms: the longest echo of a series is no shorter, in a text file, in a sidecar, which states s, and of such readouts
+_SHORTEST, _SHORTEST_STATED, _SHORTEST_ULTRASHORT = 0.35, 0.1, 0.02
+_USUAL_TE, _USUAL_ULTRASHORT = (2.0, 350.0), (0.1, 40.0)
 
 
 def decide(stated: Mapping[str, Stated], suffix: str = "") -> tuple[dict[str, str], list[str]]:
@@ -31,7 +35,7 @@ def decide(stated: Mapping[str, Stated], suffix: str = "") -> tuple[dict[str, st
     stated
         Settings of one scan by name: those of ``TIMES``, and ``flip``.
     suffix
-        BIDS suffix of the image, which tells gradient echoes from spin echoes.
+        BIDS suffix of the image, which tells gradient echoes from spin echoes, or ``ULTRASHORT``.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def decide(stated: Mapping[str, Stated], suffix: str = "") -> tuple[dict[str, st
     units: dict[str, str] = {} if flips is None else {"flip": _alone(flips, _flip)}
     times = [stated[name] for name in TIMES if name in stated]
     weigh = {
-        "te": lambda v: _te(v, suffix in GRADIENT_ECHOES), "ti": _ti, "tr": lambda v: _tr(v, steady),
+        "te": lambda v: _te(v, suffix, stated["te"].kind == "sidecar"), "ti": _ti, "tr": lambda v: _tr(v, steady),
     }  # fmt: skip
     options = {s.name: {u: weigh[s.name](s.read_in(u)) for u in ("s", "ms")} for s in times}
     for s in times:
@@ -127,14 +131,18 @@ def _goes_together(stated: Mapping[str, Stated], units: Mapping[str, str]) -> bo
     return True
 
 
-def _te(v: np.ndarray, gradient_echo: bool) -> int:
-    longest, n = v.max(), len(v)
+def _te(v: np.ndarray, suffix: str, of_sidecar: bool) -> int:
+    longest, n, ultrashort = v.max(), len(v), suffix == ULTRASHORT
     varies = longest > v.min()
-    if n > 2 and varies and np.allclose(v, v[0] * np.arange(1, n + 1), rtol=0.02) and v[0] < _ECHO_SPACING:
+    train = n > 2 and varies and np.allclose(v, v[0] * np.arange(1, n + 1), rtol=0.02)
+    if train and v[0] < _ECHO_SPACING and not ultrashort:
         return IMPOSSIBLE
-    if not (0.35 if varies else 0.01) <= longest <= (_ENDS_BEFORE if gradient_echo else 4000.0):
+    shortest = _SHORTEST_ULTRASHORT if ultrashort else _SHORTEST_STATED if of_sidecar else _SHORTEST
+    gradient_echo = ultrashort or suffix in GRADIENT_ECHOES
+    if not (shortest if varies else 0.01) <= longest <= (_ENDS_BEFORE if gradient_echo else 4000.0):
         return IMPOSSIBLE
-    return USUAL if 2.0 <= longest <= 350.0 else UNUSUAL
+    low, high = _USUAL_ULTRASHORT if ultrashort else _USUAL_TE
+    return USUAL if low <= longest <= high else UNUSUAL
 
 
 def _ti(v: np.ndarray) -> int:

@@ -1,6 +1,7 @@
 """Units that numbers come in: what files state of them, and the settings and maps that are recognised alone."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,6 +81,8 @@ def offset_unit(s: Stated) -> str:
     )
 
 
+_PER_CENT = re.compile("%|pct|perc|per_cent|per cent")
+
 B_UNITS = {"s/mm2": 1.0, "ms/um2": 1000.0, "s/m2": 1e-6}
 # largest b-value of a protocol in each unit: usual, possible
 _LARGEST_B = {
@@ -147,12 +150,37 @@ def relative_b1(values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]
     )
 
 
+def field_in_ppm(values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    """A map of the field, any shape, which has to be in ppm of the water frequency; no notes.
+
+    Raises
+    ------
+    InputError
+        When a twentieth of the values that are not zero lie beyond 5 ppm, as those of a map in Hz do.
+    """
+    measured = np.abs(values[np.isfinite(values) & (values != 0)])
+    if measured.size and (largest := float(np.quantile(measured, 0.95))) > _WIDEST_FIELD:
+        raise InputError(
+            f"B0 map {source} reaches {largest:.3g} (95 % quantile), and no field is off by more than "
+            f"{_WIDEST_FIELD:g} ppm: it may be in Hz; divide it by the scanner's frequency in MHz (127.7 at 3 T)"
+        )
+    return values, []
+
+
+_WIDEST_FIELD = 5.0  # ppm
 # inputs of signals whose maps come in more than one unit, and what brings them into the signal's
-INPUT_UNITS: dict[str, Callable[[np.ndarray, str], tuple[np.ndarray, list[str]]]] = {"B1": relative_b1}
+INPUT_UNITS: dict[str, Callable[[np.ndarray, str], tuple[np.ndarray, list[str]]]] = {
+    "B1": relative_b1,
+    "B0": field_in_ppm,
+}
 
 
-def input_in_unit(name: str, values: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
-    """A per-voxel input of a signal in the signal's own unit, with notes; those without a rule stay as they are.
+def input_in_unit(
+    name: str, values: np.ndarray, source: str, unit: str = ""
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """A per-voxel input of a signal in the signal's own unit, with notes and warnings; as it is without a rule.
+
+    A conversion is a note where the file's name or its sidecar's ``unit`` states it, and a warning otherwise.
 
     Raises
     ------
@@ -160,4 +188,9 @@ def input_in_unit(name: str, values: np.ndarray, source: str) -> tuple[np.ndarra
         When its unit cannot be recognised.
     """
     rule = INPUT_UNITS.get(name)
-    return (values, []) if rule is None else rule(values, source)
+    if rule is None:
+        return values, [], []
+    values, said = rule(values, source)
+    if _PER_CENT.search(f"{source.lower()} {unit.lower()}"):
+        return values, said, []
+    return values, [], [f"{text}; in degrees it would be wrong by its nominal angle: divide by that" for text in said]

@@ -78,7 +78,8 @@ def jacobian(simulate: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, T
         at = z.detach().requires_grad_()
         values = simulate(at)
         cotangent = torch.zeros_like(values, requires_grad=True)
-        (pulled,) = torch.autograd.grad(values, at, cotangent, create_graph=True)
+        # of a sum, for torch looks at the shape of a given cotangent by importing sympy, which takes 0.7 s
+        (pulled,) = torch.autograd.grad((values * cotangent).sum(), at, create_graph=True)
         columns = [
             torch.autograd.grad(pulled[..., i].sum(), cotangent, retain_graph=True)[0] for i in range(z.shape[-1])
         ]

@@ -30,6 +30,8 @@ class Law:
         :math:`T` ``(P, P)``: the precision of the difference of two neighbours.
     along
         Factor on the weights of edges along each image axis ``(3,)``.
+    leave
+        Share of voxels that leave the field: each is drawn from the population by itself.
     """
 
     loc: np.ndarray
@@ -37,6 +39,7 @@ class Law:
     own: np.ndarray
     shared: np.ndarray
     along: np.ndarray
+    leave: float = 0.0
 
     def blocks(self, graph: Graph) -> np.ndarray:
         """Precision of each voxel's own term ``(N, P, P)``."""

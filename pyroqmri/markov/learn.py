@@ -12,8 +12,10 @@ from pyroqmri.markov.smooth import Moments, Sites, Smoothed, smooth
 
 AXIS_SD = 0.5  # of the log factor of an axis, before measurements
 LEAST = 0.02  # of the precision of an increment, which all but its edge gives at least
-SMOOTHEST = 4.0  # strength over a voxel's own information
+SMOOTHEST = 2.0  # strength over a voxel's own information
 FEWEST = 30  # edges along an axis from which it has a factor of its own
+LEFT, LEFT_OF = 0.05, 200  # share of voxels that leave beforehand, and how many voxels know it
+LEAST_LEFT, MOST_LEFT = 0.005, 0.2
 RIDGE, LONGEST = 2.0, 1.0  # information that a log strength has of itself, and the longest step of one
 
 
@@ -36,7 +38,7 @@ class Plan:
     borders: bool = True
 
 
-Expand = Callable[[Smoothed | None], Sites]
+Expand = Callable[[Smoothed | None, Law], Sites]
 
 
 def find_borders(graph: Graph, law: Law, weights: np.ndarray, found: Smoothed) -> np.ndarray:
@@ -105,7 +107,7 @@ def learn(graph: Graph, law: Law, expand: Expand, plan: Plan, seed: int = 0) -> 
 
     Source: Gilmour et al. 1995, doi:10.2307/2533274.
     """
-    found, sites, probes = None, expand(None), None
+    found, sites, probes = None, expand(None, law), None
     weights = law.weights(graph)
     for round_ in range(plan.rounds):
         found = smooth(graph, law, weights, sites, plan.draws, seed, None if found is None else found.mean)
@@ -114,9 +116,16 @@ def learn(graph: Graph, law: Law, expand: Expand, plan: Plan, seed: int = 0) -> 
         weights = weights * (law.along / before.along)[graph.axis]
         if plan.borders and round_ > 0:
             weights = find_borders(graph, law, weights, found)
-        sites = expand(found)
+        sites = expand(found, law)
+        if sites.left is not None and law.leave > 0:
+            law = replace(law, leave=leaving(sites.left))
     assert found is not None
     return law, weights, found
+
+
+def leaving(left: np.ndarray) -> float:
+    """Share of voxels that leave the field, of the probabilities ``(N,)`` that each one has."""
+    return float(np.clip((left.sum() + LEFT * LEFT_OF) / (len(left) + LEFT_OF), LEAST_LEFT, MOST_LEFT))
 
 
 class Probes(NamedTuple):
@@ -154,8 +163,12 @@ def stronger(graph: Graph, law: Law, weights: np.ndarray, found: Smoothed, probe
     total_lost = np.einsum("e,epq->pq", weights, lost.apart) - (weights[:, None] * d).T @ d
     return replace(
         changed,
-        own=_moved(law.own, after.own + lost.own - mean.T @ mean, after.own, move[:p]),
-        shared=_limited(_moved(law.shared, total + total_lost, total, move[p : 2 * p]), sites.information),
+        own=_limited(
+            _moved(law.own, after.own + lost.own - mean.T @ mean, after.own, move[:p]),
+            np.linalg.inv(law.population)[None],
+            1.0,
+        ),
+        shared=_limited(_moved(law.shared, total + total_lost, total, move[p : 2 * p]), sites.information, SMOOTHEST),
         along=law.along * np.exp(move[2 * p :]),
     )
 
@@ -170,18 +183,19 @@ def _lost(graph: Graph, probes: Probes) -> Moments:
     return Moments((own + own.T) / 2, (apart + apart.transpose(0, 2, 1)) / 2)
 
 
-def _limited(shared: np.ndarray, information: np.ndarray) -> np.ndarray:
-    """A strength of at most ``SMOOTHEST`` times the information of a usual voxel, in every direction.
+def _limited(strength: np.ndarray, information: np.ndarray, most: float) -> np.ndarray:
+    """A precision of at most ``most`` times the information ``(N, P, P)`` of a usual voxel, in every direction.
 
-    What is flatter than that is smoothed beyond what its measurements could show to be wrong.
+    What is flatter than its measurements could show to be wrong is smoothed too far; and a voxel's own term states no
+    more than the population, to which neighbours only add: else tissues that lie on a line would allow nothing beside.
     """
     scale = np.sqrt(np.maximum(np.diagonal(information, axis1=1, axis2=2), 1e-12))
     usual = (information / (scale[:, :, None] * scale[:, None, :])).mean(0)
     middle = np.median(scale, 0)
     root = np.linalg.cholesky(usual * np.outer(middle, middle) + 1e-9 * np.diag(middle**2))
-    inner = np.linalg.solve(root, np.linalg.solve(root, shared).T)
+    inner = np.linalg.solve(root, np.linalg.solve(root, strength).T)
     values, vectors = np.linalg.eigh((inner + inner.T) / 2)
-    factor = root @ vectors * np.sqrt(np.minimum(values, SMOOTHEST))
+    factor = root @ vectors * np.sqrt(np.minimum(values, most))
     return factor @ factor.T
 
 

@@ -21,10 +21,14 @@ class Sites(NamedTuple):
         :math:`\eta_i` ``(N, P)``.
     information
         :math:`L_i` ``(N, P, P)``, positive semidefinite.
+    left
+        Probability that each voxel has left the field ``(N,)``; its likelihood counts for the rest. None where no
+        voxel leaves.
     """
 
     shift: np.ndarray
     information: np.ndarray
+    left: np.ndarray | None = None
 
 
 class Moments(NamedTuple):

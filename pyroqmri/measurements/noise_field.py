@@ -7,10 +7,11 @@ length, amplitude and what the voxels scatter beyond that error are those of the
 """
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.linalg import cho_solve, cholesky
+from scipy.linalg import eigh
 from scipy.special import digamma, polygamma
 from scipy.stats import chi2
 from torch import Tensor
@@ -24,6 +25,8 @@ FIELD = "noise.field."  # what the names of a field's tensors begin with in a fi
 MOST_VOXELS = 10_000
 FEWEST_VOXELS = 200
 VARIES = 1.25  # 95 % over 5 % quantile of the level; below it one number serves as well
+_BLOCKS, _IN_BLOCK = 4, 20  # along each axis, and voxels in one that counts
+_ALIKE = 1.1  # 95 over 5 % quantile of the blocks' levels
 _NATS = 10.0  # by which a field has to be likelier than a number
 _LENGTHS, _AMPLITUDES, _SCATTER = (0.3, 0.6, 1.2), (0.05, 0.15, 0.4), (0.0, 0.05, 0.1, 0.2, 0.4)
 _CUT = 2.5  # over the shortest length: the largest frequency
@@ -102,6 +105,7 @@ def fit_field(position: np.ndarray, scatter: Scatter) -> Fitted:
     box = np.where(half > 0, 1.2 * half + 0.3, 0.0)
     basis, frequency = _basis(place, box)
     gram = basis.T @ basis
+    priors = _priors(gram, frequency, int((box > 0).sum()))
     own = polygamma(1, scatter.dof / 2).mean() / 4
     bias = (digamma(scatter.dof / 2) - np.log(scatter.dof / 2)) / 2
     sigma = np.full(len(position), np.sqrt(np.median(scatter.left / scatter.dof)))
@@ -112,27 +116,34 @@ def fit_field(position: np.ndarray, scatter: Scatter) -> Fitted:
         # voxels that the signal's outline does not follow are kept from pulling their surroundings
         most = 3 * max(1.4826 * np.median(np.abs(error - np.median(error))), np.sqrt(own))
         seen = np.log(sigma) + np.clip(error, np.median(error) - most, np.median(error) + most)
-        mean, covariance, evidence = _regressed(seen, basis, gram, frequency, own, (box > 0).sum())
+        mean, covariance, evidence = _regressed(seen, basis, priors, own)
         sigma = np.exp(basis @ mean)
     # the level as a whole is that of the median voxel, as that of one number is
     free = scatter.expected(sigma)
     level = np.log(np.median(scatter.left / (free * sigma**2) / (chi2.median(scatter.dof) / scatter.dof))) / 2
     mean[0] += level
-    one = _regressed(seen, basis[:, :1], gram[:1, :1], frequency[:1], own, 0)[2]
+    one = _regressed(seen, basis[:, :1], _priors(gram[:1, :1], frequency[:1], 0), own)[2]
     low, high = np.quantile(sigma * np.exp(level), [0.05, 0.95])
     tensors = (torch.from_numpy(np.asarray(t, dtype=float)) for t in (centre, box, unit, mean, covariance))
     return Fitted(NoiseField(*tensors), evidence - one, float(low), float(high))
 
 
 def field_of_groups(
-    y: np.ndarray, acquisition: Acquisition, position: np.ndarray, coils: float = 1.0, partial: bool = False
+    y: np.ndarray,
+    acquisition: Acquisition,
+    position: np.ndarray,
+    coils: float = 1.0,
+    partial: bool = False,
+    wanted: bool = True,
 ) -> Fitted:
     """The field that the scatter of shells and repeats gives, of measurements ``(N, M)`` at indices ``(N, 3)``.
+
+    Unless it is ``wanted``, none is fitted where blocks of the image have one noise level.
 
     Raises
     ------
     InputError
-        When no shell has enough directions or repeats, or too few voxels have a signal.
+        When no shell has enough directions or repeats, too few voxels have a signal, or there is no field.
     """
     groups = [group for group in groups_of(acquisition) if group.trusted]
     if not groups:
@@ -141,8 +152,27 @@ def field_of_groups(
     parts = scatters(seen, groups, acquisition, coils)
     _, kept = lowest(parts)
     found = pooled([part for part, good in zip(parts, kept, strict=True) if good])
+    if not wanted and _blocks_alike(position[some], found):
+        raise InputError("the noise level is the same all over the image")
     known = found.dof >= 1
     return fit_field(position[some], found) if known.all() else fit_field(position[some][known], found.of(known))
+
+
+def _blocks_alike(position: np.ndarray, scatter: Scatter) -> bool:
+    """Whether parts of the image, a quarter of it along each axis, differ too little for a field to be worth it.
+
+    A regression takes a second, and most scans have one level. Means of few degrees of freedom scatter and go on to it.
+    """
+    free = scatter.expected(np.full(len(position), np.sqrt(np.median(scatter.left / scatter.dof))))
+    seen = np.log(np.maximum(scatter.left, 1e-30) / free) / 2
+    middle = np.median(seen)
+    most = 3 * 1.4826 * np.median(np.abs(seen - middle))
+    part = (_BLOCKS * (position - position.min(0)) / (np.ptp(position, axis=0) + 1)).astype(int)
+    block = np.unique(part, axis=0, return_inverse=True)[1].reshape(-1)
+    count = np.bincount(block)
+    mean = np.bincount(block, np.clip(seen - middle, -most, most)) / count
+    low, high = np.quantile(mean[count >= min(_IN_BLOCK, count.max())], [0.05, 0.95])
+    return bool(high - low < np.log(_ALIKE))
 
 
 def some_voxels(y: np.ndarray, partial: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -184,26 +214,49 @@ def _basis(place: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([np.stack(columns, 1), sines], 1), np.r_[np.full(n_trend, np.nan), total]
 
 
-def _regressed(
-    seen: np.ndarray, basis: np.ndarray, gram: np.ndarray, frequency: np.ndarray, own: float, n_axes: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean and covariance of the coefficients, and the evidence, at the likeliest length, amplitude and scatter."""
-    cross, square, n = basis.T @ seen, seen @ seen, len(seen)
+class _Prior(NamedTuple):
+    """Prior sds ``(K,)`` of the coefficients at one length and amplitude, and what the basis has in their units.
+
+    ``vectors`` ``(K, K)`` and ``values`` ``(K,)`` are of the basis' Gram matrix: once they are known, no scatter of the
+    voxels and no new logarithms of theirs need another factor.
+    """
+
+    sd: np.ndarray
+    values: np.ndarray
+    vectors: np.ndarray
+
+
+def _priors(gram: np.ndarray, frequency: np.ndarray, n_axes: int) -> list[_Prior]:
+    """Every length and amplitude."""
     trend = np.isnan(frequency)
     flat = np.where(np.arange(len(frequency)) == 0, _WIDE, _SLOPE) ** 2
-    best: tuple[float, np.ndarray, np.ndarray] | None = None
+    found = []
     for length in _LENGTHS:
         spectrum = (2 * np.pi * length**2) ** (n_axes / 2) * np.exp(-((length * np.nan_to_num(frequency)) ** 2) / 2)
         for amplitude in _AMPLITUDES:
-            prior = np.where(trend, flat, amplitude**2 * spectrum + 1e-12)
-            for scatter in _SCATTER:
-                v = own + scatter**2
-                root = cholesky(gram / v + np.diag(1 / prior), lower=True)
-                mean = cho_solve((root, True), cross / v)
-                volume = 2 * np.log(np.diag(root)).sum() + np.log(prior).sum()
-                evidence = -(n * np.log(2 * np.pi * v) + volume + square / v - cross @ mean / v) / 2
-                if best is None or evidence > best[0]:
-                    best = evidence, mean, root
+            sd = np.sqrt(np.where(trend, flat, amplitude**2 * spectrum + 1e-12))
+            values, vectors = eigh(sd[:, None] * gram * sd, driver="evd")
+            found.append(_Prior(sd, values.clip(0), vectors))
+    return found
+
+
+def _regressed(
+    seen: np.ndarray, basis: np.ndarray, priors: list[_Prior], own: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean and covariance of the coefficients, and the evidence, at the likeliest length, amplitude and scatter."""
+    cross, square, n = basis.T @ seen, seen @ seen, len(seen)
+    best: tuple[float, float, _Prior] | None = None
+    for prior in priors:
+        along = prior.vectors.T @ (prior.sd * cross)
+        for scatter in _SCATTER:
+            v = own + scatter**2
+            fitted = np.sum(along**2 / (prior.values + v)) / v
+            volume = np.log1p(prior.values / v).sum()
+            evidence = -(n * np.log(2 * np.pi * v) + volume + square / v - fitted) / 2
+            if best is None or evidence > best[0]:
+                best = float(evidence), v, prior
     assert best is not None
-    evidence, mean, root = best
-    return mean, cho_solve((root, True), np.eye(len(root))), float(evidence)
+    evidence, v, prior = best
+    root = prior.sd[:, None] * prior.vectors * np.sqrt(v / (prior.values + v))
+    covariance = root @ root.T
+    return covariance @ cross / v, covariance, evidence

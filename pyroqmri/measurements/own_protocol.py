@@ -23,6 +23,13 @@ def with_own_protocol(inputs: Mapping[str, Any] | None, weights: Any, grad_dev: 
     return dict(inputs or {}) | {name: value for name, value in own.items() if value is not None}
 
 
+def refuse_own_protocol(inputs: Mapping[str, Any] | None, who: str) -> None:
+    """Raise InputError where weights or deviations are given to what sees one protocol."""
+    for name in OWN:
+        if name in (inputs or {}):
+            raise InputError(f"{who} does not take {name}; leave it out, or fit with it")
+
+
 def kept_inputs(inputs: Mapping[str, Tensor] | None, keep: Tensor) -> dict[str, Tensor]:
     """Inputs of voxels of whose measurements some are kept: weights are one a measurement."""
     return {name: value[:, keep] if name == WEIGHTS else value for name, value in (inputs or {}).items()}

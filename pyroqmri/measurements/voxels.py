@@ -38,6 +38,8 @@ class Voxels:
     nearby_loc, nearby_tril
         What the rest of an image states about the latents of each: mean ``(N, L)`` and Cholesky factor of the
         covariance ``(N, L, L)``; for priors that are fields.
+    nearby_share
+        Probability beforehand that each goes with them ``(N,)``, and is not drawn from the population by itself.
     covariates
         What is known of each voxel beside its measurements, each ``(N,)``; for priors that depend on it.
     counts, s0_counts
@@ -58,6 +60,7 @@ class Voxels:
     position: Tensor | None = None
     nearby_loc: Tensor | None = None
     nearby_tril: Tensor | None = None
+    nearby_share: Tensor | None = None
     covariates: Mapping[str, Tensor] = field(default_factory=dict)
     counts: Tensor | None = None
     s0_counts: Tensor | None = None
@@ -96,6 +99,7 @@ class Voxels:
             opt(self.position),
             opt(self.nearby_loc),
             opt(self.nearby_tril),
+            opt(self.nearby_share),
             {k: function(v) for k, v in self.covariates.items()},
             opt(self.counts),
             opt(self.s0_counts),

@@ -48,8 +48,10 @@ class Residuals:
         return len(self.value)
 
     def __getitem__(self, pick: Tensor) -> "Residuals":
-        parts = (getattr(self, name)[pick] for name in ("value", "tangent", "signal", "sd", "noise"))
-        return Residuals(*parts, None if self.weights is None else self.weights[pick])
+        weights = None if self.weights is None else self.weights[pick]
+        return Residuals(
+            self.value[pick], self.tangent[pick], self.signal[pick], self.sd[pick], self.noise[pick], weights
+        )
 
     @property
     def leverage(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture, normal_points
 from pyroqmri.errors import InputError
+from pyroqmri.posterior.interpolation import interpolated
 from pyroqmri.posterior.psis import efficiency, smoothed
 from pyroqmri.posterior.sampled import Plain, normal_part
 
@@ -19,10 +20,11 @@ WIDER, WIDE, WIDE_SHARE = 1.25, 2.5, 0.5
 LOOSE = 0.1  # rad, sd of an axis from which its posterior may be no normal in the tangent plane any more
 LOOSE_DRAWS = 512  # they serve such a voxel as well as twice as many
 LOOSE_KHAT, LOOSE_EFFICIENCY = 1.0, 0.03  # poor weights are better there than none: cones of the guide hold a third
+COSTLY = 48  # measurements from which on a density is interpolated
 ANY_AXIS = 0.5  # share of a loose axis's proposal that is spread over the half sphere
 
 
-Ratio = Callable[[Tensor, GaussianMixture, Tensor], Tensor]
+Density = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Reweighting:
     max_khat, min_efficiency
         Only voxels whose weights have a Pareto shape below, and an efficiency above, are corrected:
         elsewhere a few draws would stand for all.
+    interpolate
+        Take the weights of most points from those of a few where that is as good.
     """
 
     draws: int = 256
@@ -47,6 +51,7 @@ class Reweighting:
     loose_axes: bool = True
     max_khat: float = 0.7
     min_efficiency: float = 0.1
+    interpolate: bool = True
 
     def __post_init__(self) -> None:
         if self.draws <= 0:
@@ -93,15 +98,18 @@ class Reweighted:
     ----------
     q
         The guide's posterior, batch ``(n,)``.
-    log_ratio
-        Log of joint density over the density under a proposal ``(S, k)``, up to a constant a voxel; of draws
-        ``(S, k, L)``, the proposal that they are from, and which voxels they are ``(k,)``.
+    log_joint
+        Log joint density ``(S, k)``, up to a constant a voxel, of draws ``(S, k, L)`` and which voxels they are
+        ``(k,)``.
     settings
         Number of points, and when to correct.
+    n_measurements
+        Of a voxel: a density of few is evaluated sooner than interpolated.
     """
 
-    def __init__(self, q: Plain, log_ratio: Ratio, settings: Reweighting) -> None:
-        self.q, self.log_ratio, self.settings = q, log_ratio, settings
+    def __init__(self, q: Plain, log_joint: Density, settings: Reweighting, n_measurements: int = 0) -> None:
+        self.q, self.log_joint, self.settings = q, log_joint, settings
+        self.interpolates = settings.interpolate and n_measurements >= COSTLY
         self.normal = normal_part(q)
         self.loose, loc = not settings.reweight, self.normal.loc
         self.index = loose_axes(self.normal) if self.loose else torch.arange(len(loc), device=loc.device)
@@ -109,14 +117,38 @@ class Reweighted:
     @cached_property
     def _pool(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Points ``(S, k, L)``, weights ``(k, S)``, Pareto shapes ``(k,)`` and which voxels are corrected ``(k,)``."""
-        proposal = wide(self.normal[self.index], any_axis=self.loose)
-        points = normal_points(self.settings.pool, self.normal.loc.shape[-1], seed=0)
-        z = proposal.transport(points.to(self.normal.loc))
-        weights, khat = smoothed(self.log_ratio(z, proposal, self.index).T.contiguous().nan_to_num(nan=-1e30))
+        points = normal_points(self.settings.pool, self.normal.loc.shape[-1], seed=0).to(self.normal.loc)
+        one = self.normal.loc.shape[-2] == 1 and not self.loose
+        z, log_ratio = self._shared(points) if one else self._each(points)
+        weights, khat = smoothed(log_ratio.T.contiguous().nan_to_num(nan=-1e30))
         settings = self.settings
         most, least = (LOOSE_KHAT, LOOSE_EFFICIENCY) if self.loose else (settings.max_khat, settings.min_efficiency)
         trusted = (khat < most) & (efficiency(weights) > least)
         return z, weights, khat, trusted
+
+    def _each(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws ``(S, k, L)`` of each voxel's proposal and the log of joint density over its ``(S, k)``."""
+        proposal = wide(self.normal[self.index], any_axis=self.loose)
+        z = proposal.transport(points)
+        return z, self.log_joint(z, self.index) - proposal.log_prob(z)
+
+    def _shared(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for single normals: in their own coordinates all voxels have the same draws."""
+        loc, tril = self.normal.loc[self.index, 0], self.normal.scale_tril[self.index, 0]
+        n = loc.shape[-1]
+        proposal = wide(GaussianMixture.single(loc.new_zeros(n), torch.eye(n).to(loc)))
+        x = proposal.transport(points)
+
+        def place(x: Tensor, which: Tensor) -> Tensor:
+            return torch.addmm(loc[which].flatten(), x, tril[which].flatten(0, 1).mT).view(len(x), len(which), n)
+
+        def log_joint(x: Tensor, which: Tensor) -> Tensor:
+            return self.log_joint(place(x, which), self.index[which])
+
+        every = torch.arange(len(loc), device=loc.device)
+        z = place(x, every)
+        found = interpolated(log_joint, x, len(loc)) if self.interpolates else self.log_joint(z, self.index)
+        return z, found - proposal.log_prob(x).unsqueeze(-1)
 
     @property
     def khat(self) -> Tensor:
@@ -133,19 +165,22 @@ class Reweighted:
     def transport(self, base: Tensor) -> Tensor:
         """Draws ``(S, n, L)`` that stand for the posterior, as evenly as the weights allow; of the guide elsewhere."""
         even = (torch.arange(len(base), dtype=base.dtype, device=base.device) + 0.5) / len(base)
-        return self._put(even.expand(len(self.index), -1), self.q.transport(base))
+        return self._put(even.expand(len(self.index), -1), lambda: self.q.transport(base))
 
     def sample(self, sample_shape: torch.Size) -> Tensor:
         """Independent draws ``(S, n, L)``: from the pool where it is corrected, else of the guide."""
         uniform = torch.rand(len(self.index), *sample_shape, dtype=self.normal.loc.dtype, device=self.normal.loc.device)
-        return self._put(uniform, self.q.sample(sample_shape))
+        return self._put(uniform, lambda: self.q.sample(sample_shape))
 
-    def _put(self, levels: Tensor, draws: Tensor) -> Tensor:
+    def _put(self, levels: Tensor, plain: Callable[[], Tensor]) -> Tensor:
         """The draws; where corrected, points of the pool at ``levels`` ``(k, S)`` of the cumulative weights."""
         z, weights, _, trusted = self._pool
         cumulative = weights.cumsum(-1)
         index = torch.searchsorted(cumulative / cumulative[:, -1:], levels.contiguous()).clamp_max(len(z) - 1)
         picked = z.gather(0, index.T.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
+        if len(self.index) == len(self.normal.loc) and bool(trusted.all()):
+            return picked
+        draws = plain()
         draws[:, self.index] = torch.where(trusted.unsqueeze(-1), picked, draws[:, self.index])
         return draws
 

@@ -1,7 +1,7 @@
 """What a fit says about some voxels."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,8 @@ from pyroqmri.guides import Guide
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.posterior.estimates import Estimates, with_findings
+from pyroqmri.posterior.among_neighbours import AmongNeighbours, stated_by_neighbours
+from pyroqmri.posterior.estimates import Estimates
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
 from pyroqmri.posterior.population_average import PopulationAverage
@@ -30,7 +31,7 @@ LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
 
 
-class Posterior(Estimates):
+class Posterior(AmongNeighbours, Estimates):
     """Posterior of N voxels under a trained pair.
 
     Moments and quantiles are streamed over chunks of voxels; the same points serve every voxel, so that no map
@@ -69,6 +70,9 @@ class Posterior(Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
+        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: (
+            None
+        )  # sees those behind maps
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -94,12 +98,16 @@ class Posterior(Estimates):
     def _corrected(self, q: Plain, voxels: Voxels) -> Latents:
         if self.reweighting is None:
             return q
-        found = Reweighted(q, lambda z, wide, index: self._log_ratio(z, voxels[index], wide), self.reweighting)
+        n = (voxels if voxels.short is None else voxels.short).y.shape[-1]
+        found = Reweighted(q, lambda z, index: self._log_joint(z, voxels[index]), self.reweighting, n)
         return found if len(found.index) else q
 
     def _log_ratio(self, z: Tensor, voxels: Voxels, q: Plain) -> Tensor:
         """Log of the joint density over the guide's at draws ``(S, n, L)``: the importance weights ``(S, n)``."""
-        return self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive) - q.log_prob(z)
+        return self._log_joint(z, voxels) - q.log_prob(z)
+
+    def _log_joint(self, z: Tensor, voxels: Voxels) -> Tensor:
+        return self.model.log_joint(z, voxels, CHUNK_VALUES, self._average.predictive)
 
     def _theta(self, z: Tensor, voxels: Voxels) -> dict[str, Tensor]:
         """Quantities of draws ``(S, n, L)``; axes are turned to the side of their mean, angles lie around its own."""
@@ -138,6 +146,7 @@ class Posterior(Estimates):
     def _summarise(self, voxels: Voxels, q: Latents, points: Tensor) -> dict[str, Tensor]:
         z = q.transport(points)
         theta = self._draws(z, voxels, q)
+        self.witness(z, theta, voxels)
         some = z[:: max(1, self.n_draws // 16)]
         discrepancy = self.model.discrepancy(some, voxels)
         best = some[discrepancy.argmin(0), torch.arange(len(voxels), device=z.device)]
@@ -150,6 +159,7 @@ class Posterior(Estimates):
             own = uncorrected(q)
             if isinstance(own, GaussianMixture) and own.logits.shape[-1] == len(classes.log_weights):
                 out["responsibilities"] = corrected_or_plain(q, out["responsibilities"], own.probs)
+        out |= stated_by_neighbours(uncorrected(q), voxels, self.signal)
         out |= {"khat": q.khat} if self.has_khat and isinstance(q, Reweighted) else {}
         for p in self.signal.axes:
             out |= axis_summary(theta[p.name], p.name)
@@ -226,8 +236,7 @@ class Posterior(Estimates):
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
         """Log-likelihood of each measurement that the model sees, under ``n`` draws: ``(n, N, M)``, float32.
 
-        ``n`` is 100 by default, or as many as half a gigabyte holds: 4 of 100,000 voxels with 288 measurements. To
-        compare models over whole images use :func:`pyroqmri.compare`, which sees every draw and keeps none.
+        ``n`` is 100 by default, or what half a gigabyte has room for. :func:`pyroqmri.compare` keeps no draw.
         """
         n_voxels, n_measurements = len(self.batch.status), self.batch.voxels.y.shape[1]
         if n is None:
@@ -237,8 +246,9 @@ class Posterior(Estimates):
             torch.manual_seed(seed)
             for voxels, q in self._chunks(n * n_measurements):
                 signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
-                log_prob = self.model.seen(signal, voxels).log_prob
-                found[:, self.batch.index[done : done + len(voxels)]] = log_prob.to(found)
+                found[:, self.batch.index[done : done + len(voxels)]] = self.model.seen(signal, voxels).log_prob.to(
+                    found
+                )
                 done += len(voxels)
         return found
 
@@ -248,10 +258,7 @@ class Posterior(Estimates):
         return {p.name: self.scatter(self._summary[f"axis {p.name}"]) for p in self.signal.axes}
 
     def cone(self, q: float, name: str | None = None) -> Tensor:
-        """Half-angle in degrees of the cone around the mean axis ``name`` that contains probability ``q``, ``(N,)``.
-
-        The name is needed only where there are several directions.
-        """
+        """Half-angle in degrees of the cone around the mean axis that contains probability ``q``, ``(N,)``."""
         return self.scatter(cone_angle(self._summary[f"angles {self.direction_name(name)}"], q))
 
     @property
@@ -277,11 +284,6 @@ class Posterior(Estimates):
     def responsibilities(self) -> Tensor | None:
         """Probability of each tissue class ``(N, C)``, or None for a prior with one."""
         return self.scatter(self._summary["responsibilities"]) if "responsibilities" in self._summary else None
-
-    @property
-    def status(self) -> Tensor:
-        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`."""
-        return with_findings(self)
 
     def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200, seed: int = 0, ijk: Any = None) -> Any:
         """The posterior as ArviZ knows it, see :func:`pyroqmri.diagnostics.posterior_to_arviz`."""

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.distributions import MultivariateNormal
+from pyro.distributions import Categorical, MultivariateNormal
+from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
+from pyroqmri.distributions.gaussian_mixture import GaussianMixture
 from pyroqmri.distributions.markov_field import MarkovField
 from pyroqmri.errors import InputError
 from pyroqmri.markov.graph import graph_of
@@ -27,7 +29,7 @@ class Gmrf(Hierarchical):
     ``find_borders`` in :mod:`pyroqmri.markov.learn`. What is sampled depends on the voxels:
 
     - voxels that :func:`pyroqmri.guides.placing.place` has placed: each from what the rest of the image states about
-      it, so that batches of any size can be trained on;
+      it, or from the population where it has left the field, so that batches of any size can be trained on;
     - voxels with a position alone: all of them from the field, jointly, before any border is known;
     - voxels without a position: each from the population, as in :class:`Hierarchical`.
 
@@ -39,6 +41,8 @@ class Gmrf(Hierarchical):
         As in :class:`Hierarchical`.
     borders
         Whether neighbours may lie on either side of a border.
+    leaving
+        Whether voxels may leave the field, each drawn from the population by itself; their share is learned.
     rounds
         Of the learning of the strengths.
     draws
@@ -56,6 +60,7 @@ class Gmrf(Hierarchical):
     own: Tensor
     shared: Tensor
     along: Tensor
+    leave: Tensor
 
     def __init__(
         self,
@@ -65,26 +70,37 @@ class Gmrf(Hierarchical):
         borders: bool = True,
         rounds: int = 8,
         draws: int = 32,
+        leaving: bool = True,
     ) -> None:
         super().__init__(n_tissue, n_direction, sd)
         for name, value, least in (("rounds", rounds, 2), ("draws", draws, 8)):
             if not value >= least:
                 raise InputError(f"prior.{name} must be {least} or more, got {value}")
-        self.borders, self.rounds, self.draws = borders, rounds, draws
+        self.borders, self.leaving, self.rounds, self.draws = borders, leaving, rounds, draws
         self.register_buffer("own", torch.eye(n_tissue) / sd**2)
         self.register_buffer("shared", torch.eye(n_tissue) / sd**2)
         self.register_buffer("along", torch.ones(3))
+        self.register_buffer("leave", torch.tensor(0.0))
 
     def z_dist(self, population: Population, voxels: Any = None):
         if voxels is not None and voxels.nearby_loc is not None:
-            return MultivariateNormal(voxels.nearby_loc, scale_tril=voxels.nearby_tril)
+            found = self.at(population, voxels)
+            return GaussianMixture(found.log_weights.mT, found.loc.movedim(0, 1), found.scale_tril.movedim(0, 1))
         if voxels is not None and voxels.position is not None:
             graph = graph_of(voxels.position.cpu().numpy())
             return MarkovField(graph, self.law(), self.n_latents, population.loc)
         return super().z_dist(population)
 
     def forward(self, population: Population, voxels: Any = None) -> Tensor:
-        return pyro.sample("z", self.z_dist(population, voxels))
+        if voxels is None or voxels.nearby_loc is None:
+            return pyro.sample("z", self.z_dist(population, voxels))
+        found = self.at(population, voxels)
+        c = pyro.sample("c", Categorical(logits=found.log_weights.mT), infer={"enumerate": "parallel"})
+        row = torch.arange(len(voxels), device=c.device)
+        return pyro.sample("z", MultivariateNormal(found.loc[c, row], scale_tril=found.scale_tril[c, row]))
+
+    def elbo(self, n_particles=1):
+        return TraceEnum_ELBO(num_particles=n_particles, max_plate_nesting=1)
 
     def log_prob(self, z, population, voxels=None):
         if self.is_written_by(Gmrf):
@@ -94,7 +110,12 @@ class Gmrf(Hierarchical):
     def at(self, population, voxels):
         if voxels.nearby_loc is None:
             return population
-        return Population(population.log_weights, voxels.nearby_loc[None], voxels.nearby_tril[None])
+        share = voxels.nearby_share.clamp(1e-6, 1 - 1e-6)
+        loc, tril = (
+            torch.stack([near, whole.expand_as(near)])
+            for near, whole in ((voxels.nearby_loc, population.loc[0]), (voxels.nearby_tril, population.scale_tril[0]))
+        )
+        return Population(torch.stack([share, 1 - share]).log(), loc, tril)
 
     @torch.no_grad()
     def law(self) -> Law:
@@ -102,7 +123,7 @@ class Gmrf(Hierarchical):
         population, n = self.classes(), self.n_tissue
         tril = population.scale_tril[0, :n, :n].double()
         found = (population.loc[0, :n], tril @ tril.mT, self.own, self.shared, self.along)
-        return Law(*(np.asarray(t.double().cpu()) for t in found))
+        return Law(*(np.asarray(t.double().cpu()) for t in found), leave=float(self.leave))
 
     @torch.no_grad()
     def take(self, law: Law) -> None:
@@ -111,3 +132,4 @@ class Gmrf(Hierarchical):
         self.update(torch.ones(1), torch.from_numpy(law.loc).to(self.loc)[None], population[None])
         for name in ("own", "shared", "along"):
             getattr(self, name).copy_(torch.from_numpy(getattr(law, name)))
+        self.leave.fill_(law.leave)

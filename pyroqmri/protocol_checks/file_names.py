@@ -64,7 +64,8 @@ def judge_files(image: str | Path, signal: str, json_path: str | Path | None = N
     own = Path(image).name
     names = [own, *(Path(s).name for s in sources if isinstance(s, str))] if isinstance(sources, list) else [own]
     _refuse_phase(names, sidecar, Path(image).name)
-    found = [_suffix(names, signal), _transfer(names, sidecar, signal), _trains(sidecar, signal)]
+    simulated = sidecar.get("Simulated") is True  # under one name whatever the signal
+    found = [_suffix(names, signal, simulated), _transfer(names, sidecar, signal), _trains(sidecar, signal)]
     return [sentence for sentence in found if sentence]
 
 
@@ -95,10 +96,10 @@ def _describes(model: type[SignalModel], name: str, needs: str | None) -> bool:
     return needs is not None and name.startswith(needs)
 
 
-def _suffix(names: Iterable[str], signal: str) -> str:
+def _suffix(names: Iterable[str], signal: str, simulated: bool) -> str:
     model, own = SIGNALS[signal], {_entities(name)[1] for name in names}
     suffix = next((s for s in own if s in _KINDS), None)
-    if suffix is None:
+    if suffix is None or simulated:
         return ""
     kind = _KINDS[suffix]
     if _describes(model, signal, kind.needs):

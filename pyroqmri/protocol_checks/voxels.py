@@ -10,6 +10,7 @@ from torch import Tensor
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.voxels import Voxels
+from pyroqmri.parameter import Parameter
 from pyroqmri.protocol_checks.information import left_uncertain, plausible_sd, scaled_information
 from pyroqmri.signals import BoundSignal
 from pyroqmri.signals.bound import S0
@@ -17,6 +18,7 @@ from pyroqmri.signals.bound import S0
 _LEFT = 0.9  # share of the plausible sd that is left: the Cramer-Rao bound is twice it
 _HALF, _NO_NARROWER = 0.5, 0.1  # the same where, besides, the posterior is no narrower than the population
 _SD = 1.5  # plausible sds of an estimate that no population helps
+_ENDS = 2.0  # sds from the rate of a relaxation time to that of its upper bound: nearer, no decay was seen
 
 
 @torch.no_grad()
@@ -61,4 +63,16 @@ def loosely_estimated(signal: BoundSignal, theta: dict[str, Tensor], sd: dict[st
     plausible = plausible_sd(signal, theta)
     unjudged = {S0.name, *signal.signal.nuisance}
     over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name not in unjudged]
-    return torch.stack(over).any(0)
+    times = [p for p in signal.always if p.unit == "ms" and p.name not in unjudged]
+    # of two pools the time of the smaller one is loose wherever its fraction is small
+    endless = [_may_be_endless(p, theta[p.name], sd[p.name]) for p in times if len(times) == 1]
+    return torch.stack([*over, *endless]).any(0)
+
+
+def _may_be_endless(p: Parameter, time: Tensor, sd: Tensor) -> Tensor:
+    """Whether a relaxation time ``(n,)`` may be as long as its bound.
+
+    Noise makes its rate, not the time, err to both sides: where the scan shows no decay, half of the voxels have a time
+    that looks short and an sd below it.
+    """
+    return 1 / time - 1 / p.upper < _ENDS * sd / time.square()

@@ -57,7 +57,7 @@ def write_comparison(out_dir: str | PathLike) -> Path:
 
 def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     rankings = record["rankings"]
-    rows = [row for group in rankings.get("loo", []) for row in group]
+    rows = [row for groups in rankings.values() for group in groups for row in group]
     return {
         "image": record.get("image", ""),
         "model": record.get("model", ""),
@@ -67,7 +67,7 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "tables": [_table(c, group) for c, groups in rankings.items() for group in groups],
         "errors": [_error_table(c, group) for c, group in record.get("errors", {}).items() if group],
         "ranking": _ranking_picture(record) if rows else None,
-        "maps": _map_pictures(folder, record) if record["groups"] else [],
+        "maps": _map_pictures(folder, record) if record["groups"] and rankings.get("evidence") else [],
         "held_out": _held_out({*rankings, *record.get("errors", {})}),
         "notes": record["notes"],
         "warnings": [str(warning) for warning in record.get("warnings", [])],

@@ -57,6 +57,8 @@ class FitNumbers:
         Kinds of the causes of misfit that the residuals show.
     predictive
         Record of :class:`pyroqmri.calibration.predicted.Predicted`; empty where no volume was kept aside.
+    codes
+        Share of the voxels in the mask with each status code that is there.
     """
 
     signal: str
@@ -72,6 +74,7 @@ class FitNumbers:
     beyond_bound: Mapping[str, float] | None = None
     causes: tuple[str, ...] = ()
     predictive: Mapping[str, Any] = field(default_factory=dict)
+    codes: Mapping[int, float] = field(default_factory=dict)
 
 
 def model_size(signal: str, acquisition: Acquisition, preparation: Preparation, held: Mapping[str, Any]) -> ModelSize:
@@ -94,6 +97,13 @@ def share_bad_khat(k: NDArray | None) -> float | None:
 def share_not_converged(codes: NDArray) -> float:
     """Share of the status codes ``(N,)`` inside the mask that say so."""
     return int((codes == NOT_CONVERGED).sum()) / max(int((codes != OUTSIDE).sum()), 1)
+
+
+def share_of_codes(codes: NDArray) -> dict[int, float]:
+    """Share of the voxels in the mask with each of the status codes ``(N,)``, the most frequent first."""
+    found, counts = np.unique(codes[codes != OUTSIDE], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {int(found[i]): float(counts[i] / counts.sum()) for i in order}
 
 
 def _share(values: NDArray, bad: Any) -> float | None:
@@ -119,6 +129,7 @@ def numbers_of(folder: FolderOfMaps) -> FitNumbers:
         beyond_bound=folder.record.get("beyond_bound") or None,
         causes=_recorded_causes(folder),
         predictive=_recorded_predictive(folder),
+        codes=share_of_codes(folder.status),
     )
 
 

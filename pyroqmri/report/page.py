@@ -1,6 +1,7 @@
 """The report as one HTML file, rebuilt from what lies in an output folder."""
 
 import base64
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,14 +19,15 @@ from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
 from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
 from pyroqmri.report.methods import write_methods
-from pyroqmri.report.pairs import pair_data
+from pyroqmri.report.neighbours import neighbour_pictures
 from pyroqmri.report.verdict import Verdict, judge_folder, signal_title
+from pyroqmri.report.viewer import viewer_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
 
-def write_report(out_dir: str | PathLike) -> Path:
+def write_report(out_dir: str | PathLike, viewer: bool = True) -> Path:
     """Write ``report.html`` into an output folder, from its maps, sidecars and ``fit/`` alone.
 
     Beside it come ``methods.txt``, a paragraph for a paper, and ``references.bib`` with what that cites.
@@ -34,6 +36,9 @@ def write_report(out_dir: str | PathLike) -> Path:
     ----------
     out_dir
         Folder that ``fit`` or ``apply`` wrote; what is missing in it is left out of the page.
+    viewer
+        Put the slice viewer into the page, whose program takes 0.4 MB and whose numbers take about 2 bytes per voxel
+        and map.
 
     Returns
     -------
@@ -47,7 +52,7 @@ def write_report(out_dir: str | PathLike) -> Path:
     """
     folder = Path(out_dir)
     results = read_folder(folder)
-    page = _environment().get_template("template.html.jinja").render(_context(results))
+    page = _environment().get_template("template.html.jinja").render(_context(results, viewer))
     write_methods(results)
     return write_bytes(folder / "report.html", page.encode())
 
@@ -135,10 +140,34 @@ def _recipe_words(record: dict[str, Any]) -> str:
     return ", ".join([str(record.get("recipe", "")), *fixed, *tied])
 
 
-def _context(results: FolderOfMaps) -> dict[str, Any]:
+def _context(results: FolderOfMaps, viewer: bool) -> dict[str, Any]:
     """Everything that the template shows."""
     atlas = Atlas(results)
-    return {"view": atlas.view, **_front(results), **_pictures(atlas), **_records(results)}
+    looked = _viewer(atlas) if viewer else {"viewer": None, "scripts": ()}
+    return {"view": atlas.view, **_front(results), **looked, **_pictures(atlas), **_records(results)}
+
+
+def _viewer(atlas: Atlas) -> dict[str, Any]:
+    """The slice viewer with what its captions need to know."""
+    record = atlas.results.record
+    script = Markup("\n").join(_script(name) for name in ("plots.js", "viewer.js"))
+    first, others = _in_reading_order(atlas.results)
+    found = viewer_of(atlas, [*first, *others], first)
+    preparation = record.get("preparation")
+    return {
+        "viewer": found,
+        "script": script,
+        "scripts": (script, gzip.decompress(base64.b64decode(found.program)).decode()),
+        "averaged": isinstance(preparation, dict) and bool(preparation.get("average")),
+    }
+
+
+def _in_reading_order(results: FolderOfMaps) -> tuple[list[str], list[str]]:
+    """Free parameters that people read, and the others, angles last."""
+    free = [name for name in results.names if not sections.held(results, name)]
+    plain = [name for name in free if not is_angle(results.parameter(name))]
+    first = read_first(results, plain)
+    return first, [*(n for n in plain if n not in first), *(n for n in free if n not in plain)]
 
 
 def _front(results: FolderOfMaps) -> dict[str, Any]:
@@ -166,19 +195,20 @@ def _pictures(atlas: Atlas) -> dict[str, Any]:
     read = read_first(results, plain)
     return {
         "several": len(atlas.view.slices) > 1,
-        "maps": [sections.parameter_picture(atlas, n) for n in plain],
+        "maps": [sections.parameter_picture(atlas, n) for n in read],
+        "more_maps": [sections.parameter_picture(atlas, n) for n in plain if n not in read],
+        "more_names": [n for n in plain if n not in read],
         "has_sd": any(results.has(n, "sd") for n in plain),
         "variation": sections.variation_picture(atlas, plain),
         "certainty": [uncertainty.certainty_picture(atlas, n) for n in read if results.has(n, "sd")],
         "by_class": uncertainty.class_uncertainty_picture(atlas, read),
-        "pairs": pair_data(atlas, read),
-        "script": _script("pairs.js"),
         "status_map": sections.status_picture(atlas),
         "summaries": [sections.summary(atlas, n) for n in results.names],
         "directions": [sections.direction_picture(atlas, n) for n in results.directions],
         "angles": [sections.parameter_picture(atlas, n) for n in free if n not in plain],
         "classes": sections.class_picture(atlas) if results.has("C", "prob") else None,
         "predictive": sections.predictive_pictures(atlas) if results.has("", "ppc") else [],
+        "neighbours": neighbour_pictures(atlas, plain),
         "khat": sections.khat_picture(atlas) if results.has("", "khat") else None,
         "training": sections.training_picture(results.record),
     }
@@ -224,10 +254,10 @@ def _script(name: str) -> Markup:
     return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
-def policy(script: str = "") -> str:
-    """A Content-Security-Policy: nothing is loaded, and no script runs but the one whose text is given, if any."""
-    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
-    allowed = f"'sha256-{digest}'" if script else "'none'"
+def policy(scripts: Sequence[str] = ()) -> str:
+    """A Content-Security-Policy: nothing is loaded, and no script runs but those whose texts are given, if any."""
+    digests = (base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
         "form-action 'none'"

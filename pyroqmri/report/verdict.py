@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pyroqmri.calibration.predicted import LEAST
+from pyroqmri.measurements.status import FINE, STATUS
 from pyroqmri.misfit.causes import in_brief
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
@@ -16,6 +17,7 @@ from pyroqmri.report.folder_of_maps import FolderOfMaps
 from pyroqmri.signals import SIGNALS
 
 NOISE_HIGH, NOISE_LOW = 1.15, 0.87  # learned over measured sigma
+FEW = 0.1  # of voxels that are fine
 SHARE = 0.05  # of voxels: at a bound, misfitting, without a trusted posterior
 _SHARE_LIMIT = f"above {100 * SHARE:g} % of voxels"
 
@@ -27,7 +29,7 @@ class FitCheck:
     ``state`` is "alarm", "fine" or "unknown"; ``found`` what was seen, ``limit``
     what would be an alarm, ``text`` what an alarm means. Checks of ``kind``
     "misfit" speak about the signal, "bound" about a parameter, "noise" about
-    sigma, "predictive" about volumes kept aside, "inference" about the computation.
+    sigma, "predictive" about volumes kept aside, "inference" about the computation, "few" about the status of voxels.
     """
 
     title: Markup
@@ -94,6 +96,8 @@ def judge(fit: FitNumbers) -> Verdict:
         misfit = [replace(check, state="unknown", text=Markup()) for check in misfit]
     checks = [misfit[0], *_bounds(fit), misfit[1]]
     checks += [check for check in (_aside(fit.predictive), _khat(fit), _convergence(fit)) if check is not None]
+    if not fit.uninformed and not any(check.state == "alarm" for check in checks):
+        checks += _few_fine(fit)  # whatever the cause is, of which nothing else is known
     alarms = {check.kind for check in checks if check.state == "alarm"}
     if "misfit" in alarms:
         return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
@@ -107,6 +111,8 @@ def judge(fit: FitNumbers) -> Verdict:
         return Verdict("Volumes kept aside are not predicted as well as stated.", "alarm", tuple(checks), powerless)
     if "inference" in alarms:
         return Verdict("The computation did not succeed everywhere.", "alarm", tuple(checks), powerless)
+    if "few" in alarms:
+        return Verdict("Hardly any voxel is fine.", "alarm", tuple(checks), powerless)
     if powerless:
         headline = "Model misfit cannot be tested: no more measurements than parameters."
         return Verdict(headline, "unknown", tuple(checks), powerless)
@@ -201,6 +207,20 @@ def _share_check(title: Markup, share: float, text: Markup, kind: str) -> FitChe
     alarm = share > SHARE
     limit = _SHARE_LIMIT
     return FitCheck(title, "alarm" if alarm else "fine", words.percent(share), limit, text if alarm else Markup(), kind)
+
+
+def _few_fine(fit: FitNumbers) -> list[FitCheck]:
+    """An alarm where the status of nearly all voxels is another than fine."""
+    share = fit.codes.get(FINE, 0.0)
+    if not fit.codes or share >= FEW:
+        return []
+    each = "; ".join(f"{words.percent(s)} {STATUS[c]}" for c, s in fit.codes.items() if c != FINE and s >= SHARE)
+    text = Markup(
+        "Only {} of the voxels in the mask are fine ({}): the mask, the noise level or the settings are not those of "
+        "these data, or the signal does not suit them."
+    ).format(words.percent(share), each)
+    title, limit = Markup("Voxels with status fine"), f"below {100 * FEW:g} % of voxels"
+    return [FitCheck(title, "alarm", words.percent(share), limit, text, "few")]
 
 
 def _aside(found: Mapping[str, Any]) -> FitCheck | None:

@@ -1,5 +1,7 @@
 """Chemical exchange saturation transfer."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -103,6 +105,7 @@ class CESTLorentz(SignalModel):
     @classmethod
     def first_guess(cls, acq, y):
         # water is where the spectrum is darkest; the other lines are shallow and lie at known distances from it
+        assert acq.offset is not None
         largest, (smallest, place) = y.amax(-1), y.min(-1)
         depth = 1 - smallest / largest
         usual = {name: torch.full_like(depth, mean) for name, (mean, _, _) in cls.expected.items()}
@@ -120,8 +123,9 @@ class CESTLorentz(SignalModel):
     def _at(cls, theta, offset: float) -> Tensor:
         """Spectrum at an offset from water, wherever the field has moved that."""
         acq = Acquisition.trusted(offset=theta["shift"].new_full((1,), offset))
-        own = {name: theta[name].unsqueeze(-1) for name in (p.name for p in cls.parameters)}
-        return cls.signal(acq, **(own | {"shift": torch.zeros_like(own["shift"])})).squeeze(-1)
+        own: dict[str, Any] = {p.name: theta[p.name].unsqueeze(-1) for p in cls.parameters}
+        own["shift"] = torch.zeros_like(own["shift"])
+        return torch.as_tensor(cls.signal(acq, **own)).squeeze(-1)
 
     @classmethod
     def box(cls, name, theta):

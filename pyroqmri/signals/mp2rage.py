@@ -161,6 +161,7 @@ class MP2RAGEFreeB1(MP2RAGE):
 
     inputs = ()
     parameters = (*MP2RAGE.parameters, Parameter("B1", "B_1", "1", 0.5, 1.5, "actual over nominal flip angle"))
+    expected = {**MP2RAGE.expected, "B1": (1.0, 0.01, 0.1)}
     nuisance = {"B1": _B1}
     typical_tissue = {name: {**tissue, "B1": _B1} for name, tissue in MP2RAGE.typical_tissue.items()}
 

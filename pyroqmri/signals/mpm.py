@@ -57,6 +57,16 @@ class MPM(SignalModel):
         lost = recovered + (1 - recovered) * (1 - left * torch.cos(angle))
         return left * torch.sin(angle) * recovered / lost * torch.exp(-acq.te * R2star / 1000)
 
+    @staticmethod
+    def slopes(acq, R1, R2star, MTsat, B1=1.0):
+        angle, pulse = B1 * acq.flip, acq.mt / 100 * B1**2 * (1 - _RESIDUAL * B1) / (1 - _RESIDUAL)
+        left, recovered = 1 - pulse * MTsat, -torch.expm1(-acq.tr * R1 / 1000)
+        short = 1 - left * torch.cos(angle)
+        lost, decayed = recovered + (1 - recovered) * short, torch.exp(-acq.te * R2star / 1000) * torch.sin(angle)
+        signal = left * recovered / lost * decayed
+        by_R1 = acq.tr / 1000 * (1 - recovered) * left * short / lost.square() * decayed
+        return signal, (by_R1, -acq.te / 1000 * signal, -pulse * recovered / lost.square() * decayed)
+
     @classmethod
     def amplitude(cls, acq):
         R1, R2star, MTsat = (torch.tensor(value) for value, _ in cls.typical_tissue["white matter"].values())

@@ -39,7 +39,7 @@ class MWF(SignalModel):
     held = {"FWF": 0.0, "T2_fw": 2000.0}
     expected = {
         "MWF": (0.09, 0.05, 0.05), "T2_my": (18.0, 6.0, 3.0), "T2_ie": (80.0, 20.0, 10.0), "FWF": (0.05, 0.05, 0.05),
-        "B1": (0.85, 0.1, 0.07),
+        "T2_fw": (2000.0, 300.0, 200.0), "B1": (0.85, 0.1, 0.07),
     }  # fmt: skip
     expected_source = (
         "Whittall et al. 1997, doi:10.1002/mrm.1910370107; B1 at 3 T as in Bernstein, King and Zhou 2004, Handbook of "

@@ -61,6 +61,7 @@ class T1VFAFreeB1(T1VFA):
 
     inputs = ()
     parameters = (*T1VFA.parameters, Parameter("B1", "B_1", "1", 0.5, 1.5, "actual over nominal flip angle"))
+    expected = {**T1VFA.expected, "B1": (1.0, 0.01, 0.1)}
     nuisance = {"B1": _B1}
     typical_tissue = {name: {**tissue, "B1": _B1} for name, tissue in T1VFA.typical_tissue.items()}
 

@@ -49,6 +49,7 @@ class WASSR(SignalModel):
 
     @classmethod
     def first_guess(cls, acq, y):
+        assert acq.offset is not None
         largest, (smallest, place) = y.amax(-1), y.min(-1)
         depth = 1 - smallest / largest
         return {"A": depth, "w": torch.full_like(depth, 0.7), "shift": acq.offset[place], "S0": largest}

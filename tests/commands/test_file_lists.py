@@ -23,7 +23,7 @@ STATISTICS = ("mean", "sd", "q05", "q95")
 FIT = {"fit/fit.json", "fit/recipe.toml", "fit/weights.safetensors"}
 # whatever the recipe, a folder of maps holds these
 COMMON = FIT | {".bidsignore", "dataset_description.json", "report.html"}
-MAPPED = COMMON | {"methods.txt", "references.bib"}
+MAPPED = COMMON | {"methods.txt", "references.bib", "voxels.npz"}
 SAMPLED = MAPPED | {"posterior.nc"}
 
 

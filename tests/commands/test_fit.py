@@ -206,7 +206,7 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     assert {n + e for n in maps for e in (".nii.gz", ".json")} <= names
     assert names - {n + e for n in maps for e in (".nii.gz", ".json")} == {
         "dataset_description.json", ".bidsignore", MANIFEST, "report.html", "methods.txt", "references.bib",
-        "posterior.nc", "fit/recipe.toml", "fit/weights.safetensors", "fit/fit.json",
+        "posterior.nc", "voxels.npz", "fit/recipe.toml", "fit/weights.safetensors", "fit/fit.json",
     }  # fmt: skip
     record = record_of(out)
     assert record["sources"] == ["sub-01_dwi.nii.gz"]

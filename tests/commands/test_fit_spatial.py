@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from pyroqmri.cli import cli
-from pyroqmri.errors import InputError
 
 B = np.repeat([0.0, 500.0, 1000.0, 1500.0, 2000.0, 2500.0], [4, 4, 4, 4, 4, 4])
 
@@ -52,6 +51,15 @@ def test_fit_and_apply_map_an_image_among_neighbours(tmp_path):
     assert done.exit_code == 0, done.output
     again = nib.load(next((tmp_path / "new").glob("*param-D_stat-mean*.nii.gz"))).get_fdata()
     assert np.std(again[:5]) < 0.12
-    refused = CliRunner().invoke(cli, ["check", str(tmp_path / "out"), "--out", str(tmp_path / "check")])
-    assert isinstance(refused.exception, InputError)
-    assert "simulates single voxels" in str(refused.exception)
+    share = nib.load(next((tmp_path / "out").glob("*param-D_stat-neighbours_dwimap.nii.gz"))).get_fdata()
+    alone = nib.load(next((tmp_path / "out").glob("*desc-alone_dwimap.nii.gz"))).get_fdata()
+    for volume in (share, alone):
+        assert volume.min() >= 0
+        assert volume.max() <= 1
+    assert np.median(share) > 0.4
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What neighbours state" in page
+    call = ["check", str(tmp_path / "out"), "--out", str(tmp_path / "check"), "--voxels", "200"]
+    done = CliRunner().invoke(cli, call)
+    assert done.exit_code in (0, 1), done.output
+    assert "image of the fit's own field" in (tmp_path / "check" / "check.json").read_text()

@@ -6,7 +6,8 @@ import torch
 
 import pyroqmri as pq
 from pyroqmri.acquisition import Acquisition
-from pyroqmri.comparison import Candidate, Plan, Results
+from pyroqmri.comparison import Candidate, Plan, Results, compare_recipes
+from pyroqmri.comparison.cross_fit import stages_of
 from pyroqmri.comparison.held_out import held_out_shell, predict, shells_of, volume_folds
 from pyroqmri.comparison.run import cross_fitted, halves
 from pyroqmri.errors import InputError
@@ -211,3 +212,52 @@ def test_a_comparison_of_one_or_of_other_voxels_is_refused(fits, two_tissues):
         pq.compare({"one": fits["one"], "two": fits["two"]})
     with pytest.raises(InputError, match="different numbers of voxels"):
         pq.compare({"one": fits["one"].posterior(y[:5]), "two": fits["two"].posterior(y[:6])})
+
+
+def test_a_field_needs_places_and_volumes_to_leave_out(two_tissues):
+    y, acq = two_tissues
+    recipes = {name: Candidate("msdki", load_recipe(name)) for name in ("hierarchical", "spatial")}
+    place = torch.cartesian_prod(torch.arange(20), torch.arange(20), torch.arange(1))
+    with pytest.raises(InputError, match="needs to know where the voxels lie"):
+        compare_recipes(recipes, y, acq, 0.06, Plan(folds=2))
+    with pytest.raises(InputError, match="only measurements that are left out can compare it"):
+        compare_recipes(recipes, y, acq, 0.06, Plan(folds=0, shell=None), voxels=place)
+    stages = stages_of(recipes, y, acq, 0.06, Plan(folds=2, shell=None), voxels=place)
+    assert [(name, stage) for name, stage, _ in stages] == [
+        (name, f"fold {k}") for name in recipes for k in (1, 2)
+    ]  # no halves, whose voxels lack neighbours
+
+
+def test_densities_of_volumes_left_out_are_enough_to_rank_by():
+    found, rng = Results(), np.random.default_rng(0)
+    base = torch.from_numpy(rng.standard_normal(50))
+    for name, more in (("one", 0.0), ("field", 0.4)):
+        square = torch.ones(50, dtype=torch.float64)
+        found.add(name, "fold 1", {"elpd": base + more, "square": square})
+    found.add("points", "fold 1", {"elpd": torch.full((50,), torch.nan), "square": torch.ones(50)})
+    ranked = found.comparison(("one", "field", "points"), {"one": "a", "field": "a", "points": "a"})
+    assert ranked.groups == (("one", "field"),)
+    assert ranked.best == "field"
+    assert ranked.evidence == {}
+    (rows,) = ranked.ranking("folds")
+    assert rows[1].behind == pytest.approx(20.0)
+
+
+@pytest.mark.slow
+def test_neighbours_predict_volumes_that_were_left_out():
+    # two flat regions: by the mean of many voxels a volume is predicted better than by one
+    acq = Acquisition(bval=np.repeat([0.0, 1.0, 2.0], [2, 4, 4]))
+    place = np.argwhere(np.ones((14, 14, 1)))
+    d = np.where(place[:, :1] < 7, 0.8, 1.2)
+    clean = np.exp(-acq.bval.numpy() * d + acq.bval.numpy() ** 2 * d**2 / 6)
+    noise = np.random.default_rng(0).standard_normal((2, *clean.shape)) / 10
+    y = torch.from_numpy(np.hypot(clean + noise[0], noise[1]))
+    few = {"training.steps": 10}
+    recipes = {
+        "hierarchical": with_settings(load_recipe("hierarchical"), few),
+        "spatial": with_settings(load_recipe("spatial"), few | {"prior.rounds": 4}),
+    }
+    told = {name: Candidate("msdki", recipe) for name, recipe in recipes.items()}
+    found = compare_recipes(told, y, acq, 0.1, Plan(folds=2, shell=None), voxels=torch.from_numpy(place))
+    assert found.best == "spatial"
+    assert "maps whole images" in found.notes[0]

@@ -19,6 +19,7 @@ from pyroqmri.distributions import (
     Repeats,
     Rician,
     SharedScale,
+    Weighted,
     log_g,
     log_i0e,
     ncchi_fisher,
@@ -83,6 +84,12 @@ def partly(loc: Tensor) -> PartlyAveraged:
     return PartlyAveraged(Rician(loc, scale), normal, torch.tensor([True, False, False]))
 
 
+def weighted(loc: Tensor) -> Weighted:
+    scale, powers = SCALE.to(loc), torch.tensor([1.0, 0.5, 0.0], dtype=loc.dtype)
+    each = Normal(loc, scale, validate_args=False)
+    return Weighted(MeasuredNormal(loc, scale), each.log_prob, powers.expand((*BATCH, 3)))
+
+
 MADE: dict[str, Callable[[Tensor], Any]] = {
     "rician": lambda loc: Rician(loc, SCALE.to(loc)).to_event(1),
     "ncchi": lambda loc: NCChi(loc, SCALE.to(loc), 4.0).to_event(1),
@@ -93,6 +100,7 @@ MADE: dict[str, Callable[[Tensor], Any]] = {
     "exp_relaxed": lambda loc: ExpRelaxed(torch.tensor(0.7).to(loc), logits=loc),
     "repeats": repeats,
     "shared_scale": shared,
+    "weighted": weighted,
 }
 EVERY = pytest.mark.parametrize("made", MADE.values(), ids=MADE)
 VALIDATED = pytest.mark.parametrize(
@@ -232,6 +240,16 @@ def test_the_density_of_a_relaxed_component_integrates_to_one(temperature):
     d = ExpRelaxed(torch.tensor(temperature).double(), logits=torch.tensor([0.5, -0.7]).double())
     found = integral(d.log_prob(log_c).exp(), t)
     torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-8)
+
+
+def test_powers_of_densities():
+    """A power of one half is half the logarithm, and what has none may be anything that a density has a value for."""
+    y, scale = drawn(MADE["measured_normal"], 5), SCALE.expand_as(LOC)
+    found = weighted(LOC).log_prob(y)
+    each = Normal(LOC, scale).log_prob(y)
+    torch.testing.assert_close(found, each[..., 0] + each[..., 1] / 2)
+    y[..., 2] = 1e6
+    torch.testing.assert_close(weighted(LOC).log_prob(y), found)
 
 
 def test_the_joint_densities_are_the_plain_ones():

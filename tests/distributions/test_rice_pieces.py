@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy import special, stats
 
-from pyroqmri.distributions.rice_pieces import information_in_pieces, moments_in_pieces, pieces_serve
+from pyroqmri.distributions.rice_pieces import (
+    information_in_pieces,
+    log_prob_in_pieces,
+    moments_in_pieces,
+    pieces_serve,
+)
 from pyroqmri.likelihoods import RicianLikelihood
 
 N, M = 400, 100
@@ -32,6 +37,25 @@ def test_density_and_score_are_scipys(scan):
     assert np.abs((score * sigma).numpy() - exact).max() < 1e-3
     assert (np.abs((score * sigma).numpy() - exact)[1] / scale[1]).max() < 2e-4
     assert log_prob.shape == score.shape == signal.shape
+
+
+def test_density_alone_is_the_same_and_scipys_for_few_voxels_with_many_draws(scan):
+    signal, y, sigma = scan
+    torch.testing.assert_close(log_prob_in_pieces(*scan), information_in_pieces(*scan)[0], atol=1e-5, rtol=1e-5)
+    draws = signal[0, :3] * torch.linspace(0.5, 1.5, 200)[:, None, None]  # (200, 3, M): draws share a piece
+    found = log_prob_in_pieces(draws, y[:3], sigma[:3])
+    s, x, level = (t.double().numpy() for t in (draws, y[:3], sigma[:3]))
+    near = np.abs(x - s) < 8 * level  # rounding grows with the distance
+    exact = stats.rice.logpdf(x, s / level, scale=level)
+    np.testing.assert_allclose(found.numpy()[near], exact[near], atol=1e-3)
+    torch.testing.assert_close(found, information_in_pieces(draws, y[:3], sigma[:3])[0], atol=1e-4, rtol=1e-4)
+
+
+def test_density_of_a_signal_below_zero_is_lower(scan):
+    signal, y, sigma = scan
+    below = log_prob_in_pieces(-signal, y, sigma)
+    assert bool(below.isfinite().all())
+    assert bool((below <= log_prob_in_pieces(signal, y, sigma) + 1e-4).all())
 
 
 def test_information_is_the_variance_of_the_score(scan):

@@ -1,8 +1,10 @@
 """The noise level a fit uses."""
 
+import numpy as np
 import pytest
 import torch
 
+import pyroqmri as pq
 from pyroqmri import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.noise_level import noise_level
@@ -119,3 +121,24 @@ def test_directions_that_are_no_repeats_are_not_taken_for_noise():
     theta = {"f": 0.7 * full, "D_par": 2.0 * full, "D_iso": 0.8 * full, "n": axes}
     y = 200 * rician(BoundSignal(BallStick, acq)(theta), 0.02)
     assert found(None, y, acq).sigma == pytest.approx(4, rel=0.2)
+
+
+@pytest.mark.parametrize(("scale", "noise", "said"), [(0.05, 0.05, True), (0.05, 1.0, False), (1.0, 1.0, False)])
+def test_voxels_of_other_scale_are_named_where_the_residuals_give_sigma(scale, noise, said):
+    rng = np.random.default_rng(0)
+    te, level = np.arange(10.0, 90, 10), np.where(np.arange(300) % 3 == 0, scale, 1.0)[:, None]
+    sigma = 10 * np.where(level < 1, noise, 1.0)
+    clean = 1000 * level * np.exp(-te / rng.uniform(60, 100, (300, 1)))
+    y = np.hypot(clean + sigma * rng.normal(size=clean.shape), sigma * rng.normal(size=clean.shape))
+    found = pq.fit(y, pq.Acquisition(te=te), signal="t2_decay", recipe="least_squares", s0="inferred")
+    assert found.noise.method == "residual"
+    assert any("one number does not suit both" in text for text in found.warnings) == said
+
+
+@pytest.mark.parametrize(("sigma", "said"), [(0.05, True), (15.0, False), (300.0, True)])
+def test_a_given_number_is_compared_with_the_scan_where_means_over_directions_are_fitted(sigma, said):
+    y, acq = msdki_data(200, sigma=0.05, s0=300.0)  # 15
+    preparation = prepare_for(MSDKI, acq, y, s0="measured", average="shells", magnitude=True)
+    bound = BoundSignal(MSDKI, preparation.seen(acq).acquisition)
+    warnings = noise_level(y, acq, sigma, preparation, bound).warnings
+    assert any(f"sigma {sigma:.4g} was given" in text for text in warnings) == said

@@ -6,20 +6,25 @@ import torch
 from pyro import poutine
 
 import pyroqmri as pq
+from pyroqmri.calibration.check import recalibrate
+from pyroqmri.calibration.stress import stress
 from pyroqmri.errors import InputError
 from pyroqmri.misfit.blur import blur_of
+from pyroqmri.priors.base import Prior
 
 SIZE, SIGMA = 16, 1 / 12
 ACQ = pq.Acquisition(bval=np.repeat([0.0, 0.5, 1.0, 1.5, 2.0, 2.5], [4, 6, 6, 6, 6, 6]))
 PLACE = np.argwhere(np.ones((SIZE, SIZE, 1)))
 FEW = {"training.steps": 20, "prior.rounds": 5}
+LESION = (PLACE[:, 0] == 4) & (PLACE[:, 1] >= 5) & (PLACE[:, 1] <= 7)
 
 
 def tissue() -> dict[str, np.ndarray]:
-    """Two regions with an oblique border, each with a slope, as columns ``(N, 1)``."""
+    """Two regions with an oblique border, each with a slope, and a lesion of 3 voxels, as columns ``(N, 1)``."""
     x, y = PLACE[:, :1], PLACE[:, 1:2]
     left = x + 0.3 * y < 10
-    return {"D": np.where(left, 0.8, 1.2) + 0.004 * y, "K": np.where(left, 1.0, 0.6) + 0.004 * x}
+    d, k = np.where(left, 0.8, 1.2) + 0.004 * y, np.where(left, 1.0, 0.6) + 0.004 * x
+    return {"D": np.where(LESION[:, None], 1.4 * d, d), "K": np.where(LESION[:, None], 0.6 * k, k)}
 
 
 def scan(theta: dict[str, np.ndarray], seed: int = 0) -> np.ndarray:
@@ -52,6 +57,48 @@ def test_neighbours_make_maps_better_and_intervals_right(image):
         inside = post.interval(0.9)[name].numpy()
         share = np.mean((inside[:, 0] < theta[name][:, 0]) & (theta[name][:, 0] < inside[:, 1]))
         assert share > 0.8  # 256 voxels that depend on each other
+
+
+def test_a_lesion_of_three_voxels_survives(image):
+    theta, y, fit = image
+    post = fit.posterior(y, voxels=PLACE)
+    around = (np.abs(PLACE - [4, 6, 0]).max(1) <= 3) & ~LESION
+    d, true = post.mean["D"].numpy(), theta["D"][:, 0]
+    # noise of three voxels: 0.07 / sqrt(3), of a contrast of 0.32
+    assert d[LESION].mean() - d[around].mean() > 0.75 * (true[LESION].mean() - true[around].mean())
+    inside = post.interval(0.9)["D"].numpy()[LESION]
+    assert np.all((inside[:, 0] < true[LESION] + 0.05) & (inside[:, 1] > true[LESION] - 0.05))
+    assert post.alone.numpy()[LESION].min() > 5 * np.median(post.alone.numpy())
+
+
+def test_it_is_known_how_much_neighbours_state(image):
+    _, y, fit = image
+    post = fit.posterior(y, voxels=PLACE)
+    assert list(post.neighbours) == ["D", "K"]
+    for share in post.neighbours.values():
+        assert torch.all((share >= 0) & (share <= 1))
+        assert float(share.median()) > 0.5
+        assert float(share[torch.from_numpy(LESION)].mean()) < float(share.median())
+    alone = fit.posterior(y[:1], voxels=PLACE[:1])
+    assert float(alone.neighbours["D"]) < 0.05
+    single = fit.posterior(y, neighbours=False)
+    assert single.neighbours == {}
+    assert single.alone is None
+
+
+def test_a_placed_voxel_is_drawn_from_its_neighbours_or_from_the_population(image):
+    _, y, fit = image
+    nearby = fit.nearby(y, voxels=PLACE)
+    voxels = fit.guide.prepare(nearby.at(slice(0, 20)).given_to(fit.batch(y[:20])).voxels)
+    prior = fit.model.prior
+    z, population = torch.randn(20, prior.n_latents), prior.classes()
+    near = torch.distributions.MultivariateNormal(voxels.nearby_loc, scale_tril=voxels.nearby_tril).log_prob(z)
+    whole = torch.distributions.MultivariateNormal(population.loc[0], scale_tril=population.scale_tril[0]).log_prob(z)
+    share = voxels.nearby_share
+    by_hand = torch.logaddexp(share.log() + near, (1 - share).log() + whole)
+    torch.testing.assert_close(prior.log_prob(z, population, voxels), by_hand, rtol=1e-4, atol=1e-4)
+    program = Prior.log_prob(prior, z, population, voxels)  # the density of the Pyro program, its choice summed out
+    torch.testing.assert_close(program, by_hand, rtol=1e-4, atol=1e-4)
 
 
 def test_a_mask_gives_the_same_positions(image):
@@ -150,9 +197,18 @@ def test_noise_that_neighbours_share_is_seen():
     assert found.counted == pytest.approx(1.8, abs=0.08)
 
 
-def test_no_region_check_or_halves_of_a_field(image):
+def test_a_field_is_checked_on_an_image_of_its_own(image):
+    found = pq.check(image[2], n=200, n_draws=99)
+    assert "image of the fit's own field" in found.simulated
+    assert found.n == 225  # one in four of 30 x 30
+    for cell in found.cells:
+        assert 0.78 < cell.coverage[2] < 0.99  # at least half as many independent ones: 0.03
+
+
+def test_no_region_or_other_check_of_a_field(image):
     _, y, fit = image
     with pytest.raises(InputError, match="less certain"):
         fit.posterior(y, voxels=PLACE).region(np.ones(len(y), bool))
-    with pytest.raises(InputError, match="simulates single voxels"):
-        pq.check(fit, n=400)
+    for wrong in (lambda: pq.check(fit, n=400, truth="tissue"), lambda: recalibrate(fit), lambda: stress(fit)):
+        with pytest.raises(InputError, match="maps images, and single voxels were to be simulated"):
+            wrong()

@@ -112,7 +112,7 @@ def test_strengths_are_learned():
     mean = np.linalg.solve(sites.information, sites.shift[..., None])[..., 0]
     rough = np.linalg.inv(np.cov(mean.T))
     law, _, _ = learn(
-        graph_of(position), law_of(rough, rough, mean.mean(0)), lambda _: sites, Plan(6, 16, borders=False)
+        graph_of(position), law_of(rough, rough, mean.mean(0)), lambda *_: sites, Plan(6, 16, borders=False)
     )
     np.testing.assert_allclose(np.diag(law.shared), np.diag(SHARED), rtol=0.2)
     assert law.shared[0, 1] < 0
@@ -125,7 +125,7 @@ def test_without_structure_the_strength_vanishes():
     y = rng.standard_normal((len(position), P)) + rng.standard_normal((len(position), P)) / 2
     rough = np.linalg.inv(np.cov(y.T))
     law, _, found = learn(
-        graph_of(position), law_of(rough, rough, y.mean(0)), lambda _: Sites(4 * y, information), Plan(6, 16)
+        graph_of(position), law_of(rough, rough, y.mean(0)), lambda *_: Sites(4 * y, information), Plan(6, 16)
     )
     assert np.trace(law.shared) < 0.1 * np.trace(rough)
     assert np.abs(found.mean - 0.8 * y - 0.2 * y.mean(0)).max() < 0.35
@@ -140,7 +140,7 @@ def test_a_border_is_found_and_kept():
     sites = Sites(y / 0.3**2, information)
     rough = np.linalg.inv(np.cov(y.T))
     graph = graph_of(position)
-    _, weights, found = learn(graph, law_of(rough, rough, y.mean(0)), lambda _: sites, Plan(8, 16))
+    _, weights, found = learn(graph, law_of(rough, rough, y.mean(0)), lambda *_: sites, Plan(8, 16))
     x = position[graph.pairs, 0]
     border = (x.min(1) == 11) & (x.max(1) == 12)
     assert weights[border].max() < 0.05 * np.median(weights[~border])

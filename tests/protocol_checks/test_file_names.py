@@ -52,6 +52,11 @@ def test_phase_images_are_refused(name, tmp_path):
         judge_files(tmp_path / f"{name}.nii.gz", "t2_decay")
 
 
+def test_a_simulated_scan_has_one_name_whatever_the_signal(tmp_path):
+    (tmp_path / "sub-sim_dwi.json").write_text(json.dumps({"Simulated": True, "EchoTime": [0.01, 0.02]}))
+    assert judge_files(tmp_path / "sub-sim_dwi.nii.gz", "t2_decay") == []
+
+
 def test_the_sources_of_a_joined_series_are_looked_at(tmp_path):
     image, sidecar = tmp_path / "joined.nii.gz", tmp_path / "joined.json"
     sidecar.write_text(json.dumps({"Sources": ["s_echo-1_part-mag_MESE.nii.gz", "s_echo-1_part-phase_MESE.nii.gz"]}))

@@ -101,14 +101,14 @@ def make(out, mask, signal="msdki", posterior=None, rec=None, affine=AFFINE, kha
 
 def text_of(page):
     """Words of a page as a reader sees them."""
-    body = re.sub(r"<style>.*?</style>", "", page.read_text(), flags=re.S)
+    body = re.sub(r"<(style|script)\b.*?</\1>", "", page.read_text(), flags=re.S)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
 
 
 class Links(HTMLParser):
     """Everything that a page loads, and whether its tags close."""
 
-    VOID = {"meta", "img", "br", "link"}
+    VOID = {"meta", "img", "br", "link", "input"}
 
     def __init__(self):
         super().__init__()

@@ -1,10 +1,12 @@
 """Whatever a file says reaches a page as text, and its head has every warning."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -24,7 +26,7 @@ from pyroqmri.report.page import template
 from pyroqmri.report.verdict import judge_folder
 from pyroqmri.signals import SIGNALS
 from tests.report.test_report import AFFINE, SHAPE, FakePosterior, make, record, text_of
-from tests.report.test_uncertainty import MASK, with_classes, write_draws
+from tests.report.test_uncertainty import MASK, with_classes, write_sample
 
 EVIL = (
     "<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", '"><svg onload=alert(3)>',
@@ -54,7 +56,7 @@ class Live(HTMLParser):
         self.tags.append(tag)
         self.handlers += [name for name in found if name.startswith("on")]
         self.links += [found[name] for name in ("href", "src", "action", "data") if found.get(name)]
-        self._in_script = tag == "script" and found.get("type") != "application/json"
+        self._in_script = tag == "script" and found.get("type") not in {"application/json", "text/plain"}
         if found.get("http-equiv") == "Content-Security-Policy":
             self.policy = found["content"]
 
@@ -105,7 +107,7 @@ def folder_of(path, signal="msdki"):
     )  # fmt: skip
     (path / "fit").mkdir()
     (path / "fit" / "fit.json").write_text(json.dumps(record("msdki")))
-    write_draws(path, MASK, ("D", "K"), every=15)
+    write_sample(path, MASK, every=15)
     if signal != "msdki":
         unknown_signal(path)
     return path
@@ -123,21 +125,23 @@ def test_no_string_of_a_file_becomes_markup(tmp_path, quick):
     assert live.handlers == []
     assert all(link.startswith(("#", "data:image/png;base64,", "https://doi.org/")) for link in live.links)
     assert set(live.tags) <= set(clean.tags) | {"ul", "li", "pre", "sub", "sup", "table", "dd"}
-    content = re.search(r'id="pair-data">(.*?)</script>', page, re.S)[1]
+    content = re.search(r'id="viewer-data">(.*?)</script>', page, re.S)[1]
     assert "<" not in content
-    assert json.loads(content)["units"] == [text] * 2
-    assert json.loads(content)["names"] == [[list(p) for p in sections.words.parts(text)]] * 2
+    assert json.loads(content)["voxels"]["units"] == [text] * 2
+    assert json.loads(content)["voxels"]["symbols"] == [[list(p) for p in sections.words.parts(text)]] * 2
 
 
 def test_the_page_runs_its_own_script_and_loads_nothing(tmp_path, quick):
     live = Live(write_report(folder_of(tmp_path / "f")).read_text())
-    digest = base64.b64encode(hashlib.sha256("".join(live.scripts).encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in live.policy
+    program = gzip.decompress((files("pyroqmri") / "report" / "niivue" / "niivue.js.gz").read_bytes())
+    digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in (live.scripts[0].encode(), program)]
+    assert len(live.scripts) == 1
+    assert f"script-src 'sha256-{digests[0]}' 'sha256-{digests[1]}';" in live.policy
     for part in ("default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"):
         assert part in live.policy
     assert "unsafe" not in live.policy.replace("style-src 'unsafe-inline'", "")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", live.scripts[0])
-    bare = Live(write_report(make(tmp_path / "bare", MASK)).read_text())
+    bare = Live(write_report(make(tmp_path / "bare", MASK), viewer=False).read_text())
     assert bare.scripts == []
     assert "script-src 'none'" in bare.policy
 

@@ -133,8 +133,12 @@ def test_a_signal_that_does_not_follow_is_named_and_repeats_stay():
     assert "a signal that does not follow all of these data" in fit.warnings[0]
 
 
+# at an SNR of 40 myelin water is open, and least squares does not know what is known of a nuisance: both warn
+CLEAN = [name for name in sorted(SIGNALS) if name != "mwf" and not SIGNALS[name].nuisance]
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("ball_sticks")) for name in sorted(SIGNALS)]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("ball_sticks")) for name in CLEAN]
 )
 def test_a_clean_scan_is_without_warning(name):
     model = SIGNALS[name]

@@ -74,9 +74,9 @@ def test_a_t2_far_beyond_the_echo_times_is_not_fine(T2):
     found = pq.fit(y, acquisition, signal="t2_decay", recipe="least_squares", sigma=50.0)
     assert about(found) == []  # the protocol suits other tissue
     posterior = found.posterior(y)
-    fine = posterior.status == FINE  # noise alone puts some voxels where T2 would be seen
-    assert float(fine.float().mean()) < 0.35
-    assert bool((posterior.sd["T2"] < 1.5 * posterior.mean["T2"])[fine].all())
+    fine = posterior.status == FINE  # a decay that noise puts there, two sds above none: one voxel in 40
+    assert float(fine.float().mean()) < 0.05  # of 300; 28 to 35 % before
+    assert bool((posterior.sd["T2"] < posterior.mean["T2"] / 2)[fine].all())
     assert int((posterior.status == UNINFORMED).sum()) > 20
     near = measured("t2_decay", acquisition, 300, 50.0, T2=40.0)
     assert float((found.posterior(near).status == FINE).float().mean()) > 0.95

@@ -9,7 +9,7 @@ import pytest
 from pyroqmri.commands.inputs import ScanFiles
 from pyroqmri.errors import InputError
 from pyroqmri.io import read_gradients, read_settings
-from pyroqmri.io.units import relative_b1
+from pyroqmri.io.units import input_in_unit, relative_b1
 
 SHAPE = (3, 3, 2)
 
@@ -104,6 +104,25 @@ def test_the_suffix_of_a_gradient_echo_decides(tmp_path):
     np.testing.assert_allclose(found.values["te"], [1.2, 2.4])
 
 
+UTE_MS, UTE_S = [0.03, 0.08, 0.2, 0.3], [0.00003, 0.00008, 0.0002, 0.0003]
+
+
+@pytest.mark.parametrize("name", ["bone_UTE.nii.gz", "3DUTE_knee.nii.gz", "sub-1_acq-petra_T2starw.nii.gz"])
+def test_echo_times_of_ultrashort_readouts_are_no_seconds(tmp_path, name):
+    found = settings_of(tmp_path, texts={"TE.txt": UTE_MS}, name=name)
+    np.testing.assert_allclose(found.values["te"], UTE_MS)
+    (tmp_path / "other").mkdir()
+    found = settings_of(tmp_path / "other", texts={"TE.txt": UTE_S}, name=name)
+    np.testing.assert_allclose(found.values["te"], UTE_MS)
+
+
+def test_echo_times_below_a_third_of_a_ms_in_a_sidecar_are_read(tmp_path):
+    np.testing.assert_allclose(settings_of(tmp_path, sidecar={"EchoTime": UTE_S}).values["te"], UTE_MS)
+    found = settings_of(tmp_path, texts={"TE.txt": [0.03, 0.08, 0.2, 0.3]})  # echoes of a T2 series
+    np.testing.assert_allclose(found.values["te"], [30, 80, 200, 300])
+    assert any("te read as s" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("text", "unit", "largest"),
     [("0 1e9 3e9", "s/m2", 3.0), ("0 0.5 1.2", "ms/um2", 1.2), ("0 20 700", "s/mm2", 0.7), ("0 5e8", "s/m2", 0.5)],
@@ -175,7 +194,8 @@ def test_a_map_of_b1_in_per_cent_reaches_the_signal_as_a_ratio(tmp_path):
     nib.save(nib.Nifti1Image(np.full(SHAPE, 88.0, np.float32), np.eye(4)), tmp_path / "b1.nii.gz")
     scan = ScanFiles(image, mask=tmp_path / "all.nii.gz", inputs={"B1": tmp_path / "b1.nii.gz"}).read("t1_vfa")
     np.testing.assert_allclose(scan.inputs["B1"], 0.88, rtol=1e-6)
-    assert any("B1 in b1.nii.gz read as per cent" in note for note in scan.notes)
+    (text,) = [text for text in scan.warnings if "B1 in b1.nii.gz read as per cent" in text]
+    assert "in degrees it would be wrong" in text
 
 
 @pytest.mark.parametrize(
@@ -195,3 +215,10 @@ def test_ordinary_scans_are_read_without_a_warning(tmp_path, signal, name, sidec
     (tmp_path / name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
     scan = ScanFiles(image, mask=tmp_path / "all.nii.gz").read(signal)
     assert scan.warnings == []
+
+
+def test_a_field_map_in_hz_is_refused_and_one_in_ppm_is_taken():
+    field = np.linspace(-0.6, 0.6, 50)
+    assert input_in_unit("B0", field, "b0.nii.gz")[0] is field
+    with pytest.raises(InputError, match=r"B0 map b0.nii.gz reaches 7.* ppm: it may be in Hz; divide"):
+        input_in_unit("B0", 127.7 * field, "b0.nii.gz")
