@@ -17,6 +17,7 @@ from pyroqmri.posterior.among_neighbours import AmongNeighbours, stated_by_neigh
 from pyroqmri.posterior.estimates import Estimates
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
+from pyroqmri.posterior.log_likelihood import log_likelihood
 from pyroqmri.posterior.population_average import PopulationAverage
 from pyroqmri.posterior.population_sd import population_sd
 from pyroqmri.posterior.psis import pareto_khat
@@ -27,7 +28,6 @@ from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
 CHUNK_VALUES = 1_000_000  # numbers that a chunk's largest array may hold: few enough for a cache
-LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
 
 
@@ -70,9 +70,8 @@ class Posterior(AmongNeighbours, Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
-        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: (
-            None
-        )  # sees those behind maps
+        # sees the draws behind maps
+        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: None
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -238,19 +237,7 @@ class Posterior(AmongNeighbours, Estimates):
 
         ``n`` is 100 by default, or what half a gigabyte has room for. :func:`pyroqmri.compare` keeps no draw.
         """
-        n_voxels, n_measurements = len(self.batch.status), self.batch.voxels.y.shape[1]
-        if n is None:
-            n = min(100, max(1, LOG_LIKELIHOOD_VALUES // max(1, n_voxels * n_measurements)))
-        found, done = torch.full((n, n_voxels, n_measurements), torch.nan), 0
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for voxels, q in self._chunks(n * n_measurements):
-                signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
-                found[:, self.batch.index[done : done + len(voxels)]] = self.model.seen(signal, voxels).log_prob.to(
-                    found
-                )
-                done += len(voxels)
-        return found
+        return log_likelihood(self, n, seed)
 
     @property
     def axes(self):
