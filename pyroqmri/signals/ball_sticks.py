@@ -87,7 +87,8 @@ class BallSticks(SignalModel):
 
     @classmethod
     def widening(cls, acq, theta):
-        x, left = acq.bval * theta["D"].unsqueeze(-1), 1 - sum(theta[name] for name in FRACTIONS)
+        assert acq.bval is not None and acq.bvec is not None
+        x, left = theta["D"].unsqueeze(-1) * acq.bval, 1 - torch.stack([theta[name] for name in FRACTIONS]).sum(0)
         found = left.unsqueeze(-1) * x.square() * torch.exp(-x) / 2
         for f, n in zip(FRACTIONS, AXES, strict=True):
             along = x * (theta[n] @ acq.bvec.mT).square()

@@ -31,12 +31,12 @@ class BallSticksGamma(BallSticks):
         Parameter("D_std", r"\sigma_D", "um2/ms", 0.02, 4.0, "standard deviation of the diffusivity in the voxel"),
         *BallSticks.parameters[1:],
     )
-    expected = BallSticks.expected | {"D": (1.3, 0.5, 0.4), "D_std": (0.9, 0.5, 0.3)}
+    expected = {**BallSticks.expected, "D": (1.3, 0.5, 0.4), "D_std": (0.9, 0.5, 0.3)}
     expected_source = "Jbabdi et al. 2012, doi:10.1002/mrm.24204"
     typical_tissue = {
-        "white matter": BallSticks.typical_tissue["white matter"] | {"D_std": (0.9, 0.15)},
-        "grey matter": BallSticks.typical_tissue["grey matter"] | {"D_std": (0.6, 0.1)},
-        "csf": BallSticks.typical_tissue["csf"] | {"D_std": (0.3, 0.1)},
+        "white matter": {**BallSticks.typical_tissue["white matter"], "D_std": (0.9, 0.15)},
+        "grey matter": {**BallSticks.typical_tissue["grey matter"], "D_std": (0.6, 0.1)},
+        "csf": {**BallSticks.typical_tissue["csf"], "D_std": (0.3, 0.1)},
     }
 
     @staticmethod
