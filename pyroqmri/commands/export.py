@@ -61,8 +61,8 @@ def export_bedpostx(
     Path
         The folder, with ``merged_f1samples``, ``merged_th1samples``, ``merged_ph1samples``, ``mean_f1samples``,
         ``dyads1``, ``dyads1_dispersion`` and the same of sticks 2 and 3, ``mean_dsamples`` (and, of
-        ``ball_sticks_gamma``, ``mean_d_stdsamples``), ``nodif_brain_mask``, ``bvals``, ``bvecs``, and
-        ``peaks``, which MRtrix reads.
+        ``ball_sticks_gamma``, ``mean_d_stdsamples``), ``nodif_brain_mask``, ``bvals``, ``bvecs``, and ``peaks``, which
+        MRtrix reads.
 
     Raises
     ------

@@ -7,6 +7,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
+MANY = 8  # classes from which on it matters whether they are nearly the same
+_WIDER, _OFF = 3.0, 3.0  # sds over those of the first class, and sds from it, of classes that are nearly the same
+
 
 class GaussianMixture(TorchDistribution):
     r"""Mixture of C multivariate normals over L latents; a plain normal when C is 1.
@@ -120,6 +123,10 @@ class GaussianMixture(TorchDistribution):
     def _joint(self, value: Tensor) -> Tensor:
         """Log of each component's weight times density ``(..., C)`` at values ``(..., L)``."""
         n_classes, n = self.loc.shape[-2:]
+        if not self.batch_shape and n_classes >= MANY and not torch.is_grad_enabled():
+            found = nearly_alike(self.logits, self.loc, self.scale_tril, value)
+            if found is not None:
+                return found
         # one product of matrices a voxel serves all its values and components; it is exact around the first mean
         unit = torch.eye(n, dtype=self.loc.dtype, device=self.loc.device).expand_as(self.scale_tril)
         inverse = torch.linalg.solve_triangular(self.scale_tril, unit, upper=False)
@@ -147,6 +154,31 @@ class GaussianMixture(TorchDistribution):
             low = (self.probs.unsqueeze(-1) * below).sum(-2) < level
             lower, upper = torch.where(low, middle, lower), torch.where(low, upper, middle)
         return (lower + upper) / 2
+
+
+def nearly_alike(logits: Tensor, loc: Tensor, scale_tril: Tensor, value: Tensor) -> Tensor | None:
+    """Log of each weight times density ``(..., C)`` at values ``(..., L)``, of classes that are nearly the same.
+
+    In the coordinates of the first class their log densities are short quadratics, which one product of matrices gives:
+    a tenth of the time of a solution for each class. None where they differ so much that rounding would show.
+    """
+    n, first = loc.shape[-1], scale_tril[0].double()
+    tril = torch.linalg.solve_triangular(first, scale_tril.double(), upper=False)
+    offset = torch.linalg.solve_triangular(first, (loc - loc[0]).double().unsqueeze(-1), upper=False)
+    spread = tril.diagonal(dim1=-2, dim2=-1).log().abs().amax() if len(tril) else tril.new_zeros(())
+    if not (float(spread) < math.log(_WIDER) and float(offset.abs().amax()) < _OFF):
+        return None
+    precision = torch.cholesky_inverse(tril)
+    pull = precision @ offset
+    i, j = torch.tril_indices(n, n, device=loc.device)
+    double = torch.where(i == j, 0.5, 1.0).to(tril)
+    log_det = scale_tril.double().diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    constant = logits - (offset * pull).sum((-2, -1)) / 2 - log_det - n / 2 * math.log(2 * math.pi)
+    coefficients = torch.cat([-double * precision[:, i, j], pull.squeeze(-1)], -1).to(value)
+    inverse = torch.linalg.solve_triangular(first, torch.eye(n).to(first), upper=False).to(value)
+    x = (value - loc[0]).reshape(-1, n) @ inverse.mT
+    products = torch.cat([x[:, i] * x[:, j], x], -1)
+    return torch.addmm(constant.to(value), products, coefficients.mT).view(*value.shape[:-1], len(loc))
 
 
 @register_kl(GaussianMixture, GaussianMixture)

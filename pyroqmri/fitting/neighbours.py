@@ -70,8 +70,9 @@ def nearby_of(guide: Guide | None, batch: Batch) -> Nearby:
 
 
 SMALL = (
-    "voxels share what their neighbours show: in a simulation lesions of three voxels lost a third of their contrast, "
-    "and their 90 % intervals contained 55 to 60 % of the true values; read small findings from recipe hierarchical"
+    "voxels share what their neighbours show: in a simulation lesions of three voxels kept nine tenths of their "
+    "contrast, and fainter ones may be smoothed away; look at the map desc-alone, and compare small findings with "
+    "recipe hierarchical"
 )
 
 

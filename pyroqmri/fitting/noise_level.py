@@ -58,13 +58,13 @@ def noise_level(
     """
     if isinstance(sigma, NoiseLevel) and not sigma.provisional:
         return sigma
+    partial = WEIGHTS in (inputs or {})
     if sigma is None or isinstance(sigma, str | NoiseLevel):
         if isinstance(sigma, str) and sigma not in WORDS:
             raise InputError(
                 f"sigma must be a number above zero, one per voxel, or one of {', '.join(WORDS)}, got {sigma!r}"
             )
         residual, y = Residual(y, acq, preparation, signal, inputs or {}), blanked(y, inputs)
-        partial = WEIGHTS in (inputs or {})
         if isinstance(sigma, str) and sigma == "field":
             return _field(y, acq, position, residual, partial)
         found = sigma if isinstance(sigma, NoiseLevel) else _estimate(y, acq, preparation.coils, partial)
@@ -78,11 +78,15 @@ def noise_level(
     else:  # voxels without a noise level are not fitted
         found = NoiseLevel(level, "given", "a noise map was given; the number is its median")
     # residuals of measurements judge a given number, those of means over directions do not
-    return replace(found, warnings=_unlike_the_scan(found, y, acq, preparation)) if preparation.average else found
+    if not preparation.average:
+        return found
+    return replace(found, warnings=_unlike_the_scan(found, blanked(y, inputs), acq, preparation, partial))
 
 
-def _unlike_the_scan(given: NoiseLevel, y: Tensor, acq: Acquisition, preparation: Preparation) -> tuple[str, ...]:
-    own = _estimate(y, acq, preparation.coils)
+def _unlike_the_scan(
+    given: NoiseLevel, y: Tensor, acq: Acquisition, preparation: Preparation, partial: bool
+) -> tuple[str, ...]:
+    own = _estimate(y, acq, preparation.coils, partial)
     if own is None or not disagree(given.sigma, own.sigma):
         return ()
     return (

@@ -52,13 +52,7 @@ def scan_causes(
     covaries = fit.model is not None and fit.model.prior.looks_at_voxels and not fit.is_field
     if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
-    rows = _in_full(known, len(y))
-    if position is None:
-        chosen = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:VOXELS])]
-        pairs = np.zeros((0, 2), dtype=int)
-    else:
-        chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
-        chosen = rows[chosen]
+    chosen, pairs = _chosen(_in_full(known, len(y)), position, seed)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
@@ -73,7 +67,6 @@ def scan_causes(
     left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED, UNINFORMED], dtype=status.dtype)
     kept = ~torch.isin(status, left_out)
     residuals = found.residuals()
-    widening = found.signal.signal.widening(found.signal.acquisition, found.best_theta)
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
     seen = Looked(
@@ -86,11 +79,18 @@ def scan_causes(
         pairs=_among(torch.from_numpy(pairs), fitted, len(chosen)),
         averaged=fit.preparation.average,
         learned=fit.sigma_record["learned_factor"] is not None,
-        widening=None
-        if widening is None
-        else (widening * found.best_theta.get("S0", torch.ones(1)).unsqueeze(-1))[kept],
+        widening=_widening(found, kept),
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
+
+
+def _chosen(rows: np.ndarray, position: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the voxels ``rows``, and pairs ``(K, 2)`` of neighbours among them where positions are known."""
+    if position is None:
+        some = np.random.default_rng(seed).permutation(len(rows))[:VOXELS]
+        return rows[np.sort(some)], np.zeros((0, 2), dtype=int)
+    chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
+    return rows[chosen], pairs
 
 
 def _in_full(inputs: Mapping[str, Tensor], n: int) -> np.ndarray:
@@ -99,6 +99,13 @@ def _in_full(inputs: Mapping[str, Tensor], n: int) -> np.ndarray:
         return np.arange(n)
     whole = (inputs[WEIGHTS] == 1).all(-1).nonzero().squeeze(-1).numpy()
     return whole if len(whole) >= _FEWEST else np.arange(n)
+
+
+def _widening(found: Any, kept: Tensor) -> Tensor | None:
+    """What a variance of the diffusivity would add to the signals ``(n, M)`` of the voxels that are kept."""
+    theta, signal = found.best_theta, found.signal
+    added = signal.signal.widening(signal.acquisition, theta)
+    return None if added is None else (added * theta["S0"].unsqueeze(-1) if signal.infer_s0 else added)[kept]
 
 
 def _among(pairs: Tensor, fitted: Tensor, n: int) -> Tensor:

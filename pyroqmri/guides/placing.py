@@ -129,7 +129,7 @@ def learn_field(guide: Structured, voxels: Voxels) -> bool:
     expand(None, law)
     assert expand.z is not None
     if not alike(graph, expand.z[0, :, : prior.n_tissue].double().cpu().numpy()):
-        prior.take(replace(law, shared=NOTHING * law.shared))
+        prior.take(replace(law, shared=NOTHING * law.shared, leave=0.0))
         return False
     plan = Plan(prior.rounds, max(8, prior.draws // 2), prior.borders)
     prior.take(learn(graph, law, expand, plan)[0])
@@ -153,7 +153,7 @@ def _first_law(prior: Gmrf) -> Law:
     """Strengths to start from: neighbours as different as any two voxels."""
     law = prior.law()
     precision = np.linalg.inv(law.population)
-    return replace(law, own=precision, shared=precision, along=np.ones(3), leave=LEFT)
+    return replace(law, own=precision, shared=precision, along=np.ones(3), leave=LEFT if prior.leaving else 0.0)
 
 
 def place(guide: Structured, voxels: Voxels) -> Voxels:

@@ -117,7 +117,7 @@ def learn(graph: Graph, law: Law, expand: Expand, plan: Plan, seed: int = 0) -> 
         if plan.borders and round_ > 0:
             weights = find_borders(graph, law, weights, found)
         sites = expand(found, law)
-        if sites.left is not None:
+        if sites.left is not None and law.leave > 0:
             law = replace(law, leave=leaving(sites.left))
     assert found is not None
     return law, weights, found
@@ -163,8 +163,12 @@ def stronger(graph: Graph, law: Law, weights: np.ndarray, found: Smoothed, probe
     total_lost = np.einsum("e,epq->pq", weights, lost.apart) - (weights[:, None] * d).T @ d
     return replace(
         changed,
-        own=_moved(law.own, after.own + lost.own - mean.T @ mean, after.own, move[:p]),
-        shared=_limited(_moved(law.shared, total + total_lost, total, move[p : 2 * p]), sites.information),
+        own=_limited(
+            _moved(law.own, after.own + lost.own - mean.T @ mean, after.own, move[:p]),
+            np.linalg.inv(law.population)[None],
+            1.0,
+        ),
+        shared=_limited(_moved(law.shared, total + total_lost, total, move[p : 2 * p]), sites.information, SMOOTHEST),
         along=law.along * np.exp(move[2 * p :]),
     )
 
@@ -179,18 +183,19 @@ def _lost(graph: Graph, probes: Probes) -> Moments:
     return Moments((own + own.T) / 2, (apart + apart.transpose(0, 2, 1)) / 2)
 
 
-def _limited(shared: np.ndarray, information: np.ndarray) -> np.ndarray:
-    """A strength of at most ``SMOOTHEST`` times the information of a usual voxel, in every direction.
+def _limited(strength: np.ndarray, information: np.ndarray, most: float) -> np.ndarray:
+    """A precision of at most ``most`` times the information ``(N, P, P)`` of a usual voxel, in every direction.
 
-    What is flatter than that is smoothed beyond what its measurements could show to be wrong.
+    What is flatter than its measurements could show to be wrong is smoothed too far; and a voxel's own term states no
+    more than the population, to which neighbours only add: else tissues that lie on a line would allow nothing beside.
     """
     scale = np.sqrt(np.maximum(np.diagonal(information, axis1=1, axis2=2), 1e-12))
     usual = (information / (scale[:, :, None] * scale[:, None, :])).mean(0)
     middle = np.median(scale, 0)
     root = np.linalg.cholesky(usual * np.outer(middle, middle) + 1e-9 * np.diag(middle**2))
-    inner = np.linalg.solve(root, np.linalg.solve(root, shared).T)
+    inner = np.linalg.solve(root, np.linalg.solve(root, strength).T)
     values, vectors = np.linalg.eigh((inner + inner.T) / 2)
-    factor = root @ vectors * np.sqrt(np.minimum(values, SMOOTHEST))
+    factor = root @ vectors * np.sqrt(np.minimum(values, most))
     return factor @ factor.T
 
 

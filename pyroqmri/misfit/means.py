@@ -9,6 +9,7 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.misfit.patterns import DRIFT, SETTING, WIDTH, Seen
 from pyroqmri.protocol_checks.words import unit_of
 
+_WIDER = {"ball_sticks": "ball_sticks_gamma"}  # signals whose diffusivity varies within a voxel
 _NAMED = 3  # settings in one sentence
 _TITLES = {"te": "TE", "ti": "TI", "tr": "TR", "offset": "offset", "flip": "flip angle"}
 
@@ -50,11 +51,13 @@ def means_in_words(
 
 def _width(seen: Seen, signal: str) -> str:
     if seen.amount < 0:
-        return f"these data decay more evenly than {signal}, with one diffusivity per voxel, describes: choose another"
+        return (
+            f"these data decay more evenly than {signal}, with one diffusivity per voxel, describes: fit another signal"
+        )
     return (
         f"these data decay as with diffusivities that vary within a voxel, by {100 * seen.amount**0.5:.0f} % (sd) or "
-        f"more, and {signal} has one, so that it describes the rest by more sticks: fit {signal}_gamma, or one shell "
-        "(--bmax)"
+        f"more, and {signal} has one, so that it describes the rest by more sticks: fit "
+        f"{_WIDER.get(signal, 'another signal')}, or one shell (--bmax)"
     )
 
 
@@ -90,7 +93,7 @@ def _floor(seen: Seen, likelihood: Any, signal: str) -> str:
         return (
             f"{start} above the fit: a noise floor higher than that of one coil (a sum of squares over coils: "
             "--likelihood ncchi --coils N; or a mean of several magnitudes: --averages N), or tissue that decays less "
-            f"than {signal} describes"
+            f"than {signal} describes{f', as {_WIDER[signal]} may' if signal in _WIDER else ''}"
         )
     return (
         f"{start} below the fit: these data have no noise floor of magnitudes (real-valued, denoised or freed of it): "

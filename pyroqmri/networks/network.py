@@ -13,7 +13,7 @@ from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.networks.mlp import MLP
 from pyroqmri.parameter import frame_around
-from pyroqmri.posterior.estimates import Estimates, with_findings
+from pyroqmri.posterior.estimates import Estimates
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.signals import BoundSignal
 
@@ -180,8 +180,3 @@ class NetworkEstimates(Estimates):
         residuals, n = (voxels.y - mean) / variance.sqrt(), voxels.y.shape[1]
         found = judge_fit(residuals.square().sum(-1).unsqueeze(0), n, lambda index: residuals[index])
         return GoodnessOfFit.gathered(found.found() | self.direction_misfit(voxels, self._theta), self.scatter)
-
-    @property
-    def status(self) -> Tensor:
-        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`."""
-        return with_findings(self)

@@ -231,6 +231,11 @@ class Estimates(ABC):
         """Probability of each class ``(N, C)``, or None where there are no classes."""
 
     @property
+    def status(self) -> Tensor:
+        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`."""
+        return with_findings(self)
+
+    @property
     def reference(self) -> Tensor:
         """What each voxel was divided by; one number when S0 is inferred."""
         return self.batch.reference[:1]

@@ -108,7 +108,7 @@ _kept: dict[tuple[int, int, int], tuple[Tensor, Interpolation]] = {}
 
 def _steps(n: int, points: Tensor) -> Interpolation:
     """The interpolation from ``n`` points to ``points``, which are the same for all chunks of voxels."""
-    key = n, *points.shape
+    key = n, points.shape[0], points.shape[1]
     if key not in _kept or not torch.equal(_kept[key][0], points):
         _kept[key] = points, Interpolation.between(few_points(n, points.shape[-1]), points)
     return _kept[key][1]

@@ -14,9 +14,10 @@ from pyroqmri.laplace.start import CHUNK
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.among_neighbours import AmongNeighbours, stated_by_neighbours
-from pyroqmri.posterior.estimates import Estimates, with_findings
+from pyroqmri.posterior.estimates import Estimates
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
 from pyroqmri.posterior.importance import MIN_DRAWS, Latents, Reweighted, Reweighting, corrected_or_plain, uncorrected
+from pyroqmri.posterior.log_likelihood import log_likelihood
 from pyroqmri.posterior.population_average import PopulationAverage
 from pyroqmri.posterior.population_sd import population_sd
 from pyroqmri.posterior.psis import pareto_khat
@@ -27,7 +28,6 @@ from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
 CHUNK_VALUES = 1_000_000  # numbers that a chunk's largest array may hold: few enough for a cache
-LOG_LIKELIHOOD_VALUES = 130_000_000  # half a gigabyte
 QUANTILES = (0.05, 0.95)
 
 
@@ -70,9 +70,8 @@ class Posterior(AmongNeighbours, Estimates):
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
         self._average = PopulationAverage(model.prior)
-        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: (
-            None
-        )  # sees those behind maps
+        # sees the draws behind maps
+        self.witness: Callable[[Tensor, dict[str, Tensor], Voxels], None] = lambda *draws: None
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
         self.class_names: Sequence[str] = ()
@@ -236,21 +235,9 @@ class Posterior(AmongNeighbours, Estimates):
     def log_likelihood(self, n: int | None = None, seed: int = 0) -> Tensor:
         """Log-likelihood of each measurement that the model sees, under ``n`` draws: ``(n, N, M)``, float32.
 
-        ``n`` is 100 by default, or as many as half a gigabyte holds: 4 of 100,000 voxels with 288 measurements. To
-        compare models over whole images use :func:`pyroqmri.compare`, which sees every draw and keeps none.
+        ``n`` is 100 by default, or what half a gigabyte has room for. :func:`pyroqmri.compare` keeps no draw.
         """
-        n_voxels, n_measurements = len(self.batch.status), self.batch.voxels.y.shape[1]
-        if n is None:
-            n = min(100, max(1, LOG_LIKELIHOOD_VALUES // max(1, n_voxels * n_measurements)))
-        found, done = torch.full((n, n_voxels, n_measurements), torch.nan), 0
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for voxels, q in self._chunks(n * n_measurements):
-                signal = self.model.simulate(q.sample(torch.Size([n])), voxels)
-                log_prob = self.model.seen(signal, voxels).log_prob
-                found[:, self.batch.index[done : done + len(voxels)]] = log_prob.to(found)
-                done += len(voxels)
-        return found
+        return log_likelihood(self, n, seed)
 
     @property
     def axes(self):
@@ -258,10 +245,7 @@ class Posterior(AmongNeighbours, Estimates):
         return {p.name: self.scatter(self._summary[f"axis {p.name}"]) for p in self.signal.axes}
 
     def cone(self, q: float, name: str | None = None) -> Tensor:
-        """Half-angle in degrees of the cone around the mean axis ``name`` that contains probability ``q``, ``(N,)``.
-
-        The name is needed only where there are several directions.
-        """
+        """Half-angle in degrees of the cone around the mean axis that contains probability ``q``, ``(N,)``."""
         return self.scatter(cone_angle(self._summary[f"angles {self.direction_name(name)}"], q))
 
     @property
@@ -287,11 +271,6 @@ class Posterior(AmongNeighbours, Estimates):
     def responsibilities(self) -> Tensor | None:
         """Probability of each tissue class ``(N, C)``, or None for a prior with one."""
         return self.scatter(self._summary["responsibilities"]) if "responsibilities" in self._summary else None
-
-    @property
-    def status(self) -> Tensor:
-        """Status code of each voxel ``(N,)``: see :data:`pyroqmri.measurements.preparation.STATUS`."""
-        return with_findings(self)
 
     def to_arviz(self, voxels: slice = slice(0, 100), n_draws: int = 200, seed: int = 0, ijk: Any = None) -> Any:
         """The posterior as ArviZ knows it, see :func:`pyroqmri.diagnostics.posterior_to_arviz`."""

@@ -29,7 +29,7 @@ class Gmrf(Hierarchical):
     ``find_borders`` in :mod:`pyroqmri.markov.learn`. What is sampled depends on the voxels:
 
     - voxels that :func:`pyroqmri.guides.placing.place` has placed: each from what the rest of the image states about
-      it, so that batches of any size can be trained on;
+      it, or from the population where it has left the field, so that batches of any size can be trained on;
     - voxels with a position alone: all of them from the field, jointly, before any border is known;
     - voxels without a position: each from the population, as in :class:`Hierarchical`.
 
@@ -41,6 +41,8 @@ class Gmrf(Hierarchical):
         As in :class:`Hierarchical`.
     borders
         Whether neighbours may lie on either side of a border.
+    leaving
+        Whether voxels may leave the field, each drawn from the population by itself; their share is learned.
     rounds
         Of the learning of the strengths.
     draws
@@ -68,12 +70,13 @@ class Gmrf(Hierarchical):
         borders: bool = True,
         rounds: int = 8,
         draws: int = 32,
+        leaving: bool = True,
     ) -> None:
         super().__init__(n_tissue, n_direction, sd)
         for name, value, least in (("rounds", rounds, 2), ("draws", draws, 8)):
             if not value >= least:
                 raise InputError(f"prior.{name} must be {least} or more, got {value}")
-        self.borders, self.rounds, self.draws = borders, rounds, draws
+        self.borders, self.leaving, self.rounds, self.draws = borders, leaving, rounds, draws
         self.register_buffer("own", torch.eye(n_tissue) / sd**2)
         self.register_buffer("shared", torch.eye(n_tissue) / sd**2)
         self.register_buffer("along", torch.ones(3))

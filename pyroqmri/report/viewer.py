@@ -152,8 +152,8 @@ def _map(values: NDArray, scale: Scale, packer: Packer) -> dict[str, Any]:
 
 def _colours(scale: Scale) -> dict[str, Any]:
     """Limits, and the colours between them as one string of hexadecimal digits."""
-    ends = (np.log if scale.log else np.asarray)([scale.lower, scale.upper])
-    steps = np.linspace(*ends, _LEVELS)
+    lower, upper = (float(np.log(v)) if scale.log else v for v in (scale.lower, scale.upper))
+    steps = np.linspace(lower, upper, _LEVELS)
     ladder = colours_of((np.exp(steps) if scale.log else steps)[None], scale)[0, :, :3]
     return {
         "lower": scale.lower,

@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from pyroqmri.distributions import GaussianMixture, normal_points
+from pyroqmri.distributions.gaussian_mixture import nearly_alike
 
 
 def a_mixture(batch=(3,), n_classes=4, n_latents=2, seed=0) -> GaussianMixture:
@@ -120,3 +121,23 @@ def test_log_prob_takes_values_of_any_shape(value, batch):
     q = a_mixture(batch)
     x = torch.randn(value)
     torch.testing.assert_close(q.log_prob(x), torchs(q).log_prob(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("spread", "alike"), [(0.05, True), (3.0, False)])
+def test_many_classes_that_are_nearly_the_same_have_torchs_density(spread, alike):
+    g = torch.Generator().manual_seed(1)
+    n, n_classes = 5, 32
+    own = 0.3 * torch.randn(n, n, generator=g).tril(-1) + (0.2 + torch.rand(n, generator=g)).diag()
+    tril = own @ (torch.eye(n) + spread * torch.randn(n_classes, n, n, generator=g).tril())
+    tril = tril * torch.sign(tril.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
+    loc = torch.randn(n, generator=g) + spread * torch.randn(n_classes, n, generator=g)
+    q = GaussianMixture(torch.randn(n_classes, generator=g), loc, tril)
+    value = loc[0] + 8 * (torch.randn(40, 3, n, generator=g) @ own.mT)
+    assert (nearly_alike(q.logits, q.loc, q.scale_tril, value) is not None) == alike
+    reference = MixtureSameFamily(
+        Categorical(logits=q.logits.double()), MultivariateNormal(loc.double(), scale_tril=tril.double())
+    ).log_prob(value.double())
+    with torch.no_grad():
+        found = q.log_prob(value)
+    assert found.shape == (40, 3)
+    torch.testing.assert_close(found.double(), reference, rtol=2e-5, atol=2e-3)

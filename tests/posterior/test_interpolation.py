@@ -7,6 +7,7 @@ from scipy import special
 from torch import Tensor
 
 from pyroqmri.distributions import GaussianMixture, normal_points
+from pyroqmri.fitting.schema import load_recipe, reweighting
 from pyroqmri.posterior.importance import COSTLY, Reweighted, Reweighting, wide
 from pyroqmri.posterior.interpolation import LEVELS, Interpolation, few_points, interpolated, levels
 
@@ -101,3 +102,8 @@ def test_few_measurements_are_evaluated_everywhere():
     found = Reweighted(normal_at_mode(3), density, Reweighting(draws=1024, reweight=True), n_measurements=COSTLY - 1)
     assert bool((found.khat < 0.7).all())
     assert bool((density.asked == 1024).all())
+
+
+def test_a_recipe_states_whether_weights_are_interpolated():
+    assert reweighting(load_recipe("uniform")).interpolate
+    assert not reweighting(load_recipe("uniform", {"posterior.interpolate": False})).interpolate

@@ -8,7 +8,7 @@ from pyro import poutine
 import pyroqmri as pq
 from pyroqmri.errors import InputError
 from pyroqmri.signals import BallSticks, BoundSignal
-from pyroqmri.signals.stick_peaks import stick_peaks
+from pyroqmri.signals.stick_peaks import missing_sticks, stick_peaks
 from pyroqmri.simulate import uniform_axes
 from tests.helpers import shells
 
@@ -16,8 +16,11 @@ ACQ = shells(4, 40, 1.0, 2.0, 3.0)
 B, G = ACQ.bval.double().numpy(), ACQ.bvec.double().numpy()
 
 
-def crossing(n, k, seed, snr=None, least=0.15):
-    """Voxels with ``k`` sticks 40 degrees or more apart, by the equation in numpy; and D, fractions, axes."""
+def crossing(n, k, seed, snr=None, least=0.15, width=0.0):
+    """Voxels with ``k`` sticks 40 degrees or more apart, by the equation in numpy; and D, fractions, axes.
+
+    ``width`` is the sd of the diffusivity within a voxel over its mean.
+    """
     rng = np.random.default_rng(seed)
     d, f = rng.uniform(0.8, 1.6, n), np.zeros((n, 3))
     f[:, 0] = rng.uniform(0.35, 0.5, n)
@@ -28,9 +31,11 @@ def crossing(n, k, seed, snr=None, least=0.15):
     axes /= np.linalg.norm(axes, axis=-1, keepdims=True)
     cosines = np.abs(np.einsum("nki,nli->nkl", axes, axes))[:, [0, 0, 1], [1, 2, 2]]
     axes = axes[(cosines < np.cos(np.deg2rad(40))).all(-1)][:n]
-    y = (1 - f.sum(1))[:, None] * np.exp(-B * d[:, None])
+    d, shape = d[:, None], 1 / max(width, 1e-4) ** 2
+    y = (1 - f.sum(1))[:, None] * (1 + B * d / shape) ** -shape
     for j in range(3):
-        y = y + f[:, j, None] * np.exp(-B * d[:, None] * (axes[:, j] @ G.T) ** 2)
+        y = y + f[:, j, None] * (1 + B * d * (axes[:, j] @ G.T) ** 2 / shape) ** -shape
+    d = d[:, 0]
     if snr is not None:
         y = np.hypot(y + rng.standard_normal(y.shape) / snr, rng.standard_normal(y.shape) / snr)
     return 100 * y, d, f, axes
@@ -81,6 +86,26 @@ def test_least_squares_finds_two_sticks():
         found.direction("n4")
     with pytest.raises(InputError, match="no posterior over the number"):
         _ = found.n_sticks
+
+
+def test_one_more_stick_is_looked_for_along_three_axes_apart():
+    y, d, _, axes = crossing(20, 1, seed=6)
+    ball = torch.as_tensor(np.exp(-B * d[:, None]), dtype=torch.float32)
+    residual = torch.as_tensor(y / 100, dtype=torch.float32) - ball
+    found = missing_sticks(ACQ, torch.as_tensor(d, dtype=torch.float32), residual, torch.zeros(20, len(ACQ), 1))
+    assert found.shape == (20, 3, 3)
+    assert np.median(degrees(found[:, 0], axes[:, 0])) < 9  # of a grid
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert degrees(found[:, i], found[:, j].numpy()).min() > 25
+
+
+def test_least_squares_finds_the_width_of_a_gamma_distribution():
+    y, d, f, axes = crossing(8, 2, seed=3, snr=2000, width=0.6)
+    found = pq.fit(y, ACQ, signal="ball_sticks_gamma", recipe="least_squares", sigma=0.05).posterior(y)
+    assert np.median(np.abs(found.mean["D"].numpy() - d)) < 0.01
+    assert np.median(np.abs(found.mean["D_std"].numpy() - 0.6 * d)) < 0.02
+    assert np.median(degrees(found.direction("n2"), axes[:, 1])) < 0.5
+    assert np.median(np.abs(found.mean["f1"].numpy() - f[:, 0])) < 0.01
 
 
 @pytest.fixture(scope="module")
