@@ -69,13 +69,6 @@ def nearby_of(guide: Guide | None, batch: Batch) -> Nearby:
     return found
 
 
-SMALL = (
-    "voxels share what their neighbours show: in a simulation lesions of three voxels kept nine tenths of their "
-    "contrast, and fainter ones may be smoothed away; look at the map desc-alone, and compare small findings with "
-    "recipe hierarchical"
-)
-
-
 def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -> Voxels:
     """Voxels that a field has been learned from, with what the others state about each; as they are without a field."""
     if not guide.model.prior.is_field:
@@ -87,8 +80,6 @@ def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -
             "neighbouring voxels are no more alike than any two voxels, so each is mapped by itself, as in recipe "
             "hierarchical: the positions are not those of the rows of y, or this tissue has no structure in space"
         )
-    else:
-        fit.warnings.append(SMALL)
     guide.model.prior.requires_grad_(False)  # of a voxel among its neighbours, the population says nothing more
     found = blur(guide.model, voxels)
     if found.counted > 1:
