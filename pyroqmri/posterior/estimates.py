@@ -194,8 +194,11 @@ class Estimates(ABC):
         """Standard deviation of each free parameter before a voxel is measured; empty without a population."""
         return {}
 
-    def weakly_informed(self) -> Tensor:
-        """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool."""
+    def weakly_informed(self, endless: bool = True) -> Tensor:
+        """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool.
+
+        Without a population a relaxation time that may be as long as its bound counts too, where ``endless``.
+        """
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
         narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}

@@ -58,15 +58,21 @@ def weakly_informed(
     return torch.cat(found)
 
 
-def loosely_estimated(signal: BoundSignal, theta: dict[str, Tensor], sd: dict[str, Tensor]) -> Tensor:
-    """The same ``(n,)`` of estimates whose sd ``(n,)`` is that of the data and of bounds, no prior."""
+def loosely_estimated(
+    signal: BoundSignal, theta: dict[str, Tensor], sd: dict[str, Tensor], endless: bool = True
+) -> Tensor:
+    """The same ``(n,)`` of estimates whose sd ``(n,)`` is that of the data and of bounds, no prior.
+
+    Relaxation times that may be as long as their bound count where ``endless``.
+    """
     plausible = plausible_sd(signal, theta)
     unjudged = {S0.name, *signal.signal.nuisance}
     over = [sd[p.name] > _SD * plausible[p.name] for p in signal.always if p.name not in unjudged]
     times = [p for p in signal.always if p.unit == "ms" and p.name not in unjudged]
     # of two pools the time of the smaller one is loose wherever its fraction is small
-    endless = [_may_be_endless(p, theta[p.name], sd[p.name]) for p in times if len(times) == 1]
-    return torch.stack([*over, *endless]).any(0)
+    if endless and len(times) == 1:
+        over.append(_may_be_endless(times[0], theta[times[0].name], sd[times[0].name]))
+    return torch.stack(over).any(0)
 
 
 def _may_be_endless(p: Parameter, time: Tensor, sd: Tensor) -> Tensor:

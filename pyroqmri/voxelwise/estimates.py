@@ -163,11 +163,11 @@ class PointEstimates(Estimates):
         found = judge_fit(residuals.square().sum(-1).unsqueeze(0), freedom, lambda index: residuals[index])
         return torch.stack([found.ppc, found.residual, found.few], -1)
 
-    def weakly_informed(self):
+    def weakly_informed(self, endless=True):
         """Whether the data leave some parameter of each fitted voxel open ``(n,)`` bool; the sd has it already."""
         pick = self.batch.index
         theta, sd = ({k: v[pick] for k, v in in_model_units(self, values).items()} for values in (self.mean, self.sd))
-        return loosely_estimated(self.signal, theta, sd)
+        return loosely_estimated(self.signal, theta, sd, endless)
 
     @property
     def responsibilities(self) -> None:
