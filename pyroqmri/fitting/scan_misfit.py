@@ -63,11 +63,12 @@ def scan_causes(
     if len(found.batch.voxels) == 0:
         return Found([], None)
     status = found.status[found.batch.index]
-    # far from straight are the signals of parameters that a voxel does not determine
-    # but a time that only looks endless may be what a noise floor made of it
+    # far from straight are the signals of parameters that a voxel does not determine; but a time that only looks
+    # endless may be what a noise floor made of it
     left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED], dtype=status.dtype)
     kept = ~torch.isin(status, left_out)
-    kept &= status != UNINFORMED if found.uninformed else ~found.weakly_informed(endless=False)
+    informed = status != UNINFORMED
+    kept &= informed if found.uninformed else informed | ~found.weakly_informed(endless=False)
     residuals = found.residuals()
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
