@@ -131,7 +131,7 @@ def _of_draws(part: Posterior, z: Tensor, theta: dict[str, Tensor], voxels: Voxe
 def _of_estimate(part: Estimates, here: Tensor) -> dict[str, Tensor]:
     """The same of point estimates, whose intervals are those of noise around the fitted signal."""
     voxels = part.batch.voxels[here]
-    theta = {name: value[here] for name, value in part.mean_theta.items()}
+    theta = part.signal.completed({name: value[here] for name, value in part.mean_theta.items()})
     assert part.likelihood is not None
     mean, variance = part.likelihood.moments(part.signal(theta, voxels.inputs), voxels.noise)
     reach = _NORMAL_90 * variance.sqrt()

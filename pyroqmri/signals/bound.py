@@ -165,9 +165,12 @@ class BoundSignal(nn.Module):
 
     def box(self, p: Parameter, theta: Mapping[str, Tensor]) -> Box | None:
         """Bounds of a free parameter given the others, of which those that are held or tied are filled in."""
+        return self.signal.box(p.name, self.completed(theta))
+
+    def completed(self, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Parameters with those that are held (single numbers) or tied filled in."""
         known = {name: torch.tensor(value) for name, value in self.fixed.items()} | dict(theta)
-        known |= {name: known[target] for name, target in self.tied.items() if target in known}
-        return self.signal.box(p.name, known)
+        return known | {name: known[target] for name, target in self.tied.items() if target in known}
 
     def constrain(self, z: Tensor, frame: Tensor | None = None) -> dict[str, Tensor]:
         """Parameters, each ``(...)`` in physical units (a direction ``(..., 3)``), of latents ``(..., L)``."""
@@ -179,8 +182,7 @@ class BoundSignal(nn.Module):
 
     def named(self, axes: Tensor) -> dict[str, Tensor]:
         """Axes ``(..., 3)``, or ``(..., K, 3)`` of K directions, by the names of the directions."""
-        one = len(self.directions) == 1
-        return {p.name: axes if one else axes[..., k, :] for k, p in enumerate(self.directions)}
+        return {p.name: axes if len(self.directions) == 1 else axes[..., k, :] for k, p in enumerate(self.directions)}
 
     def axes_of(self, theta: Mapping[str, Tensor]) -> Tensor | None:
         """The other way round; None for a signal without a free direction."""
@@ -284,11 +286,9 @@ class BoundSignal(nn.Module):
         return {p.name: found if one else found[..., k, :, :] for k, p in enumerate(self.directions)}
 
     def _stretch(self, z: Tensor) -> Tensor:
-        """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another.
-
-        By differences in float64, for all latents at once: exact to 1e-8, and no signal is simulated.
-        """
-        step = _STEP * torch.eye(self.n_tissue, dtype=torch.float64, device=z.device)
+        """Derivatives ``(..., P, P)`` of parameters by latents ``(..., P)`` where bounds depend on one another."""
+        # by differences in float64, for all latents at once: exact to 1e-8, and no signal is simulated
+        step = _STEP * torch.eye(self.n_tissue).to(z.double())
         step = step.reshape(-1, *[1] * (z.dim() - 1), self.n_tissue)
         ends = [self.constrain_tissue(z.double() + sign * step) for sign in (1, -1)]
         up, down = (torch.stack([theta[p.name] for p in self.tissue], -1) for theta in ends)

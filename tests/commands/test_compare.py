@@ -78,11 +78,11 @@ def test_the_page_is_rebuilt_from_the_folder(done):
 def test_an_interrupted_comparison_goes_on_and_ends_the_same(scan, done, tmp_path, monkeypatch):
     calls = []
 
-    def stop_at_third(self, y, acq, sigma, inputs):
+    def stop_at_third(self, *data):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(self, y, acq, sigma, inputs)
+        return whole(self, *data)
 
     whole = pyroqmri.comparison.Candidate.train
     monkeypatch.setattr(pyroqmri.comparison.Candidate, "train", stop_at_third)
