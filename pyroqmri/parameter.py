@@ -64,8 +64,10 @@ class Parameter:
             raise TypeError(f"parameter {self.name}: bounds of a logarithm must be above zero, got {self.lower}")
 
     def within(self, lower: float, upper: float) -> "Parameter":
-        """The parameter in narrower bounds, on a log scale only where these still span two decades."""
-        return replace(self, lower=lower, upper=upper, log=self.log and lower > 0 and upper / lower >= _DECADES)
+        """The parameter in narrower bounds, on a log scale only where these still span two decades, or are its own."""
+        own = (lower, upper) == (self.lower, self.upper)
+        log = self.log and lower > 0 and (own or upper / lower >= _DECADES)
+        return replace(self, lower=lower, upper=upper, log=log)
 
     def constrain(self, u: Tensor, box: Bounds | None = None) -> Tensor:
         """Map unconstrained values of any shape into the bounds."""
