@@ -20,7 +20,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 def exported(tmp_path_factory):
     """A small image of two sticks a voxel, its fit, and what is exported of it."""
     folder = tmp_path_factory.mktemp("export")
-    y, _, f, axes = crossing(12, 2, seed=5, snr=40)
+    y, d, f, axes = crossing(12, 2, seed=5, snr=40)
     nib.save(nib.Nifti1Image(y.reshape(*SHAPE, -1).astype(np.float32), AFFINE), folder / "sub-01_dwi.nii.gz")
     np.savetxt(folder / "sub-01_dwi.bval", 1000 * B[None], fmt="%g")
     np.savetxt(folder / "sub-01_dwi.bvec", G.T, fmt="%.6f")
@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
     )  # fmt: skip
     save_fit(fit, folder / "fit" / "fit", {"sources": ["sub-01_dwi.nii.gz"]})
     out = export_bedpostx(folder / "fit", files, n_samples=SAMPLES)
-    return folder, out, inside > 0, f, axes
+    return folder, out, inside > 0, d, f, axes
 
 
 def volume(out, name):
@@ -44,7 +44,7 @@ def volume(out, name):
 
 
 def test_samples_are_those_of_the_posterior(exported):
-    _, out, inside, f, axes = exported
+    _, out, inside, d, f, axes = exported
     assert out.name == "fit.bedpostX"
     np.testing.assert_array_equal(volume(out, "nodif_brain_mask") > 0, inside)
     for k in (1, 2):
@@ -59,6 +59,7 @@ def test_samples_are_those_of_the_posterior(exported):
         assert np.abs(volume(out, f"mean_f{k}samples")[inside] - f[:, k - 1].reshape(SHAPE)[inside]).mean() < 0.05
         assert not samples[~inside].any()
     assert (volume(out, "mean_f1samples") >= volume(out, "mean_f2samples")).all()
+    assert np.median(volume(out, "mean_dsamples")[inside]) == pytest.approx(1e-3 * np.median(d), rel=0.15)  # mm2/s
     np.testing.assert_allclose(np.loadtxt(out / "bvals"), 1000 * B, atol=1e-2)
     np.testing.assert_allclose(np.loadtxt(out / "bvecs").T, G, atol=1e-5)
 
