@@ -150,7 +150,7 @@ class MP2RAGEFreeB1(MP2RAGE):
     r"""MP2RAGE where no map of B1 was measured: B1 is fitted with a known population.
 
     .. math:: UNI = \frac{S_1 S_2}{S_1^2 + S_2^2}, \qquad S_{1,2} = \sin(B_1 \alpha_{1,2})\, m_{1,2}, \qquad
-              B_1 \sim \mathcal N(1, 0.1^2)
+              B_1 \sim N(1, 0.1^2)
 
     The measurements determine T1 for each B1 and say next to nothing of B1 itself; intervals of `hierarchical` count
     what that leaves open, which timing decides. The population of B1 is not learned. Estimates of one voxel by itself

@@ -13,7 +13,7 @@ from pyroqmri.signals.echo_train import numbered, train, train_slopes
 class MWF(SignalModel):
     r"""Pools of water with T2 of their own on a train of echoes that its pulses do not refocus fully.
 
-    .. math:: S_n/S_0 = MWF\, E_n(T_{2,m}) + (1 - MWF)\,\bigl((1 - FWF)\, E_n(T_{2,ie}) + FWF\, E_n(T_{2,fw})\bigr)
+    .. math:: S_n/S_0 = MWF\, E_n(T_{2,m}) + (1 - MWF)\,((1 - FWF)\, E_n(T_{2,ie}) + FWF\, E_n(T_{2,fw}))
 
     The echoes E of a pool are those of extended phase graphs at the refocusing angle :math:`\pi B_1`, with T1 1000 ms
     and B1 fitted, as in `t2_epg`. Water between the layers of myelin has a T2 of up to 40 ms, that in and between cells

@@ -50,7 +50,7 @@ class T1VFAFreeB1(T1VFA):
     r"""Spoiled gradient echo over flip angles where no map of B1 was measured: B1 is fitted with a known population.
 
     .. math:: S(\alpha)/S_0 = \frac{\sin(B_1 \alpha)\,(1 - E_1)}{1 - E_1 \cos(B_1 \alpha)}, \qquad
-              E_1 = e^{-TR/T_1}, \qquad B_1 \sim \mathcal N(1, 0.1^2)
+              E_1 = e^{-TR/T_1}, \qquad B_1 \sim N(1, 0.1^2)
 
     Small angles determine T1 times the square of B1 and little else, so that T1 stays uncertain by a fifth where B1
     does by a tenth, which is what intervals of `hierarchical` then are. The population of B1 is not learned. Estimates

@@ -22,6 +22,7 @@ B = [0, 1000, 1000, 1000, 2000, 2000, 2000]
 def put_image(path, n=7, affine=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     data = 100 * (1 + np.random.default_rng(0).random((*SHAPE, n)))
+    data[..., 1:] *= 0.6  # as tissue decays
     nib.save(nib.Nifti1Image(data.astype(np.float32), np.eye(4) if affine is None else affine), path)
     return path
 
