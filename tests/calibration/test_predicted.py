@@ -103,6 +103,7 @@ def test_they_can_be_switched_off(monkeypatch, tmp_path, flags, wanted):
     assert asked["predictive"] is wanted
 
 
+@pytest.mark.slow
 def test_an_s0_as_uncertain_as_it_is_large_is_not_drawn_below_zero():
     rng = np.random.default_rng(2)
     b = np.concatenate([[0.0], np.repeat([0.2, 0.8], 20)])

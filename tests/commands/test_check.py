@@ -37,6 +37,7 @@ def test_a_protocol_is_checked_and_its_fit_recalibrated(run, protocol, tmp_path)
                "--set", "training.steps=1")[0] == 2  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_recalibration_is_learned_and_checked_on_voxels_of_their_own(run, protocol, monkeypatch):
     seeds = []
     for name in ("check", "recalibrate"):

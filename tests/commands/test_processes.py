@@ -13,7 +13,7 @@ def results(function, tasks, **options):
     return {outcome.index: outcome for outcome in run_here(function, tasks, **options)}
 
 
-@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_task_has_its_own_outcome(n_workers):
     found = results(jobs.square, [3, 1, 2], n_workers=n_workers)
     assert [found[i].result for i in range(3)] == [9, 1, 4]
@@ -28,6 +28,7 @@ def test_a_killed_worker_loses_the_task_in_hand_which_is_tried_once_more(tmp_pat
     assert [found[i].result for i in range(3)] == marks
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_workers_is_lost_alone():
     found = results(jobs.killed, [0, 1, 2, 4], n_workers=2)
     assert [found[i].result for i in (0, 2, 3)] == [0, 2, 4]
@@ -41,6 +42,7 @@ def test_memory_of_a_worker_is_bounded():
     assert "MemoryError" in found[1].lost
 
 
+@pytest.mark.slow
 def test_two_workers_are_two_other_processes():
     found = results(jobs.process, [0, 1, 2, 3], n_workers=2)
     pids = {outcome.result for outcome in found.values()}

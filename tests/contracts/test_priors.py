@@ -137,14 +137,14 @@ def test_draws_lead_and_nothing_depends_on_the_others(kind):
 
 @EVERY
 def test_the_density_integrates_to_one(kind):
-    # importance sampling from a wider normal: 200,000 points leave a standard error near 0.005
-    prior = moved(kind(2))
+    # importance sampling from a wider normal: 200,000 points leave a standard error near 0.005, 40,000 near 0.01
+    prior, n = moved(kind(2)), 40_000 if kind is PRIORS["relaxed_mixture"] else 200_000  # which is integrated itself
     wide = MultivariateNormal(torch.zeros(2), covariance_matrix=4 * torch.eye(2))
     torch.manual_seed(3)
-    z = wide.sample((200_000,))
+    z = wide.sample((n,))
     with torch.no_grad():
         ratio = (prior.log_prob(z, prior.classes()) - wide.log_prob(z)).exp()
-    assert float(ratio.mean()) == pytest.approx(1, abs=0.02)
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.02 if n > 40_000 else 0.03)
 
 
 @EVERY

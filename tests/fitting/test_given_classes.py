@@ -30,6 +30,7 @@ def doubts(measured, mean_D=3.0, mean_K=0.0, sd=0.1, keep=slice(None)):
     return [said for said in fit.warnings if said != fit.trace.not_converged]
 
 
+@pytest.mark.slow
 def test_a_class_that_loses_its_last_voxels_when_it_is_free_is_no_error(measured):
     # nothing has this D: no voxel is left for it, and a class of no voxel has no width
     assert any("hardly any voxel" in said for said in doubts(measured, mean_D=0.05, mean_K=2.9, sd=0.02))

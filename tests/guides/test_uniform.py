@@ -69,6 +69,7 @@ def test_any_voxel_model_can_be_reweighted(tmp_path):
     torch.testing.assert_close(again.mean["D_slow"], posterior.mean["D_slow"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_relaxed_component_can_be_reweighted():
     y, _ = data(40, seed=8)
     settings = {"training.steps": 30, "training.batch_size": 40}
@@ -86,6 +87,7 @@ def test_ranges_and_weights_come_back_from_disk(tmp_path):
     torch.testing.assert_close(again.posterior(y).mean["D_fast"], fitted().posterior(y).mean["D_fast"])
 
 
+@pytest.mark.slow
 def test_the_shape_of_the_weights_is_a_map(tmp_path):
     scan = write_scan(tmp_path / "in")
     out = fit_image(scan.files, signal="msdki", recipe="uniform", sigma=SIGMA, out=tmp_path / "out",

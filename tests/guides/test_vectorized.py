@@ -39,7 +39,12 @@ def started(name: str, n_directions: int) -> tuple[VoxelModel, Guide, Voxels]:
 
 
 @pytest.mark.parametrize(
-    ("name", "n_directions"), [*((name, 3) for name in ELBOS), ("hierarchical_mixture", 20), ("vae_gmm_relaxed", 20)]
+    ("name", "n_directions"),
+    [
+        *((name, 3) for name in ELBOS),
+        ("hierarchical_mixture", 20),
+        pytest.param("vae_gmm_relaxed", 20, marks=pytest.mark.slow),
+    ],
 )
 def test_the_loss_is_the_sequential_one(name, n_directions):
     model, guide, voxels = started(name, n_directions)

@@ -168,6 +168,7 @@ def scipys_mode(y: np.ndarray, bval: np.ndarray, sigma: float) -> tuple[np.ndarr
     return best.x, best.fun
 
 
+@pytest.mark.slow
 def test_rician_msdki_modes_are_scipys():
     n, sigma = 50, 0.05
     y, acq = msdki_data(n, sigma)

@@ -114,7 +114,9 @@ def test_one_absurd_value_does_not_outweigh_the_others():
 
 
 @pytest.mark.parametrize("recipe", ["least_squares", "maximum_likelihood", "hierarchical"])
-@pytest.mark.parametrize("s0", ["measured", "inferred", 300.0])
+@pytest.mark.parametrize(
+    "s0", ["measured", pytest.param("inferred", marks=pytest.mark.slow), pytest.param(300.0, marks=pytest.mark.slow)]
+)
 def test_units_change_nothing_but_s0(recipe, s0):
     """In units a power of two apart, which lose nothing: the same numbers, S0 and sigma in the scan's units."""
     settings = QUICK if recipe == "hierarchical" else {}

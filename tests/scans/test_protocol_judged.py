@@ -126,7 +126,7 @@ NOISE = {
 }
 
 
-@pytest.mark.parametrize("recipe", ["least_squares", "maximum_likelihood"])
+@pytest.mark.parametrize("recipe", ["least_squares", pytest.param("maximum_likelihood", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("which", NOISE)
 def test_pure_noise_is_not_fine_and_has_no_signal(which, recipe):
     signal, acquisition = NOISE[which]
