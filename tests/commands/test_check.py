@@ -54,6 +54,7 @@ def test_a_recalibration_is_learned_and_checked_on_voxels_of_their_own(run, prot
     assert len(seeds) == len(set(seeds)) == 3
 
 
+@pytest.mark.slow
 def test_a_fit_too_narrow_ends_with_one_and_is_mended_in_its_folder(run, tmp_path):
     # a normal without covariances cannot be as wide as D and K are together: 77 % in intervals of 90 % under seeds 1
     # and 2; under seed 0, 84 %, rounding decides what the check says

@@ -82,6 +82,7 @@ def test_volumes_by_number():
             drop_volumes(scan, "msdki", wish)
 
 
+@pytest.mark.slow
 def test_a_spoiled_volume_is_warned_of_and_left_out(tmp_path):
     from tests.small_scan import write_scan
 

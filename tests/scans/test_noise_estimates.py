@@ -138,7 +138,7 @@ CLEAN = [name for name in sorted(SIGNALS) if name != "mwf" and not SIGNALS[name]
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("ball_sticks")) for name in CLEAN]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("ball_sticks", "cest"))) for name in CLEAN]
 )
 def test_a_clean_scan_is_without_warning(name):
     model = SIGNALS[name]

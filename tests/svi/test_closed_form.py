@@ -85,6 +85,7 @@ def marginal_mode(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return loc[0].detach().float(), (tril[0] @ tril[0].mT).detach().float()
 
 
+@pytest.mark.slow
 def test_a_hierarchical_prior_finds_the_population_that_the_marginal_likelihood_has():
     y = quadratic_data(4000, loc=LOC, tril=torch.linalg.cholesky(COVARIANCE))
     prior = Hierarchical(3)
