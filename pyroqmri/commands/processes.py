@@ -1,4 +1,4 @@
-"""Work on many images in processes of this machine, each with one thread and a bounded memory."""
+"""Work on many images, or blocks of one, in processes of this machine."""
 
 import ctypes
 import multiprocessing

@@ -88,7 +88,7 @@ def compare(
         How many magnitudes each measurement is the mean of; as in the training of each fit when None.
     voxels
         Integer indices ``(N, 3)`` of the rows of ``y``, for fits whose prior is a field. Evidence and PSIS-LOO of such
-        a fit are of each voxel given all others; volumes left out (``folds``) compare it with others on one ground.
+        a fit are of each voxel given all others; volumes left out (``folds``) compare it with others.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a fit says of prepared voxels, by the kind of estimator that it is."""
+"""Estimates of prepared voxels, by the kind of estimator."""
 
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.pyro_pair import in_default_dtype

@@ -46,7 +46,7 @@ def stated_by_neighbours(q: Plain, voxels: Voxels, signal: BoundSignal) -> dict[
     """
     if voxels.nearby_loc is None or not isinstance(q, GaussianMixture) or q.logits.shape[-1] % 2:
         return {}
-    weight = q.probs.unflatten(-1, (-1, 2)) + 1e-20  # a kind that nothing speaks for has its variance as well
+    weight = q.probs.unflatten(-1, (-1, 2)) + 1e-20  # a kind of weight zero has a variance as well
     each = q.scale_tril.square().sum(-1).unflatten(-2, (-1, 2))
     kind = weight.sum(-2)
     variance = (weight.unsqueeze(-1) * each).sum(-3) / kind.unsqueeze(-1)

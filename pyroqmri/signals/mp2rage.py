@@ -9,9 +9,9 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.known_b1 import EXPECTED, FREE_B1, POPULATION
 
 UNIFORM, FIRST, SECOND = 0, 1, 2  # what a measurement is
-_B1 = (1.0, 0.1)  # mean and sd over a head at 3 T
 _EFFICIENCY = 0.96  # of the adiabatic inversion, Marques et al. 2010
 
 
@@ -152,23 +152,15 @@ class MP2RAGEFreeB1(MP2RAGE):
     .. math:: UNI = \frac{S_1 S_2}{S_1^2 + S_2^2}, \qquad S_{1,2} = \sin(B_1 \alpha_{1,2})\, m_{1,2}, \qquad
               B_1 \sim N(1, 0.1^2)
 
-    The measurements determine T1 for each B1 and say next to nothing of B1 itself; intervals of `hierarchical` count
-    what that leaves open, which timing decides. The population of B1 is not learned. Estimates of one voxel by itself
-    know nothing of it; a map of B1 and `mp2rage` are better.
+    The measurements determine T1 at each B1 and carry almost no information on B1 itself; intervals of `hierarchical`
+    include what that leaves open, which depends on the timing. The population of B1 is not learned. Estimates of one
+    voxel by itself do not use it; a map of B1 and `mp2rage` are better.
 
     Source: Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002.
     """
 
     inputs = ()
-    parameters = (*MP2RAGE.parameters, Parameter("B1", "B_1", "1", 0.5, 1.5, "actual over nominal flip angle"))
-    expected = {**MP2RAGE.expected, "B1": (1.0, 0.01, 0.1)}
-    nuisance = {"B1": _B1}
-    typical_tissue = {name: {**tissue, "B1": _B1} for name, tissue in MP2RAGE.typical_tissue.items()}
-
-    @staticmethod
-    def signal(acq, T1, B1):
-        return MP2RAGE.signal(acq, T1, B1)
-
-    @classmethod
-    def amplitude(cls, acq):
-        return MP2RAGE.amplitude(acq)
+    parameters = (*MP2RAGE.parameters, FREE_B1)
+    expected = {**MP2RAGE.expected, "B1": EXPECTED}
+    nuisance = {"B1": POPULATION}
+    typical_tissue = {name: {**tissue, "B1": POPULATION} for name, tissue in MP2RAGE.typical_tissue.items()}

@@ -5,9 +5,9 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.parameter import Parameter
 from pyroqmri.signals.base import SignalModel
+from pyroqmri.signals.known_b1 import EXPECTED, FREE_B1, POPULATION
 
 _TYPICAL_T1 = 1000.0
-_B1 = (1.0, 0.1)  # mean and sd over a head at 3 T
 
 
 class T1VFA(SignalModel):
@@ -54,21 +54,13 @@ class T1VFAFreeB1(T1VFA):
 
     Small angles determine T1 times the square of B1 and little else, so that T1 stays uncertain by a fifth where B1
     does by a tenth, which is what intervals of `hierarchical` then are. The population of B1 is not learned. Estimates
-    of one voxel by itself know nothing of it and are wild; a map of B1 and `t1_vfa` are better than either.
+    of one voxel by itself do not use it and scatter widely; a map of B1 and `t1_vfa` are better than either.
 
     Source: Deoni et al. 2003, doi:10.1002/mrm.10407; B1 at 3 T, Boudreau et al. 2017, doi:10.1002/jmri.25692.
     """
 
     inputs = ()
-    parameters = (*T1VFA.parameters, Parameter("B1", "B_1", "1", 0.5, 1.5, "actual over nominal flip angle"))
-    expected = {**T1VFA.expected, "B1": (1.0, 0.01, 0.1)}
-    nuisance = {"B1": _B1}
-    typical_tissue = {name: {**tissue, "B1": _B1} for name, tissue in T1VFA.typical_tissue.items()}
-
-    @staticmethod
-    def signal(acq, T1, B1):
-        return T1VFA.signal(acq, T1, B1)
-
-    @classmethod
-    def amplitude(cls, acq):
-        return T1VFA.amplitude(acq)
+    parameters = (*T1VFA.parameters, FREE_B1)
+    expected = {**T1VFA.expected, "B1": EXPECTED}
+    nuisance = {"B1": POPULATION}
+    typical_tissue = {name: {**tissue, "B1": POPULATION} for name, tissue in T1VFA.typical_tissue.items()}
