@@ -3,7 +3,7 @@
 STATUS: dict[int, str] = {
     0: "outside the mask",
     1: "fine",
-    2: "NaN or Inf in the signal, or values cut off at the largest that the image can have",
+    2: "NaN or Inf in the signal, or values clipped at the maximum of the image",
     3: "no signal",
     4: "negative values, set to zero",
     5: "did not converge",

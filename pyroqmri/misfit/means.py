@@ -51,12 +51,10 @@ def means_in_words(
 
 def _width(seen: Seen, signal: str) -> str:
     if seen.amount < 0:
-        return (
-            f"these data decay more evenly than {signal}, with one diffusivity per voxel, describes: fit another signal"
-        )
+        return f"the signal at high b is lower than the single diffusivity of {signal} allows: fit another signal"
     return (
-        f"these data decay as with diffusivities that vary within a voxel, by {100 * seen.amount**0.5:.0f} % (sd) or "
-        f"more, and {signal} has one, so that it describes the rest by more sticks: fit "
+        f"the decay suggests that the diffusivity varies within a voxel, by {100 * seen.amount**0.5:.0f} % (sd) or more; "
+        f"{signal} has a single diffusivity and describes the rest by additional sticks: fit "
         f"{_WIDER.get(signal, 'another signal')}, or one shell (--bmax)"
     )
 

@@ -32,7 +32,7 @@ def cut_off(y: np.ndarray) -> tuple[np.ndarray, str]:
     voxels = at[:, ~whole].any(1)
     return voxels, (
         f"{n} measurements in {int(voxels.sum())} of {len(y)} voxels have exactly the largest value of the image, "
-        f"{top:.6g}: they were cut off there, by the scanner or a converter, and are too low; these voxels are not "
+        f"{top:.6g}: they were clipped there, by the scanner or a converter, and are too low; these voxels are not "
         "fitted (status 2); convert the scan again with another scaling"
     )
 

@@ -22,7 +22,7 @@ def test_voxels_at_the_ceiling_are_found_and_counted(kind, ceiling):
     found, sentence = cut_off(np.minimum(y, ceiling).astype(kind).astype("float32"))
     np.testing.assert_array_equal(found, over)
     assert f"in {over.sum()} of 2000 voxels" in sentence
-    assert f"{ceiling}: they were cut off there" in sentence
+    assert f"{ceiling}: they were clipped there" in sentence
 
 
 def test_the_largest_values_of_a_whole_scan_are_left_alone():
