@@ -53,8 +53,8 @@ def _width(seen: Seen, signal: str) -> str:
     if seen.amount < 0:
         return f"the signal at high b is lower than the single diffusivity of {signal} allows: fit another signal"
     return (
-        f"the decay suggests that the diffusivity varies within a voxel, by {100 * seen.amount**0.5:.0f} % (sd) or more; "
-        f"{signal} has a single diffusivity and describes the rest by additional sticks: fit "
+        f"the decay suggests that the diffusivity varies within a voxel, by {100 * seen.amount**0.5:.0f} % (sd) or "
+        f"more; {signal} has a single diffusivity and describes the rest by additional sticks: fit "
         f"{_WIDER.get(signal, 'another signal')}, or one shell (--bmax)"
     )
 
