@@ -79,8 +79,8 @@ def check_sign(found: Sign, y: Tensor, acquisition: Acquisition, signal: str) ->
     if not model.signed and not {"ti", "readout"} & set(model.requires) and _overflowed(y):
         return [
             f"{100 * found.share:.2g} % of the values are negative, as far below zero as others are above, where "
-            f"{signal} is above zero: integers that overflowed where the scan was converted, or an image that is no "
-            "magnitude; convert it again"
+            f"{signal} is above zero: integers that overflowed where the scan was converted, phase, or another image "
+            "that is no magnitude; convert it again"
         ]
     if not model.signed and "ti" in model.requires and found.real and found.inverted:
         other = "" if twin is None else f"use signal {twin}, or "
