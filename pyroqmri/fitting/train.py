@@ -18,6 +18,7 @@ from pyroqmri.fitting.network import learn_network
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.own_protocol import training_inputs
 from pyroqmri.fitting.parts import Part, is_field, part_of
+from pyroqmri.fitting.population_shape import note_shape
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe, weighted
 from pyroqmri.guides.population_posterior import spread_population
@@ -295,3 +296,5 @@ def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) 
             spread_population(model, guide, voxels)
             if refined and left_out(model, guide, voxels) > GUIDE_GAP:
                 fit.recipe = weighted(fit.recipe)
+        if refined:
+            note_shape(fit, voxels)

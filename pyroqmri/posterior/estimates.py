@@ -36,6 +36,7 @@ class Estimates(ABC):
     has_sd = True
     likelihood: Likelihood | None = None  # of the measurements, where it is known
     uninformed: tuple[str, ...] = ()  # parameters that the protocol does not determine, in any voxel
+    rests_on_shape = False  # whether the population has another shape than the one that is assumed
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
@@ -202,7 +203,8 @@ class Estimates(ABC):
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
         narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
+        theta, voxels = self.mean_theta, self.batch.voxels
+        return weakly_informed(self.signal, self.likelihood, voxels, theta, narrow, self.rests_on_shape)
 
     def beyond_bounds(self) -> dict[str, Tensor]:
         """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
