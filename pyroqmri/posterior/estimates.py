@@ -11,7 +11,7 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED, UNLIKE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.by_direction import direction_basis, direction_p
 from pyroqmri.misfit.residuals import Residuals, residuals_at
@@ -272,6 +272,8 @@ def with_findings(estimates: Estimates) -> Tensor:
     if found.direction is not None:
         status[fine & (found.direction < P_MISFIT)] = DIRECTIONAL
     status[fine & (found.few > 0)] = FEW_MISFIT
+    if found.unlike is not None:
+        status[(status == FINE) & (found.unlike < P_MISFIT)] = UNLIKE
     if estimates.uninformed:
         status[(status == FINE) | (status == AT_BOUND)] = UNINFORMED
     elif bool((status == FINE).any()):
