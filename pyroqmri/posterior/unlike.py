@@ -44,11 +44,12 @@ def unlike_population(z: Tensor, population: Population) -> Tensor:
     Source: Evans and Moshonov 2006, doi:10.1214/06-BA129, for checks of prior-data conflict.
     """
     tril = population.scale_tril[0].double()
-    x = torch.linalg.solve_triangular(tril, (z.double() - population.loc[0].double()).movedim(0, -1), upper=False)
-    mean = x.mean(-1)
-    offset = x - mean.unsqueeze(-1)
-    covariance = offset @ offset.mT / x.shape[-1]
-    contraction, axes = torch.linalg.eigh(torch.eye(len(tril)).to(covariance) - covariance)
+    whitener = torch.linalg.inv(tril)
+    mean = z.mean(0)
+    offset = (z - mean).movedim(0, -1)
+    covariance = (offset @ offset.mT / len(z)).double()
+    mean = (mean.double() - population.loc[0].double()) @ whitener.mT
+    contraction, axes = torch.linalg.eigh(torch.eye(len(tril)).to(covariance) - whitener @ covariance @ whitener.mT)
     seen = contraction > LEAST
     along = (axes.mT @ mean.unsqueeze(-1)).squeeze(-1).square() / contraction.clamp_min(LEAST)
     freedom = seen.sum(-1).double()
