@@ -39,6 +39,7 @@ class Estimates(ABC):
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
+        self._whole: Residuals | None = None  # those of all voxels, where they are so few that one chunk has them
         self.parameters: dict[str, Parameter] = {p.name: p for p in signal.scalars}
 
     @property
@@ -113,7 +114,7 @@ class Estimates(ABC):
         """
         if self.likelihood is None:
             raise InputError("these estimates have no likelihood, so there is no noise to compare residuals with")
-        return residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
+        return self._whole or residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
 
     @property
     @abstractmethod
@@ -136,6 +137,7 @@ class Estimates(ABC):
             here = {name: value[i : i + size] for name, value in theta.items()}
             found = residuals_at(self.signal, self.likelihood, voxels[i : i + size], here)
             parts.append(direction_p(found, self._harmonics))
+            self._whole = found if len(found) == len(self.batch.voxels) else None
         return {"direction": torch.cat(parts).to(torch.get_default_dtype())}
 
     @cached_property
