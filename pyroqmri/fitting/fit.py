@@ -66,7 +66,7 @@ class Fit:
         Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
         status states it then.
     rests_on_shape
-        Names of parameters that depend on the shape of the population, where its voxels show another one.
+        Whether its voxels show a population of another shape, on which the values rest that data leave open.
     learned_on
         The settings that it learned on, where ``acquisition`` is another protocol that it is applied to; else None.
     own_protocol
@@ -98,7 +98,7 @@ class Fit:
     residual_noise: ResidualNoise | None = None
     learned_on: Acquisition | None = None
     own_protocol: tuple[str, ...] = ()
-    rests_on_shape: tuple[str, ...] = ()
+    rests_on_shape: bool = False
 
     def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
         """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""

@@ -1,11 +1,9 @@
 """What a fit notes where its voxels show a population of another shape than the one that it assumes."""
 
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.guides.population_shape import two_classes
+from pyroqmri.guides.population_shape import gain_of_two_classes
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.svi import seeded
-
-SHIFT = 0.5  # sd by which two classes move a parameter that depends on the population's shape
 
 
 def note_shape(fit: Fit, voxels: Voxels) -> None:
@@ -22,13 +20,12 @@ def note_shape(fit: Fit, voxels: Voxels) -> None:
     if len(fit.model.prior.classes().log_weights) > 1:
         return
     with seeded(fit.seed, voxels.y):
-        found = two_classes(fit.model, fit.guide, voxels)
-    names = [p.name for p, shift in zip(fit.signal.tissue, found.shift, strict=True) if shift > SHIFT]
-    if found.gain > 0 and names:
-        fit.rests_on_shape = tuple(names)
+        gain = gain_of_two_classes(fit.model, fit.guide, voxels)
+    if gain > 0:
+        fit.rests_on_shape = True
         fit.warnings.append(
-            f"the population of these voxels is not a single Gaussian: two classes have {found.gain:.2g} nats per "
-            f"voxel more evidence, and move {', '.join(names)} by {max(found.shift):.1f} sd. Values that the "
-            "measurements leave open rest on its shape, and their intervals can be too narrow: such voxels have "
-            "status 9; compare with recipe hierarchical_mixture, and with uniform, which learns no population"
+            f"the population of these voxels is not a single Gaussian: two classes have {gain:.2g} nats per voxel more "
+            "evidence. Values that the measurements leave open rest on its shape, and their intervals can be too "
+            "narrow: such voxels have status 9; compare with recipe hierarchical_mixture, and with uniform, which "
+            "learns no population"
         )

@@ -1,6 +1,6 @@
 """Whether voxels show that their population has another shape than a single Gaussian."""
 
-from typing import NamedTuple
+import math
 
 import torch
 from torch import Tensor
@@ -17,24 +17,9 @@ PER_PARAMETER = 1.5  # nats in all voxels that each parameter of a second class 
 _SURE = 0.9  # share of a voxel that starts in its half
 
 
-class TwoClasses(NamedTuple):
-    """What two normal classes change beside one.
-
-    Attributes
-    ----------
-    gain
-        Nats per voxel of evidence; 0 where that may be chance.
-    shift
-        By which each tissue latent's posterior mean moves, root mean square over voxels, in its posterior sds.
-    """
-
-    gain: float
-    shift: list[float]
-
-
 @torch.no_grad()
-def two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> TwoClasses:
-    """Compare one normal class with two, by the evidence of some voxels.
+def gain_of_two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> float:
+    """Nats per voxel by which two normal classes exceed one in evidence; 0 where that may be chance.
 
     Both populations are raised to the evidence of the same draws by expectation-maximisation. The second class starts
     from either half of the voxels along the axes on which they differ most. Twice the gain of a class that is not
@@ -53,12 +38,10 @@ def two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> TwoClasses:
     own = draw_latents(model, guide, some, None).moments(now)
     drawn = draw_latents(model, guide, some, own)
     one = _raised(drawn, torch.ones(len(some), 1, dtype=torch.float64, device=some.y.device), now)
-    two = max((_raised(drawn, half, now) for half in _halves(drawn, now)), key=drawn.evidence)
-    n, gain = len(drawn.centre), float(drawn.evidence(two) - drawn.evidence(one))
-    before, after = (drawn.moments(classes) for classes in (one, two))
-    shift = ((after.loc - before.loc) / before.component_sd()).square().mean((0, 1)).sqrt()
+    two = max(_raised(drawn, half, now) for half in _halves(drawn, now))
+    n = len(drawn.centre)
     chance = PER_PARAMETER * (1 + n + n * (n + 1) / 2) / len(some)
-    return TwoClasses(gain if gain > chance else 0.0, shift[:n].tolist())
+    return two - one if two - one > chance else 0.0
 
 
 def _halves(drawn: Drawn, now: Population) -> list[Tensor]:
@@ -71,15 +54,18 @@ def _halves(drawn: Drawn, now: Population) -> list[Tensor]:
     return [torch.stack([each, 1 - each], -1) for each in share.unbind(-1)]
 
 
-def _raised(drawn: Drawn, start: Tensor, now: Population) -> Population:
-    """Classes raised to the evidence of the draws, from shares ``(N, C)`` of the voxels on."""
+def _raised(drawn: Drawn, start: Tensor, now: Population) -> float:
+    """Mean log evidence of a voxel under classes that start with shares ``(N, C)`` of the voxels."""
     share = drawn.log_weights(now).softmax(0).unsqueeze(-1) * start
-    classes = _classes(drawn, share)
+    evidence = -math.inf
     for _ in range(ROUNDS):
-        log_weights, each = drawn.weighted(natural(classes, drawn.centre))
+        log_weights, each = drawn.weighted(natural(_classes(drawn, share), drawn.centre))
+        found = float(log_weights.logsumexp(0).mean()) - math.log(len(drawn.rest))
+        if not math.isfinite(found):
+            return evidence
+        evidence = found
         share = log_weights.softmax(0).unsqueeze(-1) * each.softmax(-1)
-        classes = _classes(drawn, share)
-    return classes
+    return evidence
 
 
 def _classes(drawn: Drawn, share: Tensor) -> Population:

@@ -36,7 +36,7 @@ class Estimates(ABC):
     has_sd = True
     likelihood: Likelihood | None = None  # of the measurements, where it is known
     uninformed: tuple[str, ...] = ()  # parameters that the protocol does not determine, in any voxel
-    rests_on_shape: tuple[str, ...] = ()  # parameters that depend on the shape that is assumed of a population
+    rests_on_shape = False  # whether the population has another shape than the one that is assumed
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch

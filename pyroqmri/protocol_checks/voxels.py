@@ -1,7 +1,7 @@
 """Voxels whose measurements leave a parameter open."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
@@ -29,7 +29,7 @@ def weakly_informed(
     voxels: Voxels,
     theta: dict[str, Tensor],
     contraction: Mapping[str, Tensor] = MappingProxyType({}),
-    rests_on_shape: Collection[str] = (),
+    other_shape: bool = False,
 ) -> Tensor:
     """Whether the data leave some parameter as uncertain as no data would, at estimates ``theta`` ``(n,)`` bool.
 
@@ -42,10 +42,10 @@ def weakly_informed(
         Physical parameters of the voxels in the model's units, each ``(n,)``, a direction ``(n, 3)``.
     contraction
         From the population to the posterior, by parameter ``(n,)``; empty without a population.
-    rests_on_shape
-        Parameters that depend on the shape of a population that is known to have another one: a posterior that keeps a
-        third of its sd rests on that.
+    other_shape
+        Whether the population's shape is known to be wrong: a posterior that keeps a third of its sd rests on that.
     """
+    enough = _LITTLE_NARROWER if other_shape else _NO_NARROWER
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
     unjudged = {S0.name, *signal.signal.nuisance}
     scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name not in unjudged]
@@ -58,7 +58,6 @@ def weakly_informed(
         limit = torch.full_like(left, _LEFT)
         for j, p in enumerate(signal.tissue):
             if p.name in contraction:
-                enough = _LITTLE_NARROWER if p.name in rests_on_shape else _NO_NARROWER
                 limit[:, j] = torch.where(contraction[p.name][i : i + CHUNK] < enough, _HALF, _LEFT)
         found.append((left[:, scalars] > limit[:, scalars]).any(-1))
     return torch.cat(found)
