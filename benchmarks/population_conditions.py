@@ -73,8 +73,8 @@ def kurtosis(n: int, rng: np.random.Generator) -> Scan:
     return Scan(magnitudes(s, 0.05, rng), pq.Acquisition(bval=b), {"D": D, "K": K}, 0.05)
 
 
-def dispersed(n: int, rng: np.random.Generator, narrow: bool = False) -> Scan:
-    """NODDI in white and grey matter, 5 volumes without encoding, 50 directions at b 1000 and 2000 s/mm2, SNR 25.
+def dispersed(n: int, rng: np.random.Generator, narrow: bool = False, snr: float = 25.0) -> Scan:
+    """NODDI in white and grey matter, 5 volumes without encoding, 50 directions at b 1000 and 2000 s/mm2.
 
     The integral over the sphere is a sum. ``narrow`` has tissues half as far spread in the fraction of neurites.
     """
@@ -96,7 +96,8 @@ def dispersed(n: int, rng: np.random.Generator, narrow: bool = False) -> Scan:
         around = np.exp(-b * 1.7 * (1 - ndi[i] + ndi[i] * inside))
         tissue = ndi[i] * sticks + (1 - ndi[i]) * around
         s[i] = water[i] * np.exp(-b * 3.0) + (1 - water[i]) * tissue
-    return Scan(magnitudes(s, 0.04, rng), pq.Acquisition(bval=b, bvec=g), {"NDI": ndi, "ODI": odi, "FWF": water}, 0.04)
+    truth = {"NDI": ndi, "ODI": odi, "FWF": water}
+    return Scan(magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr)
 
 
 def saturation(n: int, rng: np.random.Generator) -> Scan:

@@ -25,6 +25,7 @@ from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import NOISES
 from pyroqmri.voxelwise.estimates import PointEstimates
 
+NOMINAL = ", each measurement counted in full at nominal gradients, unlike those of the fit"
 DRAWS = 499  # ranks in steps of 1/500
 UNMARKED = "status fine"  # the group of voxels that no code marks
 
@@ -150,7 +151,8 @@ def check(
         "n_draws": n_draws, "fixed": found.fixed, "tied": found.tied, "recalibrated": found.recalibration is not None,
     }  # fmt: skip
     ranks = {s.parameter: s.rank for s in samples}
-    return Check(simulated.name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
+    name = simulated.name + (NOMINAL if found.own_protocol else "")
+    return Check(name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
 
 
 def simulated_voxels(
