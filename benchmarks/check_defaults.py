@@ -41,11 +41,10 @@ def run(signal: str, snr: float, n: int, seed: int, steps: int | None) -> dict[s
         how["likelihood"] = "gaussian"
     fit = fit_protocol(protocol, **how, settings={} if steps is None else {"training.steps": steps})
     own, tissue = check(fit, n=n, seed=seed), check(fit, n=n, seed=seed, truth="tissue")
-    fine = [c.n for c in tissue.cells if c.group == UNMARKED]
     return how | {
         "steps": steps,
         "s0": fit.preparation.s0, "holds": own.holds, "own": covered(own, "all"), "tissue": covered(tissue, "all"),
-        "ground": tissue.simulated, "fine": covered(tissue, UNMARKED), "share": fine[0] / tissue.n if fine else None,
+        "ground": tissue.simulated, "fine": covered(tissue, UNMARKED), "share": tissue.told["status_fine"],
         "weighted": bool(fit.recipe.tables.get("posterior", {}).get("reweight", False)),
         "seconds": round(time.perf_counter() - begin),
     }  # fmt: skip
@@ -56,8 +55,9 @@ def misses_marked(row: dict[str, Any]) -> dict[str, float]:
     found = {}
     for name, share in row["tissue"].items():
         excess = (1 - share) - 0.1
-        if share < WELL[0] and name in row["fine"]:
-            left = row["share"] * max(0.0, (1 - row["fine"][name]) - 0.1)
+        if share < WELL[0] and row["share"] is not None:
+            fine = row["fine"].get(name, share if row["share"] == 1 else 0.0)  # fewer than 200 voxels may all miss
+            left = row["share"] * max(0.0, (1 - fine) - 0.1)
             found[name] = max(0.0, 1 - left / excess)
     return found
 
