@@ -3,6 +3,7 @@
 import time
 
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.fitting.population_shape import note_shape
 from pyroqmri.fitting.schema import weighted
 from pyroqmri.guides.population_posterior import spread_population
 from pyroqmri.guides.population_refinement import DRIFT, GUIDE_GAP, can_refine, left_out, refine_population
@@ -54,3 +55,5 @@ def finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) -
         spread_population(model, guide, voxels)
     if refined and gap > GUIDE_GAP:
         fit.recipe = weighted(fit.recipe)
+    if refined:
+        note_shape(fit, voxels)

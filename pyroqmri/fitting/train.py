@@ -13,7 +13,7 @@ from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, s
 from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
-from pyroqmri.fitting.neighbours import check_places, learn_neighbours
+from pyroqmri.fitting.neighbours import check_places, learn_neighbours, training_of
 from pyroqmri.fitting.network import learn_network
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.own_protocol import training_inputs
@@ -40,7 +40,7 @@ from pyroqmri.progress import say_phase
 from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
-from pyroqmri.svi import Training, fit_svi, seeded
+from pyroqmri.svi import fit_svi, seeded
 
 MIN_VOXELS = 10  # fewer cannot tell a population
 
@@ -255,7 +255,7 @@ def _train(
         refine(fit, voxels, progress)
         # the ELBO would lead it away again; the guide alone is trained
         model.prior.requires_grad_(False)
-    plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
+    plan, path = training_of(fit), None if checkpoint is None else Path(checkpoint)
     if guide.trains:
         fit.trace = fit_svi(
             model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
