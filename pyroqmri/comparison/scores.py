@@ -157,8 +157,8 @@ def _score(pointwise: Tensor, ratio: Tensor, unit: Tensor, with_loo: bool) -> li
     n_draws, n, m = pointwise.shape
     raw = ratio.T.double()
     weights, khat = smoothed(raw)
-    # smoothed weights sum to one; most are the raw ones over the sum, which is what is wanted
-    evidence = (raw - weights.log()).median(-1).values - math.log(n_draws)
+    # smoothed weights sum to one; most are the raw ones over the sum, which is what is wanted; some vanish
+    evidence = (raw - torch.where(weights > 0, weights, torch.nan).log()).nanmedian(-1).values - math.log(n_draws)
     loo = waic = bad = torch.full((n,), torch.nan, dtype=torch.float64)
     if with_loo:
         each = pointwise.permute(1, 2, 0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED, UNLIKE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.by_direction import direction_basis, direction_p
 from pyroqmri.misfit.residuals import Residuals, residuals_at
@@ -36,6 +36,7 @@ class Estimates(ABC):
     has_sd = True
     likelihood: Likelihood | None = None  # of the measurements, where it is known
     uninformed: tuple[str, ...] = ()  # parameters that the protocol does not determine, in any voxel
+    rests_on_shape = False  # whether the population has another shape than the one that is assumed
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
@@ -204,7 +205,8 @@ class Estimates(ABC):
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
         narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
+        theta, voxels = self.mean_theta, self.batch.voxels
+        return weakly_informed(self.signal, self.likelihood, voxels, theta, narrow, self.rests_on_shape)
 
     def beyond_bounds(self) -> dict[str, Tensor]:
         """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
@@ -272,6 +274,8 @@ def with_findings(estimates: Estimates) -> Tensor:
     if found.direction is not None:
         status[fine & (found.direction < P_MISFIT)] = DIRECTIONAL
     status[fine & (found.few > 0)] = FEW_MISFIT
+    if found.unlike is not None:
+        status[(status == FINE) & (found.unlike < P_MISFIT)] = UNLIKE
     if estimates.uninformed:
         status[(status == FINE) | (status == AT_BOUND)] = UNINFORMED
     elif bool((status == FINE).any()):

@@ -11,8 +11,9 @@ import torch
 
 from pyroqmri import __version__
 from pyroqmri.commands.demo.headline import draw_headline
-from pyroqmri.commands.demo.index import HEADLINE, INDEX, write_demo_index
+from pyroqmri.commands.demo.index import BEST, HEADLINE, INDEX, write_demo_index
 from pyroqmri.commands.demo.quarter import Quarter, compare_quarter
+from pyroqmri.commands.demo.signals import FOLDER, BestSignal, can_compare, compare_signals, draw_best_signal
 from pyroqmri.commands.fit import plan_of
 from pyroqmri.commands.fit_outputs import write_results
 from pyroqmri.commands.inputs import ScanFiles
@@ -47,10 +48,9 @@ RUNS = (
     Run("msdki_vae_unig", "msdki", "vae_unig", settings=_SHORT),
     Run("msdki_hierarchical", "msdki", "hierarchical"),
     Run("ball_stick_least_squares", "ball_stick", "least_squares"),
-    Run("ball_stick_vae_unig", "ball_stick", "vae_unig", "learn", settings=_SHORT),
     Run("ball_stick_hierarchical", "ball_stick", "hierarchical", "learn", settings=_SHORT),
-    Run("ball_stick_fixed_least_squares", "ball_stick", "least_squares", fixed={"D_par": 1.7}),
-    Run("ball_stick_fixed_hierarchical", "ball_stick", "hierarchical", "learn", {"D_par": 1.7}, _SHORT),
+    Run("noddi_least_squares", "noddi", "least_squares"),
+    Run("dki_least_squares", "dki", "least_squares"),
 )
 REFERENCES = {
     signal: {"least squares": f"{signal}_least_squares", "posterior mean": f"{signal}_hierarchical"}
@@ -85,7 +85,7 @@ def run_demo(
         scan = files.read("ball_stick")
         references, failed = {signal: {} for signal in REFERENCES}, {}
         for number, run in enumerate(RUNS, 1):
-            say(f"[{number}/{len(RUNS) + 1}] {run.name}", progress)
+            say(f"[{number}/{len(RUNS) + 2}] {run.name}", progress)
             try:
                 summary = write_run(run, scan, folder / run.name, progress)
             except TrainingError as error:  # the others are worth seeing all the same
@@ -94,13 +94,24 @@ def run_demo(
             for estimator, name in REFERENCES[run.signal].items():
                 if name == run.name:
                     references[run.signal][estimator] = summary
-        say(f"[{len(RUNS) + 1}/{len(RUNS) + 1}] a quarter of the volumes", progress)
+        say(f"[{len(RUNS) + 1}/{len(RUNS) + 2}] a quarter of the volumes", progress)
         quarter = compare_quarter(scan, references, _QUARTER, progress)
         write_bytes(folder / HEADLINE, draw_headline(scan, references, quarter))
-        record = demo_record(data, scan, quarter, failed) | {"seconds": time.monotonic() - begin}
+        say(f"[{len(RUNS) + 2}/{len(RUNS) + 2}] which signal describes this brain", progress)
+        best = _best_signal(scan, folder, progress)
+        record = demo_record(data, scan, quarter, failed, best) | {"seconds": time.monotonic() - begin}
         write_bytes(folder / INDEX, json.dumps(record, indent=1).encode())
         write_demo_index(folder)
     return Path(out)
+
+
+def _best_signal(scan: Scan, folder: Path, progress: bool) -> BestSignal | None:
+    """Where each signal is ahead, with its figure; None where the scan has no two shells to tell signals by."""
+    if not can_compare(scan):
+        return None
+    best = compare_signals(scan, folder / FOLDER, progress)
+    write_bytes(folder / BEST, draw_best_signal(folder / FOLDER))
+    return best
 
 
 def write_run(run: Run, scan: Scan, folder: Path, progress: bool) -> Summary:
@@ -120,7 +131,9 @@ def write_run(run: Run, scan: Scan, folder: Path, progress: bool) -> Summary:
     return write_results(found, scan, folder, level=level, predictive=True, progress=progress)
 
 
-def demo_record(data: Dataset, scan: Scan, quarter: Quarter, failed: dict[str, str]) -> dict[str, Any]:
+def demo_record(
+    data: Dataset, scan: Scan, quarter: Quarter, failed: dict[str, str], best: BestSignal | None = None
+) -> dict[str, Any]:
     """What the index is written from."""
     return {
         "GeneratedBy": "pyroqmri",
@@ -133,6 +146,7 @@ def demo_record(data: Dataset, scan: Scan, quarter: Quarter, failed: dict[str, s
         "volumes": {"all": scan.y.shape[1], "kept": quarter.volumes.tolist()},
         "sigma": quarter.sigma,
         "differences": [asdict(d) for d in quarter.differences],
+        "signals": None if best is None else asdict(best),
     }
 
 
