@@ -19,7 +19,9 @@ from pyroqmri.cli.compare import compare
 from pyroqmri.cli.design import design
 from pyroqmri.cli.export import export
 from pyroqmri.cli.fits import fits
+from pyroqmri.cli.groups import Grouped
 from pyroqmri.cli.join import join
+from pyroqmri.cli.listing import list_group
 from pyroqmri.cli.simulate import simulate
 from pyroqmri.cli.stop import Stopped, stoppable
 from pyroqmri.errors import InputError, TrainingError
@@ -27,7 +29,7 @@ from pyroqmri.errors import InputError, TrainingError
 DONE, CHECK_FAILED, WRONG, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="pyroqmri")
 def cli() -> None:
     """Probabilistic programming for quantitative MRI: parameter maps with honest uncertainty.
@@ -65,6 +67,9 @@ def _explain(error: BaseException) -> int:
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
         word, code = (cause.word, cause.code) if isinstance(cause, Stopped) else ("interrupted", INTERRUPTED)
         return _say(word, cause, code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a command alone asks what there is
+        click.echo(error.format_message())
+        return DONE
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         where = f" (see {context.command_path} --help)" if context is not None else ""
@@ -89,7 +94,7 @@ def _say(line: str, error: BaseException | None, code: int) -> int:
     return code
 
 
-reading = (fits, showing.report, showing.list_group, export)
+reading = (fits, showing.report, list_group, export)
 working = (showing.demo, fitting.fit, fitting.apply, compare, check, design, simulate, join, denoise.denoise, cohort)
 for command in (*working, *reading):
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""`pyroqmri demo`, `report` and `list`."""
+"""`pyroqmri demo` and `report`."""
 
 import click
 
@@ -39,50 +39,3 @@ def report(folder: str, viewer: bool) -> None:
     from pyroqmri.commands import rebuild_report
 
     click.echo(rebuild_report(folder, viewer))
-
-
-@click.group(name="list", invoke_without_command=True)
-@click.pass_context
-def list_group(context: click.Context) -> None:
-    """What there is: recipes and signals; alone, the names of both."""
-    if context.invoked_subcommand is not None:
-        return
-    from pyroqmri.fitting.schema import list_recipes
-    from pyroqmri.signals import SIGNALS
-
-    click.echo("signals (pyroqmri list signals: parameters, units, bounds)")
-    table([(f"  {name}", _title(signal)) for name, signal in SIGNALS.items()])
-    click.echo("recipes (pyroqmri list recipes)")
-    table([(f"  {recipe.name}", recipe.doc) for recipe in list_recipes()])
-
-
-def _title(signal: type) -> str:
-    """The first line of a signal's docstring."""
-    return (signal.__doc__ or "").strip().splitlines()[0].rstrip(".")
-
-
-@list_group.command()
-@debug_option
-def recipes() -> None:
-    """Declared estimators, one a line."""
-    from pyroqmri.fitting.schema import list_recipes
-
-    table([("RECIPE", "ESTIMATOR", "WHAT IT IS"), *((r.name, r.estimator, r.doc) for r in list_recipes())])
-
-
-@list_group.command()
-@debug_option
-def signals() -> None:
-    """Physics: each signal's parameters with units and bounds."""
-    from pyroqmri.parameter import Parameter
-    from pyroqmri.signals import SIGNALS
-
-    rows: list[tuple[str, ...]] = [("SIGNAL", "NEEDS", "PARAMETER", "UNIT", "BOUNDS", "WHAT IT IS")]
-    for name, signal in SIGNALS.items():
-        first = (name, " ".join(signal.requires))
-        for p in (*signal.parameters, *signal.derived_parameters):
-            bounds = f"{p.lower:.3g} to {p.upper:.3g}" if isinstance(p, Parameter) else ""
-            derived = " (derived)" if p in signal.derived_parameters else ""
-            rows.append((*first, p.name, p.unit, bounds, p.doc + derived))
-            first = ("", "")
-    table(rows)

@@ -13,8 +13,9 @@ from pyroqmri.measurements.own_protocol import WEIGHTS
 from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
 from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
 
-VOXELS = 400
+MOST_VOXELS = 400  # that are looked at
 _FEWEST = 200  # voxels; fewer show little for sure
+_VALUES = 60_000  # measurements that show what there is to see
 _SIGNED = 1e-3  # share of negative values; magnitudes have none
 _DRAWS = 64  # per voxel; of which the best of 16 is looked at
 
@@ -29,7 +30,7 @@ class Found(NamedTuple):
 def scan_causes(
     fit: Fit, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None, position: Any = None, seed: int = 0
 ) -> Found:
-    """Why a fit does not describe some voxels, by the residuals of about 400 of them; nothing where it does.
+    """Why a fit does not describe some voxels, by the residuals of 200 to 400 of them; nothing where it does.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def scan_causes(
     covaries = fit.model is not None and fit.model.prior.looks_at_voxels and not fit.is_field
     if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
-    chosen, pairs = _chosen(_in_full(known, len(y)), position, seed)
+    n = min(MOST_VOXELS, max(_FEWEST, _VALUES // y.shape[1]))
+    chosen, pairs = _chosen(_in_full(known, len(y)), position, n, seed)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
@@ -87,12 +89,12 @@ def scan_causes(
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
 
 
-def _chosen(rows: np.ndarray, position: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some of the voxels ``rows``, and pairs ``(K, 2)`` of neighbours among them where positions are known."""
+def _chosen(rows: np.ndarray, position: Any, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """About ``n`` of the voxels ``rows``, and pairs ``(K, 2)`` of neighbours among them where positions are known."""
     if position is None:
-        some = np.random.default_rng(seed).permutation(len(rows))[:VOXELS]
+        some = np.random.default_rng(seed).permutation(len(rows))[:n]
         return rows[np.sort(some)], np.zeros((0, 2), dtype=int)
-    chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
+    chosen, pairs = neighbours(np.asarray(position)[rows], n, seed)
     return rows[chosen], pairs
 
 

@@ -13,11 +13,12 @@ from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, s
 from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
-from pyroqmri.fitting.neighbours import check_places, learn_neighbours
+from pyroqmri.fitting.neighbours import check_places, learn_neighbours, training_of
 from pyroqmri.fitting.network import learn_network
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.own_protocol import training_inputs
 from pyroqmri.fitting.parts import Part, is_field, part_of
+from pyroqmri.fitting.population_shape import note_shape
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe, weighted
 from pyroqmri.guides.population_posterior import spread_population
@@ -41,7 +42,7 @@ from pyroqmri.progress import say_phase
 from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
 from pyroqmri.recipe import Recipe
-from pyroqmri.svi import Training, fit_svi, seeded
+from pyroqmri.svi import fit_svi, seeded
 
 MIN_VOXELS = 10  # fewer cannot tell a population
 
@@ -256,7 +257,7 @@ def _train(
         _refine(fit, voxels, progress)
         # the ELBO would lead it away again; the guide alone is trained
         model.prior.requires_grad_(False)
-    plan, path = Training(**fit.recipe.table("training")), None if checkpoint is None else Path(checkpoint)
+    plan, path = training_of(fit), None if checkpoint is None else Path(checkpoint)
     if guide.trains:
         fit.trace = fit_svi(
             model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
@@ -295,3 +296,5 @@ def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) 
             spread_population(model, guide, voxels)
             if refined and left_out(model, guide, voxels) > GUIDE_GAP:
                 fit.recipe = weighted(fit.recipe)
+        if refined:
+            note_shape(fit, voxels)

@@ -13,9 +13,10 @@ STATUS: dict[int, str] = {
     9: "this scan cannot determine a parameter: its value is that of the prior or of a bound",
     10: "a map that the signal needs has no value here",
     11: "what the signal leaves varies with direction (p < 0.001): a second fibre, or another tissue",
+    12: "unlike the population that it is drawn towards (p < 0.001): another tissue, whose contrast is reduced here",
 }
 
 
 OUTSIDE, FINE, NOT_FINITE, NO_SIGNAL, NEGATIVE, NOT_CONVERGED, AT_BOUND, MISFIT, FEW_MISFIT = range(9)
-UNINFORMED, NO_INPUT, DIRECTIONAL = 9, 10, 11
+UNINFORMED, NO_INPUT, DIRECTIONAL, UNLIKE = 9, 10, 11, 12
 UNFITTED = (NOT_FINITE, NO_SIGNAL, NO_INPUT)  # voxels that were not tried and have no numbers

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED, UNLIKE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.by_direction import direction_basis, direction_p
 from pyroqmri.misfit.residuals import Residuals, residuals_at
@@ -36,9 +36,11 @@ class Estimates(ABC):
     has_sd = True
     likelihood: Likelihood | None = None  # of the measurements, where it is known
     uninformed: tuple[str, ...] = ()  # parameters that the protocol does not determine, in any voxel
+    rests_on_shape = False  # whether the population has another shape than the one that is assumed
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
+        self._whole: Residuals | None = None  # those of all voxels, where they are so few that one chunk has them
         self.parameters: dict[str, Parameter] = {p.name: p for p in signal.scalars}
 
     @property
@@ -113,7 +115,7 @@ class Estimates(ABC):
         """
         if self.likelihood is None:
             raise InputError("these estimates have no likelihood, so there is no noise to compare residuals with")
-        return residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
+        return self._whole or residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
 
     @property
     @abstractmethod
@@ -136,6 +138,7 @@ class Estimates(ABC):
             here = {name: value[i : i + size] for name, value in theta.items()}
             found = residuals_at(self.signal, self.likelihood, voxels[i : i + size], here)
             parts.append(direction_p(found, self._harmonics))
+            self._whole = found if len(found) == len(self.batch.voxels) else None
         return {"direction": torch.cat(parts).to(torch.get_default_dtype())}
 
     @cached_property
@@ -202,7 +205,8 @@ class Estimates(ABC):
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
         narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
+        theta, voxels = self.mean_theta, self.batch.voxels
+        return weakly_informed(self.signal, self.likelihood, voxels, theta, narrow, self.rests_on_shape)
 
     def beyond_bounds(self) -> dict[str, Tensor]:
         """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
@@ -270,6 +274,8 @@ def with_findings(estimates: Estimates) -> Tensor:
     if found.direction is not None:
         status[fine & (found.direction < P_MISFIT)] = DIRECTIONAL
     status[fine & (found.few > 0)] = FEW_MISFIT
+    if found.unlike is not None:
+        status[(status == FINE) & (found.unlike < P_MISFIT)] = UNLIKE
     if estimates.uninformed:
         status[(status == FINE) | (status == AT_BOUND)] = UNINFORMED
     elif bool((status == FINE).any()):
