@@ -59,13 +59,14 @@ def timed(work: Callable[[], Maps]) -> tuple[Maps, float]:
 
 def run(signal: str, n: int, snr: float, seed: int, recipes: list[str]) -> dict[str, Any]:
     """A row of results."""
-    y, acq, truth, sigma = CONDITIONS[signal](n, snr, np.random.default_rng(seed))
-    found = {name: timed(lambda name=name: by_recipe(signal, y, acq, sigma, name)) for name in recipes}
+    scan = CONDITIONS[signal](n, snr, np.random.default_rng(seed))
+    y, acq = scan.y, scan.acquisition
+    found = {name: timed(lambda name=name: by_recipe(signal, y, acq, scan.sigma, name)) for name in recipes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found["dipy"] = timed(lambda: by_dipy(signal, y.astype(float), acq))
     rmse = {
-        who: {name: round(float(np.sqrt(np.nanmean((maps[name] - truth[name]) ** 2))), 4) for name in MAPS[signal]}
+        who: {name: round(float(np.sqrt(np.nanmean((maps[name] - scan.truth[name]) ** 2))), 4) for name in MAPS[signal]}
         for who, (maps, _) in found.items()
     }
     each = {who: round(1e6 * seconds / n, 1) for who, (_, seconds) in found.items()}
