@@ -57,14 +57,14 @@ class MWF(SignalModel):
 
     @staticmethod
     def signal(acq, MWF, T2_my, T2_ie, FWF, T2_fw, B1):
-        spacing, number = numbered(acq.te)
+        spacing, number = numbered(acq)
         echoes = train(int(number.max()), spacing, torch.stack([T2_my, T2_ie, T2_fw]), math.pi * B1)
         myelin, cells, free = echoes[..., number - 1]
         return MWF * myelin + (1 - MWF) * (cells + FWF * (free - cells))
 
     @staticmethod
     def slopes(acq, MWF, T2_my, T2_ie, FWF, T2_fw, B1):
-        spacing, number = numbered(acq.te)
+        spacing, number = numbered(acq)
         found = train_slopes(int(number.max()), spacing, torch.stack([T2_my, T2_ie, T2_fw]), math.pi * B1)
         (myelin, cells, free), by_T2, by_angle = (part[..., number - 1] for part in found)
         other, shares = cells + FWF * (free - cells), (MWF, (1 - MWF) * (1 - FWF), (1 - MWF) * FWF)
