@@ -185,7 +185,7 @@ def main(scans: str = "../shared/data", folder: str = "out/cohort_cluster") -> N
         if Path(scans).is_dir():
             real(data, Path(scans))
     jobs: dict[str, Callable[[], dict[str, object]]] = {"undisturbed": lambda: alone(data, work)}
-    for disturb in (kill_worker, kill_scheduler, kill_client):
+    for disturb in (kill_scheduler, kill_client, kill_worker):
         jobs[disturb.__name__] = lambda disturb=disturb: compared(data, work, disturb)
     jobs["second run"] = lambda: again(data, work)
     for name, job in jobs.items():
