@@ -37,4 +37,5 @@ def one(recipe: str, n: int) -> None:
     print(1e6 * (clock() - begin) / n, before, peak())
 
 
-one(sys.argv[1], int(sys.argv[2]))
+if __name__ == "__main__":
+    one(sys.argv[1], int(sys.argv[2]))

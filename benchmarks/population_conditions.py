@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 import pyroqmri as pq
+from benchmarks import tissue_conditions as tissue
 from benchmarks.noise_conditions import directions
+from benchmarks.tissue_conditions import Scan, magnitudes
 from pyroqmri.measurements.status import FINE
 
 RESULTS = Path(__file__).parent / "results" / "population_conditions.json"
@@ -28,13 +30,6 @@ TISSUES = np.array([
     (1.5, 0.3, 12), (1.3, 0.15, 10), (2.12, 0.097, 20), (2.09, 0.158, 19), (1.3, 0.2, 30), (0.83, 0.076, 10.9),
     (0.81, 0.09, 17), (1.43, 0.07, 52),
 ])  # fmt: skip
-Truth = dict[str, np.ndarray]
-Scan = tuple[np.ndarray, pq.Acquisition, Truth, float]  # measurements, settings, truth and noise level
-
-
-def magnitudes(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Magnitudes of a signal ``(N, M)`` with complex noise."""
-    return np.abs(signal + sigma * (rng.normal(size=signal.shape) + 1j * rng.normal(size=signal.shape)))
 
 
 def two_pools(n: int, rng: np.random.Generator, uniform: bool = False) -> Scan:
@@ -48,7 +43,7 @@ def two_pools(n: int, rng: np.random.Generator, uniform: bool = False) -> Scan:
     s0 = 1000 * (1 + 0.06 * rng.normal(size=n))
     decay = f[:, None] * np.exp(-te / short[:, None]) + (1 - f[:, None]) * np.exp(-te / long[:, None])
     truth = {"f": f, "T2_short": short, "T2_long": long, "S0": s0}
-    return magnitudes(s0[:, None] * decay, 20.0, rng), pq.Acquisition(te=te), truth, 20.0
+    return Scan(magnitudes(s0[:, None] * decay, 20.0, rng), pq.Acquisition(te=te), truth, 20.0)
 
 
 def perfusion(n: int, rng: np.random.Generator) -> Scan:
@@ -57,7 +52,7 @@ def perfusion(n: int, rng: np.random.Generator) -> Scan:
     slow, f, fast = TISSUES[rng.integers(len(TISSUES), size=n)].T * (1 + 0.1 * rng.normal(size=(3, n)))
     s = f[:, None] * np.exp(-b * fast[:, None]) + (1 - f[:, None]) * np.exp(-b * slow[:, None])
     truth = {"f": f, "D_fast": fast - slow, "D_slow": slow}
-    return magnitudes(1000 * s, 1000 / 30, rng), pq.Acquisition(bval=b), truth, 1000 / 30
+    return Scan(magnitudes(1000 * s, 1000 / 30, rng), pq.Acquisition(bval=b), truth, 1000 / 30)
 
 
 def one_shell(n: int, rng: np.random.Generator) -> Scan:
@@ -68,18 +63,18 @@ def one_shell(n: int, rng: np.random.Generator) -> Scan:
     axis = rng.normal(size=(n, 3))
     cosine = (axis / np.linalg.norm(axis, axis=1, keepdims=True)) @ g.T
     s = f[:, None] * np.exp(-b * along[:, None] * cosine**2) + (1 - f[:, None]) * np.exp(-b * iso[:, None])
-    return magnitudes(s, 0.05, rng), pq.Acquisition(bval=b, bvec=g), {"f": f, "D_par": along, "D_iso": iso}, 0.05
+    return Scan(magnitudes(s, 0.05, rng), pq.Acquisition(bval=b, bvec=g), {"f": f, "D_par": along, "D_iso": iso}, 0.05)
 
 
 def kurtosis(n: int, rng: np.random.Generator) -> Scan:
     """MS-DKI, 6 volumes at each of b 0, 1000, 2000 and 3000 s/mm2, SNR 20."""
     b, D, K = np.repeat([0.0, 1.0, 2.0, 3.0], 6), rng.normal(1.1, 0.12, n), rng.normal(0.9, 0.2, n)
     s = np.exp(-b * D[:, None] + b**2 * D[:, None] ** 2 * K[:, None] / 6)
-    return magnitudes(s, 0.05, rng), pq.Acquisition(bval=b), {"D": D, "K": K}, 0.05
+    return Scan(magnitudes(s, 0.05, rng), pq.Acquisition(bval=b), {"D": D, "K": K}, 0.05)
 
 
-def dispersed(n: int, rng: np.random.Generator, narrow: bool = False) -> Scan:
-    """NODDI in white and grey matter, 5 volumes without encoding, 50 directions at b 1000 and 2000 s/mm2, SNR 25.
+def dispersed(n: int, rng: np.random.Generator, narrow: bool = False, snr: float = 25.0) -> Scan:
+    """NODDI in white and grey matter, 5 volumes without encoding, 50 directions at b 1000 and 2000 s/mm2.
 
     The integral over the sphere is a sum. ``narrow`` has tissues half as far spread in the fraction of neurites.
     """
@@ -101,7 +96,8 @@ def dispersed(n: int, rng: np.random.Generator, narrow: bool = False) -> Scan:
         around = np.exp(-b * 1.7 * (1 - ndi[i] + ndi[i] * inside))
         tissue = ndi[i] * sticks + (1 - ndi[i]) * around
         s[i] = water[i] * np.exp(-b * 3.0) + (1 - water[i]) * tissue
-    return magnitudes(s, 0.04, rng), pq.Acquisition(bval=b, bvec=g), {"NDI": ndi, "ODI": odi, "FWF": water}, 0.04
+    truth = {"NDI": ndi, "ODI": odi, "FWF": water}
+    return Scan(magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr)
 
 
 def saturation(n: int, rng: np.random.Generator) -> Scan:
@@ -116,7 +112,7 @@ def saturation(n: int, rng: np.random.Generator) -> Scan:
     for pool, centre in (("water", 0.0), ("amide", 3.5), ("noe", -3.5), ("mt", -2.5)):
         half = (truth[f"w_{pool}"][:, None] / 2) ** 2
         s = s - truth[f"A_{pool}"][:, None] * half / (half + (offset - centre - truth["shift"][:, None]) ** 2)
-    return magnitudes(s, 0.01, rng), pq.Acquisition(offset=offset), truth, 0.01
+    return Scan(magnitudes(s, 0.01, rng), pq.Acquisition(offset=offset), truth, 0.01)
 
 
 CONDITIONS: dict[str, tuple[str, str, Callable[[int, np.random.Generator], Scan]]] = {
@@ -128,34 +124,56 @@ CONDITIONS: dict[str, tuple[str, str, Callable[[int, np.random.Generator], Scan]
     "dispersed": ("noddi", "measured", dispersed),
     "dispersed_narrow": ("noddi", "measured", lambda n, rng: dispersed(n, rng, narrow=True)),
     "saturation": ("cest_lorentz", "measured", saturation),
+    "crossing": ("ball_stick", "measured", tissue.crossing),
+    "fluid_minority": ("msdki", "measured", tissue.fluid_minority),
+    "lesion": ("msdki", "measured", tissue.lesion),
+    "three_tissues": ("ivim", "inferred", tissue.three_tissues),
+    "fourfold": ("ball_stick", "measured", tissue.fourfold),
 }
 
 
 def run(condition: str, n: int, seed: int, recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Fit ``n`` voxels of a condition and compare the maps' intervals with their truth."""
     signal, s0, made = CONDITIONS[condition]
-    y, acq, truth, sigma = made(n, np.random.default_rng(seed))
+    scan = made(n, np.random.default_rng(seed))
     begin = time.perf_counter()
-    fit = pq.fit(y, acq, signal=signal, recipe=recipe, sigma=sigma, s0=s0, settings=settings, causes=False)
+    fit = pq.fit(scan.y, scan.acquisition, signal=signal, recipe=recipe, sigma=scan.sigma, s0=s0, settings=settings)
     trained = time.perf_counter()
-    post = fit.posterior(y)
-    interval = {name: value.numpy() for name, value in post.interval(0.9).items()}
+    post = fit.posterior(scan.y)
+    everywhere, found = np.ones(n, bool), judged(post, scan)
     seconds = trained - begin, time.perf_counter() - trained
-    fine, row = (post.status == FINE).numpy(), dict[str, Any]()
-    for name, true in truth.items():
-        inside = (interval[name][:, 0] <= true) & (true <= interval[name][:, 1])
-        marked = ~fine | (post.contraction[name].numpy() < OPEN if name in post.contraction else False)
-        row[name] = {
-            "covers": float(inside.mean()),
-            "covers where fine": float(inside[fine].mean()) if fine.any() else None,
-            "misses that are marked": float(marked[~inside].mean()) if (~inside).any() else None,
-            "rmse": float(np.sqrt(np.mean((post.mean[name].numpy() - true) ** 2))),
-        }
+    row = {name: shares(*columns, everywhere) for name, columns in found.items()}
+    few = {name: shares(*columns, scan.minority) for name, columns in found.items() if scan.minority.any()}
     return {
-        "condition": condition, "voxels": n, "seed": seed, "recipe": recipe, "parameters": row,
-        "fine": float(fine.mean()), "seconds": {"training": seconds[0], "maps": seconds[1]},
+        "condition": condition, "voxels": n, "seed": seed, "recipe": recipe, "parameters": row, "minority": few,
+        "fine": float((post.status == FINE).double().mean()), "warnings": fit.warnings,
+        "seconds": {"training": seconds[0], "maps": seconds[1]},
         "reweighted": bool(fit.recipe.tables.get("posterior", {}).get("reweight", False)),
         "populations": 0 if fit.model is None else len(fit.model.prior.populations()),
+    }  # fmt: skip
+
+
+def judged(post: Any, scan: Scan) -> dict[str, tuple[np.ndarray, ...]]:
+    """Of each parameter which truths lie inside, which voxels are marked, and errors of the mean, each ``(N,)``."""
+    interval, fine, found = post.interval(0.9), (post.status == FINE).numpy(), {}
+    for name, true in scan.truth.items():
+        low, high = interval[name].numpy().T
+        marked = ~fine | (post.contraction[name].numpy() < OPEN if name in post.contraction else False)
+        found[name] = (low <= true) & (true <= high), marked, post.mean[name].numpy() - true
+    return found
+
+
+def shares(inside: np.ndarray, marked: np.ndarray, error: np.ndarray, pick: np.ndarray) -> dict[str, float | None]:
+    """What the intervals of the voxels ``pick`` cover, in all and where nothing marks them; how far means are off."""
+    inside, marked, error = inside[pick], marked[pick], error[pick]
+
+    def mean(values: np.ndarray) -> float | None:
+        return float(values.mean()) if len(values) else None
+
+    return {
+        "covers": mean(inside), "covers where unmarked": mean(inside[~marked]), "marked": mean(marked),
+        "misses that are marked": mean(marked[~inside]), "bias": mean(error),
+        "rmse": float(np.sqrt(np.mean(error**2))),
     }  # fmt: skip
 
 

@@ -154,10 +154,11 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--voxels", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--steps", type=int)
     given = parser.parse_args()
     settings = {} if given.steps is None else {"training.steps": given.steps}
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         for name, row in compared(given.case, given.recipe, given.voxels, seed, settings).items():
             figures = [f"{row.rmse:.4g}", f"{row.there:.4g}", f"{row.rmse / row.there:.3f}", f"{row.coverage:.3f}"]
             figures.append(f"{row.coverage_there:.3f}")

@@ -32,7 +32,7 @@ LAYERS = (
     ("fitting",),
     ("calibration", "comparison", "planning"),
     ("commands", "report", "cohort"),
-    ("cli", "__main__"),
+    ("cli", "__main__", "nipype"),
 )
 LAYER = {unit: i for i, layer in enumerate(LAYERS) for unit in layer}
 SIBLINGS = {"likelihoods", "priors", "decoders"}  # any one goes with any other, so none may know another

@@ -25,7 +25,9 @@ from pyroqmri.signals import SIGNALS
 from pyroqmri.simulate import NOISES
 from pyroqmri.voxelwise.estimates import PointEstimates
 
+NOMINAL = ", each measurement counted in full at nominal gradients, unlike those of the fit"
 DRAWS = 499  # ranks in steps of 1/500
+UNMARKED = "status fine"  # the group of voxels that no code marks
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Check:
         else:
             first = f"Not calibrated on {self.simulated}: " + "; ".join(_in_words(cell) for cell in failed) + "."
         rest = [cell for cell in self.cells if not cell.counts and not cell.holds]
-        groups = f" In single tissues: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
+        groups = f" In groups: {'; '.join(_in_words(cell) for cell in rest)}." if rest else ""
         lost = f" {self.n_lost} voxels could not be fitted." if self.n_lost else ""
         return first + groups + lost
 
@@ -135,19 +137,23 @@ def check(
         raise InputError(f"a check of {n} voxels has no power; ask for {LEAST} at least")
     found = found if averages is None else found.on(found.acquisition.averaged(averages))
     simulated = truth if isinstance(truth, SimulatedVoxels) else simulated_voxels(found, truth, n, seed, snr, inputs)
-    samples, kept, classes = ranked_samples(found, simulated, seed, n_draws)
+    samples, kept, classes, fine = ranked_samples(found, simulated, seed, n_draws)
     groups = _groups(simulated, kept, classes)
     counting = simulated.counts or classes is not None
     n_cells = len(samples) * (1 + (len(groups) if counting else 0))
     cells = [assess(s, "all", n_cells) for s in samples]
     cells += [assess(s[pick], name, n_cells, counting) for name, pick in groups.items() for s in samples]
+    if truth not in ("own", "scan") and LEAST <= int(fine.sum()) < len(fine):
+        cells += [assess(s[fine.numpy()], UNMARKED, n_cells, False) for s in samples]
     told = {
         "signal": found.signal_name, "recipe": found.recipe.name, "likelihood": found.recipe.kind("likelihood"),
         "s0": found.preparation.s0, "snr": simulated.snr, "n_measurements": len(found.acquisition), "seed": seed,
         "n_draws": n_draws, "fixed": found.fixed, "tied": found.tied, "recalibrated": found.recalibration is not None,
+        "status_fine": float(fine.double().mean()) if len(fine) else None,
     }  # fmt: skip
     ranks = {s.parameter: s.rank for s in samples}
-    return Check(simulated.name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
+    name = simulated.name + (NOMINAL if found.own_protocol else "")
+    return Check(name, tuple(cells), ranks, len(kept), int((~kept).sum()), told)
 
 
 def simulated_voxels(

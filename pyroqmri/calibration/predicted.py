@@ -1,6 +1,6 @@
 """Volumes kept aside: how often 90 % predictive intervals of a fit's posteriors contain what was measured in them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,7 +81,12 @@ def volumes_to_keep_aside(fit: Fit, acq: Acquisition, seed: int = 0) -> Tensor |
 
 @torch.no_grad()
 def predicted(
-    fit: Fit, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None, seed: int = 0
+    fit: Fit,
+    y: Any,
+    sigma: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    volumes: Sequence[int] | None = None,
 ) -> Predicted | None:
     """Predict volumes from posteriors under the others, with the population that the fit has learned from all.
 
@@ -93,6 +98,8 @@ def predicted(
         Noise level, one number or ``(N,)``; the fit's when None.
     inputs
         Per-voxel inputs of the signal, each ``(N,)``.
+    volumes
+        Numbers of the volumes to keep aside; those of :func:`volumes_to_keep_aside` when None.
 
     Returns
     -------
@@ -102,7 +109,7 @@ def predicted(
     y, acq = as_tensor(y), fit.acquisition
     if fit.model is None or fit.model.prior.looks_at_voxels:
         return None
-    held = volumes_to_keep_aside(fit, acq, seed)
+    held = volumes_to_keep_aside(fit, acq, seed) if volumes is None else torch.tensor(list(volumes))
     if held is None or len(held) == 0:
         return None
     known = as_inputs(inputs)

@@ -10,6 +10,7 @@ from pyroqmri.calibration.ranks import Sample, randomised_ranks
 from pyroqmri.calibration.simulated_voxels import SimulatedVoxels
 from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.measurements.status import FINE
 from pyroqmri.posterior.summaries import mean_axis
 
 MOST_AT_A_TIME = 2000  # voxels whose draws are in memory
@@ -17,8 +18,8 @@ MOST_AT_A_TIME = 2000  # voxels whose draws are in memory
 
 def ranked_samples(
     found: Fit, simulated: SimulatedVoxels, seed: int, n_draws: int
-) -> tuple[list[Sample], Tensor, Tensor | None]:
-    """Samples of every parameter, which voxels they are of, and the likeliest class of each of these."""
+) -> tuple[list[Sample], Tensor, Tensor | None, Tensor]:
+    """Samples of every parameter, which voxels they are of, the likeliest class of each of these, which are fine."""
     rng = np.random.default_rng([seed, 5])
     parts: list[dict[str, Any]] = []
     told = {"sigma": simulated.sigma, "inputs": simulated.inputs, "voxels": simulated.position}
@@ -39,7 +40,8 @@ def ranked_samples(
         columns = [np.concatenate([p[name][j][p["kept"].numpy()] for p in parts]) for j in range(4)]
         samples.append(Sample(name, unit, *columns))
     classes = None if parts[0]["classes"] is None else torch.cat([p["classes"] for p in parts])[kept]
-    return samples, kept, classes
+    fine = torch.cat([p["fine"] for p in parts])[kept]
+    return samples, kept, classes, fine
 
 
 def _ranked(posterior: Any, truth: dict[str, Tensor], n_draws: int, seed: int, rng: Any) -> dict[str, Any]:
@@ -57,6 +59,7 @@ def _ranked(posterior: Any, truth: dict[str, Tensor], n_draws: int, seed: int, r
     for name in (p.name for p in posterior.signal.directions if p.name in draws):
         out[name] = _angles(draws[name], truth[name], rng)
         out["units"][name] = "degrees"
+    out["fine"] = posterior.status == FINE
     classes = getattr(posterior, "responsibilities", None)
     out["classes"] = None if classes is None else classes.nan_to_num(0).argmax(-1)
     return out

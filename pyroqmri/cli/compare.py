@@ -1,6 +1,7 @@
 """`pyroqmri compare`."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -51,6 +52,19 @@ class RecipeWords(click.ParamType):
         return label if equals else value, said
 
 
+def with_signals(recipes: Sequence[tuple[str, dict[str, Any]]], signals: Sequence[str]) -> list[tuple[str, dict]]:
+    """Every recipe with every signal, called by what tells them apart; a recipe's own signal goes before."""
+    if len(signals) == 1:
+        return list(recipes)
+    found = []
+    for label, said in recipes:
+        if "signal" in said:
+            found.append((label, said))
+            continue
+        found += [(s if len(recipes) == 1 else f"{s} {label}", said | {"signal": s}) for s in signals]
+    return found
+
+
 def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
     """``highest``, ``none``, or a b-value in s/mm2 or ms/um2 as one in ms/um2."""
     if value in ("highest", "none"):
@@ -68,7 +82,8 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
     )
 )
 @click.argument("image")
-@click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
+@click.option("--signal", "signals", metavar="S", required=True, multiple=True,
+              help="Physics; see `pyroqmri list signals`. Several: each with every recipe.")  # fmt: skip
 @click.option("--recipe", "recipes", type=RecipeWords(), multiple=True, required=True, metavar="R",
               help="Estimator, once for each to compare: a name or a .toml, with changes in the same quotes such as "
               "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
@@ -86,15 +101,16 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
 @run_options
 @debug_option
 def compare(
-    image: str, signal: str, recipes: Any, out: str, sigma: str | float, s0: str | float, folds: int, shell: Any,
-    voxels: int, likelihood: str | None, coils: float | None, settings: Any, fix: Any, tie: Any, seed: int,
+    image: str, signals: tuple[str, ...], recipes: Any, out: str, sigma: str | float, s0: str | float, folds: int,
+    shell: Any, voxels: int, likelihood: str | None, coils: float | None, settings: Any, fix: Any, tie: Any, seed: int,
     device: str, resume: bool, overwrite: bool, quiet: bool,
 ) -> int:  # fmt: skip
-    """Rank recipes on IMAGE by how well they predict, and map where each wins.
+    """Rank recipes, or signals, on IMAGE by how well they predict, and map where each wins.
 
     Scores: leaving out a measurement (PSIS-LOO), WAIC, evidence, held-out volumes and a held-out
     shell. Exit code 1: done, and a score is unreliable.
     """
+    recipes = with_signals(recipes, signals)
     labels = [label for label, _ in recipes]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
@@ -104,7 +120,7 @@ def compare(
     from pyroqmri.comparison import Plan
 
     folder, found = compare_image(
-        scan_files(image), signal=signal, recipes={label: Choice(**said) for label, said in recipes}, out=out,
+        scan_files(image), signal=signals[0], recipes={label: Choice(**said) for label, said in recipes}, out=out,
         likelihood=likelihood, coils=coils, sigma=sigma, s0=s0,
         settings=dict(settings), fixed=dict(fix), tied=dict(tie),
         plan=Plan(folds, shell, voxels, seed), device=device,

@@ -1,6 +1,7 @@
 """Work on many images on a Dask cluster; results are files, so nothing that a worker held is needed again."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from pyroqmri.errors import InputError
 
 _INSTALL = "install it with: pip install 'pyroqmri[dask]'"
 N_JOBS = 10
+ASKED_EVERY = 30  # seconds; Dask takes 15 to miss a worker
 _PATIENCE = 20  # seconds until a scheduler is taken for unreachable
 
 
@@ -36,18 +38,48 @@ def dask_client(scheduler: str | None, n_jobs: int | None, memory_gb: float) -> 
         with client:
             yield client
         return
+    n = N_JOBS if n_jobs is None else n_jobs
+    with slurm_cluster(memory_gb) as cluster, _kept(cluster, n), Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def _kept(cluster: Any, n: int) -> Iterator[None]:
+    """Ask for ``n`` jobs, and again for those that end: SLURM ends a job at its walltime, and Dask replaces none."""
+    over = threading.Event()
+
+    def ask() -> None:
+        cluster.scale(jobs=n)
+        while not over.wait(ASKED_EVERY):
+            cluster.scale(jobs=n)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+
+
+def slurm_cluster(memory_gb: float) -> Any:
+    """A Dask cluster whose workers are SLURM jobs of one core; none is started yet.
+
+    Queue, account and walltime come from the configuration of dask-jobqueue, ``~/.config/dask/jobqueue.yaml``.
+
+    Raises
+    ------
+    InputError
+        When dask-jobqueue is not installed.
+    """
     try:
         from dask_jobqueue import SLURMCluster  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(f"--slurm was asked for, and dask-jobqueue is not installed; {_INSTALL}") from error
-    # queue, account and walltime come from ~/.config/dask/jobqueue.yaml
-    with SLURMCluster(
+    return SLURMCluster(
         cores=1, processes=1, memory=f"{memory_gb:g}GB", python=sys.executable,
         job_script_prologue=["export OMP_NUM_THREADS=1"],
-    ) as cluster:  # fmt: skip
-        cluster.scale(jobs=N_JOBS if n_jobs is None else n_jobs)
-        with Client(cluster) as client:
-            yield client
+    )  # fmt: skip
 
 
 def run_dask(function: Callable[[Any], Any], tasks: Sequence[Any], client: Any) -> Iterator[Outcome]:

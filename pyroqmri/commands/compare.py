@@ -108,7 +108,7 @@ def compare_image(
         likelihood, own = "ncchi" if likelihood is None else likelihood, {"likelihood.coils": coils} | own
     every = Choice("", signal, likelihood, s0, own, as_dict(fixed), as_dict(tied))
     candidates = {
-        name: _candidate(_completed(choice, every), sigma, plan.seed, device) for name, choice in recipes.items()
+        name: candidate_of(_completed(choice, every), sigma, plan.seed, device) for name, choice in recipes.items()
     }
     call = {name: _record(c) for name, c in candidates.items()}
     call |= {"recipes": list(candidates), "plan": vars(plan), "sigma": str(sigma)}
@@ -134,7 +134,7 @@ def compare_image(
         warnings = (*scan.warnings, *getattr(noise, "warnings", ()))
         found = replace(found, notes=(*found.notes, *scan.notes), warnings=warnings)
         said = {"candidates": call, "seconds": time.monotonic() - begin, "noise": str(getattr(noise, "note", sigma))}
-        _write(found, scan, candidates, folder, said)
+        write_found(found, scan, candidates, folder, said)
     return Path(out), found
 
 
@@ -149,7 +149,8 @@ def _completed(choice: Choice, every: Choice) -> Choice:
     )  # fmt: skip
 
 
-def _candidate(choice: Choice, sigma: Any, seed: int, device: str) -> Candidate:
+def candidate_of(choice: Choice, sigma: Any, seed: int, device: str) -> Candidate:
+    """The candidate of a choice that leaves nothing open."""
     assert choice.signal is not None and choice.s0 is not None
     learned = sigma if sigma != "learn" else "estimate"
     plan = plan_of(choice.signal, choice.recipe, choice.likelihood, learned, choice.settings)
@@ -180,10 +181,10 @@ def _kept(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _write(
+def write_found(
     found: Comparison, scan: Scan, candidates: Mapping[str, Candidate], folder: Path, said: Mapping[str, Any]
 ) -> None:
-    """Rankings, maps and the page."""
+    """Write rankings, maps and the page of a comparison into a folder; ``said`` goes into its record."""
     signals = {c.signal for c in candidates.values()}
     model = signals.pop() if len(signals) == 1 else "several"
     if found.evidence:

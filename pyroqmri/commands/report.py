@@ -4,9 +4,12 @@ from pathlib import Path
 
 from pyroqmri.commands.demo.index import INDEX, write_demo_index
 from pyroqmri.commands.denoise_outputs import RECORD
+from pyroqmri.commands.manifest import read_manifest, write_manifest
 from pyroqmri.report import write_report
 from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.report.denoising import write_denoising_report
+
+_PAGES = ("report.html", "methods.txt", "references.bib")
 
 
 def rebuild_report(folder: str | Path, viewer: bool = True) -> Path:
@@ -30,6 +33,7 @@ def rebuild_report(folder: str | Path, viewer: bool = True) -> Path:
         When the folder holds no maps.
     """
     folder = Path(folder)
+    _list_pages(folder)
     if (folder / RECORD).is_file():
         return write_denoising_report(folder)
     if (folder / COMPARISON).is_file():
@@ -39,3 +43,14 @@ def rebuild_report(folder: str | Path, viewer: bool = True) -> Path:
     for page in sorted(folder.glob("*/report.html")):
         write_report(page.parent, viewer)
     return write_demo_index(folder)
+
+
+def _list_pages(folder: Path) -> None:
+    """Count pages among the folder's own files, also where it was written without: `--overwrite` then replaces them."""
+    found = read_manifest(folder)
+    if found is None or not found.finished:
+        return
+    places = [folder, *(path.parent for path in folder.glob("*/report.html"))]
+    pages = {(place / name).relative_to(folder).as_posix() for place in places for name in _PAGES}
+    if not pages <= found.files:
+        write_manifest(folder, found.files | pages, finished=True)

@@ -65,7 +65,7 @@ class Candidate:
         return fit(
             y, acq, signal=self.signal, recipe=self.recipe, sigma=sigma, s0=self.s0, seed=self.seed,
             device=self.device, fixed=self.fixed, tied=self.tied, inputs=self.own(inputs or {}),
-            voxels=voxels if self.is_field else None,
+            voxels=voxels if self.is_field else None, causes=False,
         )  # fmt: skip
 
     def data_seen(self, acq: Acquisition) -> str:

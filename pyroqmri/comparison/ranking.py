@@ -13,6 +13,7 @@ from pyroqmri.diagnostics.arviz_adapter import stacking_weights
 CLEAR = 2.0  # standard errors
 SMALL = 4.0  # nats; a total difference below it is nothing whatever its standard error
 SHARE_BAD = 0.1  # of importance weightings that fail
+SURE = 0.95  # probability from which a voxel is said to be decided
 
 # title, unit, whether a prediction of data in nats
 CRITERIA = {
@@ -176,8 +177,29 @@ class Comparison:
         weight = np.exp(stack - stack.max(-1, keepdims=True))
         return weight / weight.sum(-1, keepdims=True)
 
+    @property
+    def shares(self) -> dict[str, tuple[float, float]]:
+        """Share of voxels where each recipe of the first group is ahead, and where its probability exceeds 0.95.
+
+        Voxels that a recipe could not fit are left out; empty without evidence.
+        """
+        names = [name for name in self.groups[0] if name in self.evidence] if self.groups else []
+        if len(names) < 2:
+            return {}
+        winners = self.winners
+        winners = winners[np.isfinite(winners).all(-1)]
+        ahead, sure = winners.argmax(-1), winners > SURE
+        n = max(len(winners), 1)
+        return {name: (float((ahead == i).sum()) / n, float(sure[:, i].sum()) / n) for i, name in enumerate(names)}
+
+    def by_voxel(self) -> list[str]:
+        """A sentence on which recipe is ahead in how many voxels, or none."""
+        found = sorted(self.shares.items(), key=lambda item: -item[1][0])
+        parts = [f"{name} in {100 * ahead:.0f} % ({100 * sure:.0f} % with certainty)" for name, (ahead, sure) in found]
+        return [f"Voxel by voxel, ahead by evidence: {', '.join(parts)}"] if parts else []
+
     def verdict(self) -> list[str]:
-        """One sentence a criterion."""
+        """One sentence a criterion, and one on single voxels."""
         said = []
         for criterion, title in CRITERIA.items():
             doubtful = self._doubtful(criterion)
@@ -187,7 +209,7 @@ class Comparison:
             if rows:
                 ends = ", ".join(f"{row.name} {row.rms:.2f} ± {row.se:.2f}" for row in rows)
                 said.append(f"{title}, in sd of the noise: {ends}")
-        return said
+        return said + self.by_voxel()
 
     def record(self) -> dict[str, Any]:
         """As plain values, for a file."""
@@ -196,7 +218,8 @@ class Comparison:
         return {
             "names": list(self.names), "groups": [list(g) for g in self.groups], "rankings": rankings,
             "errors": errors, "khat_bad": self.khat_bad, "verdict": self.verdict(),
-            "unreliable": self.unreliable, "notes": list(self.notes), "warnings": list(self.warnings),
+            "shares": self.shares, "unreliable": self.unreliable, "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
     def __str__(self) -> str:

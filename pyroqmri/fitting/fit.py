@@ -65,6 +65,8 @@ class Fit:
     uninformed
         Names of parameters, and of what is derived from them, that the protocol does not determine; every voxel's
         status states it then.
+    rests_on_shape
+        Whether its voxels show a population of another shape, on which the values rest that data leave open.
     learned_on
         The settings that it learned on, where ``acquisition`` is another protocol that it is applied to; else None.
     own_protocol
@@ -96,6 +98,7 @@ class Fit:
     residual_noise: ResidualNoise | None = None
     learned_on: Acquisition | None = None
     own_protocol: tuple[str, ...] = ()
+    rests_on_shape: bool = False
 
     def name_causes(self, causes: Sequence[Cause], noise: ResidualNoise | None) -> None:
         """Take over the causes of misfit that a scan shows, and its noise, in place of those that were known before."""
@@ -202,7 +205,7 @@ class Fit:
             sigma = self.noise.field(position)
         batch = among_neighbours(self, self._batch(y, sigma, inputs), position, known, neighbours)
         found = estimates(self, batch, n_draws, progress, reweight)
-        found.uninformed = self.uninformed
+        found.uninformed, found.rests_on_shape = self.uninformed, self.rests_on_shape
         return found
 
     @property

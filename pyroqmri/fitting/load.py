@@ -99,5 +99,6 @@ def _fit_of(saved: SavedFit, recipe: Recipe, record: FitRecord) -> Fit:
         record.seconds, record.n_voxels, [*saved.warnings, *ours], Recalibration.of(saved.record.get("recalibration")),
         parts.network, tuple(record.inputs), tuple(record.covariates), tuple(record.uninformed),
         residual_noise=record.residual_noise, own_protocol=tuple(record.own_protocol),
+        rests_on_shape=record.rests_on_shape,
         learned_on=None if record.learned_on is None else acquisition_in("learned_on", record.learned_on),
     )  # fmt: skip

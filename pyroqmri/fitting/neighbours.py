@@ -10,14 +10,18 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.guides import Guide, Structured
 from pyroqmri.guides.placing import blur, learn_field, place
+from pyroqmri.guides.population_refinement import GAP, left_out, refine_population
 from pyroqmri.markov.graph import graph_of
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.blur import blurred
 from pyroqmri.progress import say_phase
+from pyroqmri.svi import Training, fit_svi
 
 if TYPE_CHECKING:
     from pyroqmri.fitting.fit import Fit
+
+FEWER = 3  # times fewer steps of a network that knows its voxels alone, once they are among neighbours
 
 
 class Nearby(NamedTuple):
@@ -74,6 +78,7 @@ def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -
     if not guide.model.prior.is_field:
         return voxels
     assert isinstance(guide, Structured)
+    _learn_population(fit, guide, replace(voxels, position=None), progress)
     say_phase("learning what neighbours share", progress)
     if not learn_field(guide, voxels):
         fit.warnings.append(
@@ -85,6 +90,23 @@ def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -
     if found.counted > 1:
         fit.warnings.append(blurred(found))
     return place(guide, voxels)
+
+
+def _learn_population(fit: "Fit", guide: Guide, alone: Voxels, progress: bool) -> None:
+    """Train population and guide on voxels by themselves, as without a field: neighbours only add to that."""
+    if left_out(guide.model, guide, alone) > GAP:
+        refine_population(guide.model, guide, alone)
+        guide.model.prior.requires_grad_(False)
+    if guide.trains:
+        plan = Training(**fit.recipe.table("training"))
+        trace = fit_svi(guide.model, guide, alone, plan, seed=fit.seed, progress=progress)
+        fit.warnings += [trace.not_converged] if trace.not_converged else []
+
+
+def training_of(fit: "Fit") -> Training:
+    """The recipe's plan of a training; of a field, whose guide has been trained on single voxels, a shorter one."""
+    plan = Training(**fit.recipe.table("training"))
+    return replace(plan, steps=max(1, plan.steps // FEWER)) if fit.is_field else plan
 
 
 def among_neighbours(

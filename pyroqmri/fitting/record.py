@@ -87,6 +87,7 @@ class FitRecord(CommonRecord):
     covariates: list[str] = field(default_factory=list)
     own_protocol: list[str] = field(default_factory=list)
     uninformed: list[str] = field(default_factory=list)
+    rests_on_shape: bool = False
     bounds: dict[str, list[float]] | None = None
     recalibration: RecalibrationRecord | None = None
     residual_noise: ResidualNoise | None = None

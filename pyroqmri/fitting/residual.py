@@ -14,9 +14,12 @@ from pyroqmri.likelihoods import GaussianLikelihood
 from pyroqmri.measurements.own_protocol import counting
 from pyroqmri.measurements.preparation import Preparation, prepare_for
 from pyroqmri.measurements.scatter import Scatter, variance_ratio
+from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.signals import BoundSignal
+from pyroqmri.voxelwise.log_linear import has_closed_form, weighted_fit
 
 _FEWEST_DIM, _LOOKED_AT = 20, 5000  # voxels
+_NEAR = 3.0  # of a latent: where a search starts, not at a bound
 _REACH = 60.0  # of a latent: how far a search may go towards a bound; tried on simulations
 
 
@@ -97,7 +100,7 @@ class Residual:
         weak = 1e-3 * torch.eye(signal.n_latents)
         # a noise level for the search alone, which must not be lost in the weak prior
         voxels = replace(voxels, sigma=0.02 * voxels.y.amax(-1, keepdim=True).clamp_min(1e-6))
-        mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30)
+        mode, frame = mode_under_prior(voxels, signal, GaussianLikelihood(), weak, 30, _closed_form(signal, voxels))
         fitted = signal(signal.constrain(mode.z, frame), voxels.inputs)
         left = ((voxels.y - fitted).square() * many).sum(-1)
         # squared slopes of the signal in units of what a parameter may vary by
@@ -149,6 +152,14 @@ class _Left:
         if self.coils is None:
             return np.ones(len(self.left))
         return variance_ratio(self.fitted / np.reshape(sigma, (-1, 1)), self.coils).mean(1)
+
+
+def _closed_form(signal: BoundSignal, voxels: Voxels) -> Tensor | None:
+    """Latents ``(n, L)`` of a regression of the logarithm, near least squares; None for signals without one."""
+    if not has_closed_form(signal):
+        return None
+    found = signal.unconstrain(weighted_fit(signal, voxels, None))
+    return found.nan_to_num(0.0).clamp(-_NEAR, _NEAR)
 
 
 def bright(y: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "covariates": list(fit.covariates),
         "own_protocol": list(fit.own_protocol),
         "uninformed": list(fit.uninformed),
+        "rests_on_shape": fit.rests_on_shape,
         "bounds": bounds_of(fit.signal_name),
         "fixed": fit.fixed,
         "tied": fit.tied,

@@ -10,11 +10,12 @@ from torch import Tensor
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.measurements.own_protocol import WEIGHTS
-from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
 from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
 
-VOXELS = 400
+MOST_VOXELS = 400  # that are looked at
 _FEWEST = 200  # voxels; fewer show little for sure
+_VALUES = 60_000  # measurements that show what there is to see
 _SIGNED = 1e-3  # share of negative values; magnitudes have none
 _DRAWS = 64  # per voxel; of which the best of 16 is looked at
 
@@ -29,7 +30,7 @@ class Found(NamedTuple):
 def scan_causes(
     fit: Fit, y: Any, sigma: Any = None, inputs: Mapping[str, Any] | None = None, position: Any = None, seed: int = 0
 ) -> Found:
-    """Why a fit does not describe some voxels, by the residuals of about 400 of them; nothing where it does.
+    """Why a fit does not describe some voxels, by the residuals of 200 to 400 of them; nothing where it does.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def scan_causes(
     covaries = fit.model is not None and fit.model.prior.looks_at_voxels and not fit.is_field
     if len(y) < _FEWEST or fit.network is not None or covaries:
         return Found([], None)
-    chosen, pairs = _chosen(_in_full(known, len(y)), position, seed)
+    n = min(MOST_VOXELS, max(_FEWEST, _VALUES // y.shape[1]))
+    chosen, pairs = _chosen(_in_full(known, len(y)), position, n, seed)
     level = torch.as_tensor(fit.noise.level if sigma is None else sigma, dtype=torch.float32)
     some = level[torch.from_numpy(chosen)] if level.dim() else level
     draws = None if fit.model is None else _DRAWS
@@ -67,8 +69,7 @@ def scan_causes(
     # endless may be what a noise floor made of it
     left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED], dtype=status.dtype)
     kept = ~torch.isin(status, left_out)
-    informed = status != UNINFORMED
-    kept &= informed if found.uninformed else informed | ~found.weakly_informed(endless=False)
+    kept &= _informed(found, status)
     residuals = found.residuals()
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
@@ -87,12 +88,24 @@ def scan_causes(
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
 
 
-def _chosen(rows: np.ndarray, position: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some of the voxels ``rows``, and pairs ``(K, 2)`` of neighbours among them where positions are known."""
+def _informed(found: Any, status: Tensor) -> Tensor:
+    """Fitted voxels ``(n,)`` whose measurements determine every parameter.
+
+    Where they do not, noise puts estimates at a bound far from the truth, and what the others cannot make up for adds
+    up over voxels.
+    """
+    if found.uninformed:
+        return status != UNINFORMED
+    doubtful = (status == UNINFORMED) | (status == AT_BOUND)
+    return ~(doubtful & found.weakly_informed(endless=False)) if bool(doubtful.any()) else ~doubtful
+
+
+def _chosen(rows: np.ndarray, position: Any, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """About ``n`` of the voxels ``rows``, and pairs ``(K, 2)`` of neighbours among them where positions are known."""
     if position is None:
-        some = np.random.default_rng(seed).permutation(len(rows))[:VOXELS]
+        some = np.random.default_rng(seed).permutation(len(rows))[:n]
         return rows[np.sort(some)], np.zeros((0, 2), dtype=int)
-    chosen, pairs = neighbours(np.asarray(position)[rows], VOXELS, seed)
+    chosen, pairs = neighbours(np.asarray(position)[rows], n, seed)
     return rows[chosen], pairs
 
 

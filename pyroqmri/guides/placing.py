@@ -10,7 +10,7 @@ from pyroqmri.guides.structured import Structured
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.markov.graph import Graph, graph_of
 from pyroqmri.markov.law import Law
-from pyroqmri.markov.learn import LEFT, Plan, find_borders, learn
+from pyroqmri.markov.learn import LEFT, MOST_LEFT, Plan, find_borders, learn
 from pyroqmri.markov.smooth import Sites, Smoothed, smooth
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.blur import Blur, blur_of
@@ -23,6 +23,7 @@ BORDER_ROUNDS, BORDER_DRAWS = 3, 16  # until borders of an image that nothing is
 BLUR_VOXELS = 4000
 SURE = 3.0  # standard errors by which neighbours must be more alike than others
 TOGETHER, MOST_TOGETHER = 2.0, 2.0  # log odds that a voxel leaves for each neighbour that has, of so many at most
+FASTER = 0.99  # so that a loop ends
 NOTHING = 1e-6  # strength of a field that is not there
 
 
@@ -69,12 +70,19 @@ class Likelihoods:
         return Sites(shift * counts[:, None], information * counts[:, None, None], left)
 
     def share(self, law: Law) -> np.ndarray:
-        """Probability that each voxel goes with its neighbours ``(N,)``, by how many of those have left."""
+        """Probability that each voxel goes with its neighbours ``(N,)``, by how many of those have left.
+
+        On average at most as many leave as may: where measurements cannot tell who does, those that have left would
+        draw the others after them, until no field was left.
+        """
         if law.leave == 0:
             return np.ones(self.graph.n)
         i, j = self.graph.pairs.T
         beside = np.bincount(i, self.left[j], self.graph.n) + np.bincount(j, self.left[i], self.graph.n)
-        return 1 / (1 + law.leave / (1 - law.leave) * np.exp(TOGETHER * np.minimum(beside, MOST_TOGETHER)))
+        odds = law.leave / (1 - law.leave) * np.exp(TOGETHER * np.minimum(beside, MOST_TOGETHER))
+        while (leaving := (odds / (1 + odds)).mean()) > MOST_LEFT:
+            odds *= MOST_LEFT / leaving * FASTER
+        return 1 / (1 + odds)
 
     def _near(self, found: Smoothed, where: slice) -> Tensor:
         """Latents ``(2, n, L)``: the field's mean with the direction where it was, and the voxel by itself."""

@@ -68,13 +68,21 @@ def find_start(voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, n_st
 
 
 def mode_under_prior(
-    voxels: Voxels, signal: BoundSignal, likelihood: Likelihood, precision: Tensor, n_steps: int
+    voxels: Voxels,
+    signal: BoundSignal,
+    likelihood: Likelihood,
+    precision: Tensor,
+    n_steps: int,
+    start: Tensor | None = None,
 ) -> tuple[Mode, Tensor | None]:
-    """Mode of each voxel and the frame it is written in, under a zero-mean Gaussian prior of given ``precision``."""
+    """Mode of each voxel and the frame it is written in, under a zero-mean Gaussian prior of given ``precision``.
+
+    The search begins at the latents ``start`` ``(N, L)``, or, when None, at the best of points spread over the prior.
+    """
     frame = None
     if signal.direction is not None:
         frame = frame_around(signal.signal.initial_axis(signal.acquisition, voxels.y))
-    z = _best_start(voxels, signal, likelihood, frame, precision)
+    z = _best_start(voxels, signal, likelihood, frame, precision) if start is None else start
     rounds = 1 if frame is None else 2
     for _ in range(rounds):
         mode = _climb(voxels, signal, likelihood, frame, z, precision, n_steps)

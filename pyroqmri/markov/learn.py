@@ -163,11 +163,8 @@ def stronger(graph: Graph, law: Law, weights: np.ndarray, found: Smoothed, probe
     total_lost = np.einsum("e,epq->pq", weights, lost.apart) - (weights[:, None] * d).T @ d
     return replace(
         changed,
-        own=_limited(
-            _moved(law.own, after.own + lost.own - mean.T @ mean, after.own, move[:p]),
-            np.linalg.inv(law.population)[None],
-            1.0,
-        ),
+        # its correlations stay those of the population: in moments, what is well measured would draw along what is not
+        own=_limited(law.own * np.exp(np.add.outer(move[:p], move[:p])), np.linalg.inv(law.population)[None], 1.0),
         shared=_limited(_moved(law.shared, total + total_lost, total, move[p : 2 * p]), sites.information, SMOOTHEST),
         along=law.along * np.exp(move[2 * p :]),
     )

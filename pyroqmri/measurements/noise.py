@@ -14,8 +14,8 @@ from pyroqmri.measurements.noise_groups import Group, constant, groups_of, repea
 from pyroqmri.measurements.scatter import group_scatter, lowest, scatters, with_signal
 
 Method = Literal["auto", "shells", "b0", "background"]
-MAX_VOXELS, MIN_VOXELS = 20_000, 2000  # that an estimate is made on, by what each has to give
-_FREEDOM = 400_000  # degrees of freedom; sigma, from the median voxel, is then known to 0.14 %
+MAX_VOXELS, MIN_VOXELS = 20_000, 700  # that an estimate is made on, by what each has to give
+_FREEDOM = 200_000  # degrees of freedom; sigma, from the median voxel, is then known to 0.2 %
 DISAGREE = 1.5  # two estimates that differ by more are not both right
 _SEVERAL, _SAME = 1.8, 1.25  # coils in air that are named, where sigma in tissue is within this factor of that in air
 _ALIKE = 1.15  # two estimates that differ by less may differ by chance

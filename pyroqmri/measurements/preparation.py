@@ -134,9 +134,10 @@ class Preparation:
         groups = self._groups(acq)
         counts = acq.n_averages
         n_s0 = int(counts[self.s0_volumes(acq)].sum()) if self.s0 == "measured" else None
-        n_average = torch.stack([counts[g].sum() for g in groups])
         if not self.average:
-            return Seen(acq[torch.cat(groups)], groups, n_average if bool((counts > 1).any()) else None, n_s0)
+            kept = torch.cat(groups)
+            return Seen(acq[kept], groups, counts[kept] if bool((counts > 1).any()) else None, n_s0)
+        n_average = torch.stack([counts[g].sum() for g in groups])
         means = {n: torch.stack([v[g].mean() for g in groups]) for n, v in acq.settings().items() if n != "bvec"}
         return Seen(Acquisition(**means), groups, n_average, n_s0)
 

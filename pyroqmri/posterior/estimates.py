@@ -11,7 +11,7 @@ from torch import Tensor
 from pyroqmri.errors import InputError
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, FINE, MISFIT, NO_SIGNAL, UNINFORMED, UNLIKE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.by_direction import direction_basis, direction_p
 from pyroqmri.misfit.residuals import Residuals, residuals_at
@@ -24,6 +24,7 @@ from pyroqmri.protocol_checks.voxels import weakly_informed
 from pyroqmri.signals import BoundSignal
 
 _CHUNK_VALUES = 2_000_000  # numbers of the residuals' slopes in memory
+_SEVERAL = 3.0  # times a lower bound: no longer at it
 
 
 class Estimates(ABC):
@@ -36,9 +37,11 @@ class Estimates(ABC):
     has_sd = True
     likelihood: Likelihood | None = None  # of the measurements, where it is known
     uninformed: tuple[str, ...] = ()  # parameters that the protocol does not determine, in any voxel
+    rests_on_shape = False  # whether the population has another shape than the one that is assumed
 
     def __init__(self, signal: BoundSignal, batch: Batch) -> None:
         self.signal, self.batch = signal, batch
+        self._whole: Residuals | None = None  # those of all voxels, where they are so few that one chunk has them
         self.parameters: dict[str, Parameter] = {p.name: p for p in signal.scalars}
 
     @property
@@ -113,7 +116,7 @@ class Estimates(ABC):
         """
         if self.likelihood is None:
             raise InputError("these estimates have no likelihood, so there is no noise to compare residuals with")
-        return residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
+        return self._whole or residuals_at(self.signal, self.likelihood, self.batch.voxels, self.best_theta)
 
     @property
     @abstractmethod
@@ -136,6 +139,7 @@ class Estimates(ABC):
             here = {name: value[i : i + size] for name, value in theta.items()}
             found = residuals_at(self.signal, self.likelihood, voxels[i : i + size], here)
             parts.append(direction_p(found, self._harmonics))
+            self._whole = found if len(found) == len(self.batch.voxels) else None
         return {"direction": torch.cat(parts).to(torch.get_default_dtype())}
 
     @cached_property
@@ -202,7 +206,8 @@ class Estimates(ABC):
         if self.likelihood is None:
             return torch.zeros(len(self.batch.index), dtype=torch.bool)
         narrow = {name: value[self.batch.index] for name, value in self.contraction.items()}
-        return weakly_informed(self.signal, self.likelihood, self.batch.voxels, self.mean_theta, narrow)
+        theta, voxels = self.mean_theta, self.batch.voxels
+        return weakly_informed(self.signal, self.likelihood, voxels, theta, narrow, self.rests_on_shape)
 
     def beyond_bounds(self) -> dict[str, Tensor]:
         """Whether the data ask for a value beyond the bound that a free parameter lies at, each ``(N,)`` bool."""
@@ -251,11 +256,17 @@ def in_model_units(estimates: Estimates, values: Mapping[str, Tensor] | None = N
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
-    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
+    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool.
+
+    What is several times a lower bound above zero is not at it, however wide the range: T1 of 40 ms over 10 to 6,000.
+    """
     found, mean = {}, in_model_units(estimates)
     for p in estimates.signal.always:
         share = p.share(mean[p.name], estimates.signal.box(p, mean))
-        found[p.name] = (share < margin) | (share > 1 - margin)
+        low = share < margin
+        if p.lower > 0 and not p.log:
+            low &= mean[p.name] < _SEVERAL * p.lower
+        found[p.name] = low | (share > 1 - margin)
     return found
 
 
@@ -270,6 +281,8 @@ def with_findings(estimates: Estimates) -> Tensor:
     if found.direction is not None:
         status[fine & (found.direction < P_MISFIT)] = DIRECTIONAL
     status[fine & (found.few > 0)] = FEW_MISFIT
+    if found.unlike is not None:
+        status[(status == FINE) & (found.unlike < P_MISFIT)] = UNLIKE
     if estimates.uninformed:
         status[(status == FINE) | (status == AT_BOUND)] = UNINFORMED
     elif bool((status == FINE).any()):

@@ -23,12 +23,15 @@ class GoodnessOfFit(NamedTuple):
         1.0 where the p-value is below .001 because of few measurements: without them the others fit.
     direction
         p-value of the residuals' power by gradient direction; None where directions are too few for it.
+    unlike
+        p-value of the distance from the population that the voxel is drawn towards; None without a learned Gaussian.
     """
 
     ppc: Tensor
     residual: Tensor
     few: Tensor
     direction: Tensor | None = None
+    unlike: Tensor | None = None
 
     @classmethod
     def gathered(cls, kept: Mapping[str, Tensor], place: Callable[[Tensor], Tensor] = lambda x: x) -> "GoodnessOfFit":

@@ -24,6 +24,7 @@ from pyroqmri.posterior.psis import pareto_khat
 from pyroqmri.posterior.recalibration import POINTS, Recalibration
 from pyroqmri.posterior.sampled import Plain
 from pyroqmri.posterior.summaries import axis_summary, cone_angle, empty_summary, quantiles, with_derived
+from pyroqmri.posterior.unlike import compared_latents, marginal, unlike_population
 from pyroqmri.progress import progress_bar
 from pyroqmri.voxel_model import VoxelModel
 
@@ -69,7 +70,7 @@ class Posterior(AmongNeighbours, Estimates):
         self.reweighting = reweighting if wanted else None
         self.has_khat = reweighting is not None and reweighting.reweight  # of every voxel
         self.model, self.guide, self.n_draws, self.progress = model, guide, n_draws, progress
-        self._average = PopulationAverage(model.prior)
+        self._average, self._compared = PopulationAverage(model.prior), compared_latents(model)
         self.witness: Callable[..., None] = lambda *draws: None  # sees those behind maps
         self.elbo: Sequence[float] = ()  # this and what follows: for whoever writes the posterior down
         self.elbo_steps: Sequence[int] = ()
@@ -149,6 +150,8 @@ class Posterior(AmongNeighbours, Estimates):
         found = self.model.theta(best, voxels)
         out |= self.direction_misfit(voxels, found) | {f"best {name}": value for name, value in found.items()}
         classes = self.model.prior.classes()
+        if self._compared:
+            out["unlike"] = unlike_population(z[..., self._compared], marginal(classes, self._compared))
         if len(classes.log_weights) > 1:
             out["responsibilities"] = GaussianMixture(*classes).responsibilities(z).mean(0)
             own = uncorrected(q)

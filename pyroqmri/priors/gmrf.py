@@ -117,6 +117,11 @@ class Gmrf(Hierarchical):
         )
         return Population(torch.stack([share, 1 - share]).log(), loc, tril)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        # saved before voxels could leave the field: none of them did
+        state_dict.setdefault(f"{prefix}leave", torch.tensor(0.0))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @torch.no_grad()
     def law(self) -> Law:
         """Mean and strengths as arrays of numpy."""

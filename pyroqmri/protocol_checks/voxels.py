@@ -17,6 +17,7 @@ from pyroqmri.signals.bound import S0
 
 _LEFT = 0.9  # share of the plausible sd that is left: the Cramer-Rao bound is twice it
 _HALF, _NO_NARROWER = 0.5, 0.1  # the same where, besides, the posterior is no narrower than the population
+_LITTLE_NARROWER = 0.89  # contraction of a posterior with a third of the sd of a population that has another shape
 _SD = 1.5  # plausible sds of an estimate that no population helps
 _ENDS = 2.0  # sds from the rate of a relaxation time to that of its upper bound: nearer, no decay was seen
 
@@ -28,6 +29,7 @@ def weakly_informed(
     voxels: Voxels,
     theta: dict[str, Tensor],
     contraction: Mapping[str, Tensor] = MappingProxyType({}),
+    other_shape: bool = False,
 ) -> Tensor:
     """Whether the data leave some parameter as uncertain as no data would, at estimates ``theta`` ``(n,)`` bool.
 
@@ -40,7 +42,10 @@ def weakly_informed(
         Physical parameters of the voxels in the model's units, each ``(n,)``, a direction ``(n, 3)``.
     contraction
         From the population to the posterior, by parameter ``(n,)``; empty without a population.
+    other_shape
+        Whether the population's shape is known to be wrong: a posterior that keeps a third of its sd rests on that.
     """
+    enough = _LITTLE_NARROWER if other_shape else _NO_NARROWER
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()
     unjudged = {S0.name, *signal.signal.nuisance}
     scalars = [i for i, p in enumerate(signal.tissue) if p in signal.always and p.name not in unjudged]
@@ -53,7 +58,7 @@ def weakly_informed(
         limit = torch.full_like(left, _LEFT)
         for j, p in enumerate(signal.tissue):
             if p.name in contraction:
-                limit[:, j] = torch.where(contraction[p.name][i : i + CHUNK] < _NO_NARROWER, _HALF, _LEFT)
+                limit[:, j] = torch.where(contraction[p.name][i : i + CHUNK] < enough, _HALF, _LEFT)
         found.append((left[:, scalars] > limit[:, scalars]).any(-1))
     return torch.cat(found)
 

@@ -19,7 +19,7 @@ BACKGROUND = "#e3e3e0"
 MISSING = "#ff7bd5"  # in none of the colour maps used
 _STATUS = {
     1: "#9bbfa8", 2: "#4a4a4a", 3: "#8c8c88", 4: "#56b4e9", 5: "#cc79a7", 6: "#e69f00", 7: "#d1495b", 8: "#f2a7a0",
-    9: "#6a4c93", 10: MISSING, 11: "#8f1d2c",
+    9: "#6a4c93", 10: MISSING, 11: "#8f1d2c", 12: "#0072b2",
 }  # fmt: skip
 INK = "#262626"
 MUTED = "#6b6b68"

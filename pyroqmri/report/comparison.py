@@ -10,6 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pyroqmri import __version__
+from pyroqmri.comparison.ranking import SURE
 from pyroqmri.errors import InputError
 from pyroqmri.maps import map_name, read_image, write_bytes
 from pyroqmri.report import words
@@ -73,6 +74,7 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "warnings": [str(warning) for warning in record.get("warnings", [])],
         "recipes": [(name, said["recipe"]) for name, said in record.get("candidates", {}).items() if "recipe" in said],
         "noise": record.get("noise", ""),
+        "halves": record.get("halves", True),
         "seconds": words.duration(float(record.get("seconds", 0.0))),
         "version": __version__,
     }
@@ -151,31 +153,37 @@ def ranking_figure(rankings: dict[str, list[dict[str, Any]]], names: list[str]) 
     return figure
 
 
-def _map_pictures(folder: Path, record: dict[str, Any]) -> list[Picture]:
-    def volume(entity: str) -> tuple[NDArray, NDArray, bool]:
-        image = read_image(folder / f"{map_name(record['prefix'], record['model'], entity, 'dwimap')}.nii.gz")
-        affine, oriented = orientation(image)
-        return *canonical(np.asarray(image.dataobj), affine), oriented
+def _volume(folder: Path, record: dict[str, Any], entity: str) -> tuple[NDArray, NDArray, bool]:
+    image = read_image(folder / f"{map_name(record['prefix'], record['model'], entity, 'dwimap')}.nii.gz")
+    affine, oriented = orientation(image)
+    return *canonical(np.asarray(image.dataobj), affine), oriented
 
-    names = [n for n in record["groups"][0]]
-    probability, affine, oriented = volume("desc-winnerprob")
-    best, evidence = volume("desc-winner")[0], volume("desc-evidence")[0]
-    view = best_view(best > 0, affine, 2, oriented)
-    letters, slices = view.letters, [f"slice {i}" for i in view.slices]
-    outside = [~image for image in view.images(best > 0)]
+
+def winner_picture(folder: Path, record: dict[str, Any], n_slices: int = 2) -> Picture:
+    """The map of winners of a comparison's folder, with its legend."""
+    names = list(record["groups"][0])
+    probability, affine, oriented = _volume(folder, record, "desc-winnerprob")
+    best = _volume(folder, record, "desc-winner")[0]
+    view = best_view(best > 0, affine, n_slices, oriented)
     colours = [winner_colours(image) for image in view.images(probability)]
-    for rgba, out in zip(colours, outside, strict=True):
-        rgba[out] = 0
-    block = Block(colours, None, "where each recipe wins; opacity is certainty", slices)
-    shares = [float((best == i + 1).sum()) / max(int((best > 0).sum()), 1) for i in range(len(names))]
-    sure = [
-        float(((probability[..., i] > 0.95) & (best > 0)).sum()) / max(int((best > 0).sum()), 1)
-        for i in range(len(names))
-    ]
-    figures = [map_panel([[block]], aspect=view.aspect, letters=letters, width=WIDTH)]
-    pictures = [Picture(png(figures[0]), _legend(names, shares, sure), "map of winners")]
-    pictures.append(_difference_picture(evidence, names, view, outside, slices))
-    return pictures
+    for rgba, inside in zip(colours, view.images(best > 0), strict=True):
+        rgba[~inside] = 0
+    block = Block(colours, None, "where each wins; opacity is certainty", [f"slice {i}" for i in view.slices])
+    n = max(int((best > 0).sum()), 1)
+    shares = [float((best == i + 1).sum()) / n for i in range(len(names))]
+    sure = [float(((probability[..., i] > SURE) & (best > 0)).sum()) / n for i in range(len(names))]
+    figure = map_panel([[block]], aspect=view.aspect, letters=view.letters, width=WIDTH)
+    return Picture(png(figure), _legend(names, shares, sure), "map of winners")
+
+
+def _map_pictures(folder: Path, record: dict[str, Any]) -> list[Picture]:
+    evidence, affine, oriented = _volume(folder, record, "desc-evidence")
+    best = _volume(folder, record, "desc-winner")[0]
+    view = best_view(best > 0, affine, 2, oriented)
+    outside = [~image for image in view.images(best > 0)]
+    slices = [f"slice {i}" for i in view.slices]
+    names = list(record["groups"][0])
+    return [winner_picture(folder, record), _difference_picture(evidence, names, view, outside, slices)]
 
 
 def winner_colours(probability: NDArray) -> NDArray:
@@ -219,4 +227,4 @@ def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside:
     return Picture(png(panel), caption, "map of the difference of log evidence")
 
 
-__all__ = ["COMPARISON", "ranking_figure", "winner_colours", "write_comparison"]
+__all__ = ["COMPARISON", "ranking_figure", "winner_colours", "winner_picture", "write_comparison"]

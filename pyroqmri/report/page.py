@@ -3,7 +3,6 @@
 import base64
 import gzip
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from pyroqmri import __version__
-from pyroqmri.errors import InputError
 from pyroqmri.maps import write_bytes
 from pyroqmri.report import records, sections, uncertainty
 from pyroqmri.report.atlas import Atlas, is_angle
@@ -20,7 +18,7 @@ from pyroqmri.report.figures import equation, png
 from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
 from pyroqmri.report.methods import write_methods
 from pyroqmri.report.neighbours import neighbour_pictures
-from pyroqmri.report.verdict import Verdict, judge_folder, signal_title
+from pyroqmri.report.verdict import judge_folder, signal_title
 from pyroqmri.report.viewer import viewer_of
 
 if TYPE_CHECKING:
@@ -55,89 +53,6 @@ def write_report(out_dir: str | PathLike, viewer: bool = True) -> Path:
     page = _environment().get_template("template.html.jinja").render(_context(results, viewer))
     write_methods(results)
     return write_bytes(folder / "report.html", page.encode())
-
-
-def write_index(
-    out_dir: str | PathLike,
-    title: str,
-    figures: Sequence[tuple[str | PathLike, str]] = (),
-    fits: Sequence[str] = (),
-    table: Sequence[Sequence[str]] | None = None,
-    *,
-    intro: str = "",
-    notes: Sequence[str] = (),
-) -> Path:
-    """Write ``report.html`` over several fits in one folder.
-
-    Parameters
-    ----------
-    out_dir
-        Folder that holds the fits.
-    title
-        Of the page.
-    figures
-        PNG files and their captions, shown first and embedded.
-    fits
-        Subfolders, each with its own ``report.html``; shown with a map and a verdict.
-    table
-        Rows of cells, the first the header.
-    intro, notes
-        A paragraph under the title; sentences at the end.
-
-    Raises
-    ------
-    InputError
-        When a figure or a fit is not there.
-    """
-    folder = Path(out_dir)
-    pictures = []
-    for path, caption in figures:
-        if not Path(path).is_file():
-            raise InputError(f"the figure {path} of the index of {folder} is not there; draw it first")
-        pictures.append(sections.Picture(Path(path).read_bytes(), Markup("{}").format(caption), caption))
-    context = {
-        "title": title,
-        "intro": intro,
-        "figures": pictures,
-        "cards": [_card(folder, name) for name in fits],
-        "table": table,
-        "notes": notes,
-        "version": __version__,
-    }
-    page = _environment().get_template("index.html.jinja").render(context)
-    return write_bytes(folder / "report.html", page.encode())
-
-
-@dataclass(frozen=True)
-class Card:
-    """One fit in an index."""
-
-    name: str
-    title: str
-    recipe: str
-    verdict: Verdict
-    brief: str
-    picture: sections.Picture
-
-
-def _card(folder: Path, name: str) -> Card:
-    results = read_folder(folder / name)
-    atlas = Atlas(results, n_slices=1)
-    return Card(
-        name=name,
-        title=signal_title(results.signal),
-        recipe=_recipe_words(results.record),
-        verdict=judge_folder(results)[0],
-        brief=records.brief(results),
-        picture=sections.thumbnail(atlas),
-    )
-
-
-def _recipe_words(record: dict[str, Any]) -> str:
-    """The recipe with what was held fixed or tied, which tells two fits of one recipe apart."""
-    fixed = [f"{name} = {value:g}" for name, value in record.get("fixed", {}).items()]
-    tied = [f"{name} = {other}" for name, other in record.get("tied", {}).items()]
-    return ", ".join([str(record.get("recipe", "")), *fixed, *tied])
 
 
 def _context(results: FolderOfMaps, viewer: bool) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from pyroqmri.calibration.check import check, fit_protocol, recalibrate
+from pyroqmri.calibration.check import UNMARKED, check, fit_protocol, recalibrate
+from pyroqmri.calibration.simulated_voxels import tissue_voxels
 from pyroqmri.distributions import GaussianMixture
 from pyroqmri.errors import InputError
 from pyroqmri.guides import Guide
+from pyroqmri.measurements.status import FINE
 from pyroqmri.posterior.recalibration import Recalibration, learn_recalibration
 from pyroqmri.signals import SIGNALS
 from tests.helpers import SIGMA, TE, Quadratic, msdki_data, quadratic_data, shells
@@ -110,7 +112,12 @@ def test_tissue_and_the_own_population_at_another_noise_level():
     own, tissue = check(fit, n=300), check(fit, n=900, truth="tissue", snr=10)
     assert own.told["snr"] == pytest.approx(20, rel=0.2)
     assert tissue.told["snr"] == 10
-    assert {c.group for c in tissue.cells} == {"all", "white matter", "grey matter", "csf"}
+    assert {c.group for c in tissue.cells} == {"all", "white matter", "grey matter", "csf", UNMARKED}
+    voxels = tissue_voxels(fit, 900, 0, 10)
+    fine = int((fit.posterior(voxels.y, sigma=voxels.sigma).status == FINE).sum())
+    assert {c.n for c in tissue.cells if c.group == UNMARKED} == {fine}
+    assert 200 < fine < 900
+    assert {c.group for c in own.cells} == {"all"}
     assert {c.parameter for c in own.cells} == {"D", "K", "S0"}
     assert all(c.counts == (c.group == "all") for c in tissue.cells)
 

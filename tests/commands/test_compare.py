@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import pyroqmri.comparison.cross_fit
 from pyroqmri.cli import cli
-from pyroqmri.cli.compare import RecipeWords
+from pyroqmri.cli.compare import RecipeWords, with_signals
 from pyroqmri.commands import rebuild_report
 from pyroqmri.commands.compare import Choice, compare_image
 from pyroqmri.errors import InputError
@@ -108,6 +108,16 @@ def test_words_of_a_recipe():
         "likelihood": "gaussian",
     }  # fmt: skip
     assert convert("vae_gmm", None, None)[0] == "vae_gmm"
+
+
+def test_several_signals_are_compared_with_every_recipe():
+    one, two = ("hierarchical", {"recipe": "hierarchical"}), ("ls", {"recipe": "least_squares", "signal": "dti"})
+    assert with_signals([one], ["noddi"]) == [one]
+    assert [(label, said["signal"]) for label, said in with_signals([one], ["noddi", "dki"])] == [
+        ("noddi", "noddi"), ("dki", "dki"),
+    ]  # fmt: skip
+    labels = [label for label, _ in with_signals([one, two], ["noddi", "dki"])]
+    assert labels == ["noddi hierarchical", "dki hierarchical", "ls"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from pyroqmri.commands.output_folder import remember_call
 from pyroqmri.commands.publish import file_set
 from pyroqmri.errors import InputError
 from pyroqmri.whole_files import is_temporary, move_file, write_bytes
+from tests.kills import killed_at
 
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.copyfile", "os.truncate"}
 NAMES = {"old": ("only_old", "sub/map", "fit/fit.json"), "new": ("only_new", "sub/map", "fit/fit.json", "fit/deep/x")}
 
 
@@ -77,40 +76,6 @@ def forked(work):
 
 def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: from here on no file is touched any more, whatever is caught or cleaned up."""
-
-
-class Operations:
-    """Counts the operations on files below a folder, and ends them all from the n-th on."""
-
-    def __init__(self):
-        self.below, self.left = None, None
-        sys.addaudithook(self.hook)
-
-    def hook(self, event, arguments):
-        if self.below is None or event not in EVENTS or not any(self.below in str(a) for a in arguments[:2]):
-            return
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-
-
-OPERATIONS = Operations()  # a hook stays as long as the process
-
-
-def killed_at(work, below, n):
-    """Run until before the n-th operation on a file below a folder; whether it came to that."""
-    OPERATIONS.below, OPERATIONS.left = str(below), n - 1
-    try:
-        work()
-    except Killed:
-        return True
-    finally:
-        OPERATIONS.below = None
-    return False
 
 
 # one run at a time

@@ -108,6 +108,13 @@ def test_posterior_of_a_population():
     assert torch.equal(found.status, there.status)
 
 
+def test_a_check_states_what_it_leaves_out():
+    y, weights = noisy(kurtosis(40), 2), np.ones((40, len(BVAL)))
+    call: dict[str, Any] = {"signal": "msdki", "recipe": "hierarchical", "sigma": 100 * SIGMA, "causes": False}
+    fit = pq.fit(y, acquisition(), weights=weights, settings={"training.steps": 2}, **call)
+    assert "each measurement counted in full" in pq.check(fit, n=200, n_draws=19).verdict
+
+
 def test_repeats_are_compressed_with_their_weights():
     """Three patterns of dropped repeats in one batch, each against a fit of the protocol that it leaves."""
     bval = np.repeat([0.0, 0.02, 0.05, 0.1, 0.3, 0.8], 12)

@@ -1,5 +1,7 @@
 """How much narrower a voxel's posterior is than the population, and voxels that are marked by it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,11 +28,11 @@ def two_pools():
     fit.model.prior.update(torch.ones(1), z.mean(0)[None], torch.cov(z.T)[None])
     for weights in fit.guide.network[-1].parameters():  # the network was trained under another population
         torch.nn.init.zeros_(weights)
-    return fit, fit.posterior(y)
+    return fit, fit.posterior(y), y
 
 
 def test_it_is_one_minus_the_ratio_of_variances_of_population_and_posterior(two_pools):
-    fit, post = two_pools
+    fit, post, _ = two_pools
     prior = fit.model.prior
     loc, tril = prior.classes().loc[0].detach().double(), prior.classes().scale_tril[0].detach().double()
     z = loc + torch.randn(100_000, len(loc), generator=torch.Generator().manual_seed(0)).double() @ tril.mT
@@ -44,10 +46,24 @@ def test_it_is_one_minus_the_ratio_of_variances_of_population_and_posterior(two_
 
 
 def test_what_the_scan_leaves_open_has_none_and_its_voxels_are_marked(two_pools):
-    _, post = two_pools
+    _, post, _ = two_pools
     assert float(post.contraction["T2_short"].median()) < 0.1
     assert float(post.contraction["T2_long"].median()) > 0.5
     assert float((post.status == UNINFORMED).float().mean()) > 0.5
+
+
+def test_more_voxels_are_marked_where_the_population_has_another_shape(two_pools, tmp_path):
+    fit, post, y = two_pools
+    assert not fit.rests_on_shape
+    replace(fit, rests_on_shape=True).save(tmp_path)
+    again = pq.load_fit(tmp_path)
+    assert again.rests_on_shape
+    before, after = post.status == UNINFORMED, again.posterior(y).status == UNINFORMED
+    assert bool(after[before].all())
+    # a slow pool whose posterior keeps less than a third of the population's sd marks no voxel
+    open_time = post.contraction["T2_short"] < 0.89
+    assert int(after.sum()) > int(before.sum())
+    assert bool(open_time[after & ~before].all())
 
 
 def test_a_uniform_phantom_is_not_marked_for_its_narrow_population():

@@ -454,6 +454,17 @@ def test_the_index_links_its_fits(tmp_path, mask):
         assert expected in text, expected
 
 
+def test_a_card_with_an_alarm_names_the_better_signal(tmp_path, mask):
+    make(tmp_path / "good", mask)
+    make(tmp_path / "bad", mask, "ball_stick", rec=record("ball_stick", sigma={"value": 20.0, "learned_factor": 1.8}))
+    better = {"ball_stick": "dki is ahead in 70 % of voxels.", "msdki": "never shown"}
+    page = write_index(tmp_path, "x", (), ["good", "bad"], better=better)
+    assert "dki is ahead in 70 % of voxels." in text_of(page)
+    assert "never shown" not in text_of(page)
+    assert 'class="alarm"' not in page.read_text()
+    assert 'class="alarm"' in write_index(tmp_path, "x", (), ["good", "bad"]).read_text()
+
+
 def test_the_index_names_a_figure_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"none\.png"):
         write_index(tmp_path, "x", [(tmp_path / "none.png", "")])

@@ -1,13 +1,15 @@
 """The page over all fits of a demo, written from what lies in its folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyroqmri.commands.demo.signals import FOLDER
 from pyroqmri.errors import InputError
 from pyroqmri.report import words, write_index
 
-INDEX, HEADLINE = "demo.json", "headline.png"
+INDEX, HEADLINE, BEST = "demo.json", "headline.png", "best_signal.png"
 HEADER = (
     "parameter", "voxels", "|error| median: LS", "posterior", "own", "P90: LS", "posterior", "own",
     "90 % coverage: LS", "posterior", "own",
@@ -25,6 +27,11 @@ _CAPTION = (
     "are distances to the full scan's least squares in white matter (FA > 0.4, MD < 1.2 µm²/ms). A parameter that"
     " the volumes determine well comes out much the same either way; one that they do not is shrunk away from its "
     "bounds, towards the learned population."
+)
+_BEST = (
+    "Which signal describes this brain, voxel by voxel: in every fourth voxel of a slice, in each direction ({n}), "
+    "the signal with the largest evidence under a population that it learned from these voxels; faint where undecided. "
+    "Ahead in {shares}."
 )
 _NOTES = (
     "The table compares estimates from the kept volumes with least squares on all of them, which is not the truth: it "
@@ -77,5 +84,27 @@ def write_demo_index(folder: Path) -> Path:
     caption = _CAPTION.format(n=n, k=k)
     failed = [f"{name} could not be trained: {why}" for name, why in record["failed"].items()]
     notes = [f"Data: {data['source']}; licence {data['licence']}.", *_NOTES, *failed]
-    figures = [(folder / HEADLINE, caption)]
-    return write_index(folder, _TITLE, figures, record["runs"], demo_table(record), intro=intro, notes=notes)
+    figures, best = [(folder / HEADLINE, caption)], record.get("signals")
+    if best:
+        figures.append((folder / BEST, _BEST.format(n=best["n"], shares=_shares(best))))
+        notes.append(f"The comparison of signals, with evidence maps: {FOLDER}/report.html.")
+    better = better_signals(best) if best else {}
+    return write_index(
+        folder, _TITLE, figures, record["runs"], demo_table(record), intro=intro, notes=notes, better=better
+    )
+
+
+def better_signals(best: Mapping[str, Any]) -> dict[str, str]:
+    """By signal, a sentence on the one that is ahead in most voxels of a comparison of signals; none of that itself."""
+    shares = dict(zip(best["signals"], best["ahead"], strict=True))
+    leader = max(shares, key=lambda name: shares[name])
+    first = f"{leader} describes these data better: it is ahead in {words.percent(shares[leader])} of the voxels above"
+    found = {name: f"{first}, this signal in {words.percent(share)}." for name, share in shares.items()}
+    found["msdki"] = f"{first}, and sees every volume where this signal sees means over directions."
+    return {name: sentence for name, sentence in found.items() if name != leader}
+
+
+def _shares(best: Mapping[str, Any]) -> str:
+    each = zip(best["signals"], best["ahead"], best["sure"], strict=True)
+    ranked = sorted(each, key=lambda row: -row[1])
+    return "; ".join(f"{name} {words.percent(a)} ({words.percent(s)} with certainty)" for name, a, s in ranked)
