@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import pyroqmri as pq
 from benchmarks.noise_conditions import directions
-from benchmarks.population_conditions import Scan, Truth, dispersed, magnitudes
+from benchmarks.population_conditions import dispersed
 from benchmarks.sticks_number import F1, SHARE2, SHARE3, D
+from benchmarks.tissue_conditions import Scan, magnitudes
 from pyroqmri.measurements.status import FINE
 
 RESULTS = Path(__file__).parent / "results" / "diffusion_calibration.json"
@@ -98,7 +99,7 @@ def kurtosis(n: int, snr: float, rng: np.random.Generator) -> Scan:
         "AK": (3 * main[1] / main[0] ** 2)[:, 0], "RK": (3 * ringed[1] / ringed[0] ** 2).mean(1),
     }  # fmt: skip
     s = np.exp(-b * mean + b**2 / 2 * variance)
-    return magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr
+    return Scan(magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr)
 
 
 def free_water(n: int, snr: float, rng: np.random.Generator) -> Scan:
@@ -111,7 +112,7 @@ def free_water(n: int, snr: float, rng: np.random.Generator) -> Scan:
     tissue = np.exp(-b * along(units(n, rng), par, across, g))
     truth = {"FWF": water, "MD": (par + 2 * across) / 3, "FA": anisotropy(np.stack([par, across, across], 1))}
     s = water[:, None] * np.exp(-3.0 * b) + (1 - water[:, None]) * tissue
-    return magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr
+    return Scan(magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr)
 
 
 def sticks(n: int, snr: float, rng: np.random.Generator) -> Scan:
@@ -132,7 +133,7 @@ def sticks(n: int, snr: float, rng: np.random.Generator) -> Scan:
     for j in range(3):
         s = s + f[:, j, None] * decay(b * (axes[:, j] @ g.T) ** 2)
     truth = {"D": d, "D_std": width, "f1": f[:, 0], "f2": f[:, 1], "k": k, "n1": axes[:, 0], "n2": axes[:, 1]}
-    return magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr
+    return Scan(magnitudes(s, 1 / snr, rng), pq.Acquisition(bval=b, bvec=g), truth, 1 / snr)
 
 
 CONDITIONS: dict[str, Callable[[int, float, np.random.Generator], Scan]] = {
@@ -143,7 +144,7 @@ CONDITIONS: dict[str, Callable[[int, float, np.random.Generator], Scan]] = {
 }
 
 
-def judged(post: Any, truth: Truth, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
+def judged(post: Any, truth: dict[str, Array], names: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Coverage, error, shift and stated sd of each map, where there is what it shows."""
     interval, rows = post.interval(0.9), {}
     for name in names:
@@ -167,13 +168,14 @@ def judged(post: Any, truth: Truth, names: tuple[str, ...]) -> dict[str, dict[st
 
 def run(signal: str, snr: float, n: int, seed: int, recipe: str = "hierarchical") -> dict[str, Any]:
     """A row of results."""
-    y, acq, truth, sigma = CONDITIONS[signal](n, snr, np.random.default_rng(seed))
+    scan = CONDITIONS[signal](n, snr, np.random.default_rng(seed))
+    y = scan.y
     begin = time.process_time()
-    fit = pq.fit(y, acq, signal=signal, recipe=recipe, sigma=sigma, causes=False)
+    fit = pq.fit(y, scan.acquisition, signal=signal, recipe=recipe, sigma=scan.sigma, causes=False)
     trained = time.process_time()
     post = fit.posterior(y)
     row: dict[str, Any] = {"signal": signal, "snr": snr, "voxels": n, "seed": seed, "recipe": recipe}
-    row |= {"maps": judged(post, truth, MAPS[signal]), "fine": float((post.status == FINE).double().mean())}
+    row |= {"maps": judged(post, scan.truth, MAPS[signal]), "fine": float((post.status == FINE).double().mean())}
     seconds = {"training": trained - begin, "maps": time.process_time() - trained}
     return row | {"cpu": {k: round(v, 1) for k, v in seconds.items()}}
 

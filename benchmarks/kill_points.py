@@ -20,7 +20,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def call(name: str, data: Path, out: Path, seed: int, again: bool) -> list[str]:
     """The words of a command; ``again`` is its second run."""
     image = data / "one" / "sub-01_dwi.nii.gz"
     here = [str(image), "--mask", str(image.with_name("mask.nii.gz")), "--out", str(out)]
-    train = ["--signal", "msdki", "--recipe", "hierarchical", "--seed", str(seed), *SHORT]
+    train = ["--signal", "msdki", "--recipe", "vae_unig", "--seed", str(seed), *SHORT]
     if name == "fit":
         kept = ["--set", "training.checkpoint_every=2", "--overwrite"]
         return ["fit", *here, *train, *kept, *(["--resume"] if again else [])]
@@ -207,10 +206,9 @@ def point(number: int, data: Path, known: dict[str, Undisturbed], work: Path) ->
     left = sorted(path.name for path in folder.iterdir() if path.name != "out")
     if not wrong:
         shutil.rmtree(folder)
-    killed = {-signal.SIGKILL: True}.get(code, False)
     return {
         "point": number, "command": name, "replaced": replaced, "operation": at, "after": round(after, 3),
-        "killed": killed, "seconds": round(seconds, 2), "left": left, "wrong": wrong,
+        "killed": code == -signal.SIGKILL, "seconds": round(seconds, 2), "left": left, "wrong": wrong,
     }  # fmt: skip
 
 
@@ -221,8 +219,9 @@ def prepare(data: Path, work: Path) -> dict[str, Undisturbed]:
         image = write_image(data / "bids" / f"sub-0{i}" / "dwi" / f"sub-0{i}", i)
         image.with_name("mask.nii.gz").rename(image.with_name(f"sub-0{i}_desc-brain_mask.nii.gz"))
     (data / "bids" / "dataset_description.json").write_text('{"Name": "simulated", "BIDSVersion": "1.10.0"}')
-    for seed in (0, 1):
-        assert child(call("fit", data, data / f"fit{seed}", seed, False), data)[0] == 0
+    with contextlib.suppress(SystemExit):
+        command(call("fit", data, data / "fit0", 0, False))
+    assert child(call("fit", data, data / "fit1", 1, False), data)[0] == 0
     for name in COMMANDS:  # here, so that children find every module imported and every table made
         with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
             command(call(name, data, work / "warm" / name, 0, False))
@@ -237,7 +236,7 @@ def main(n: int = 200, first: int = 0) -> None:
     done: dict[int, dict] = {one["point"]: one for one in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        known: Callable[[], dict[str, Undisturbed]] | dict[str, Undisturbed] = prepare(work / "data", work)
+        known = prepare(work / "data", work)
         for name, one in known.items():
             print(f"{name}: {one.operations} operations on files, {one.seconds:.2f} s undisturbed", flush=True)
         for number in range(first, first + n):

@@ -15,7 +15,6 @@ import torch
 import pyroqmri as pq
 from pyroqmri.calibration.predicted import VOXELS, Predicted, predicted
 from pyroqmri.io import read_scan
-from pyroqmri.measurements.status import FINE
 
 
 def middle(image: str, n: int, bmax: float | None) -> tuple[np.ndarray, pq.Acquisition, np.ndarray]:
@@ -55,7 +54,8 @@ def main() -> None:
     fit = pq.fit(y, acq, signal=args.signal, recipe=args.recipe, sigma=args.sigma, voxels=place)
     found = each(fit, y) if args.each else [predicted(fit, y)]
     level = np.broadcast_to(np.asarray(fit.noise.level), len(y))
-    fine = float((fit.posterior(y[:VOXELS], sigma=level[:VOXELS]).status == FINE).double().mean())
+    codes = fit.posterior(y[:VOXELS], sigma=level[:VOXELS]).status.numpy()
+    shares = {int(code): round(float((codes == code).mean()), 3) for code in np.unique(codes)}
     for one in found:
         assert one is not None, "no volume of this scan can be spared"
         print(one.record(), flush=True)
@@ -65,7 +65,8 @@ def main() -> None:
         np.mean([one.inside for one in found]),
         "by status",
         {k: np.mean([one.by_status[k] for one in found if k in one.by_status]) for k in ("fine", "other")},
-        f"status fine: {fine:.2f}",
+        "status",
+        shares,
         fit.warnings,
         flush=True,
     )

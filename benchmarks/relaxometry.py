@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import pyroqmri as pq
+from benchmarks.myelin_water import echoes
 from pyroqmri.signals import SIGNALS
 
 RESULTS = Path(__file__).parent / "results" / "relaxometry.json"
@@ -53,6 +54,22 @@ def mpm(s: Settings, R1: np.ndarray, R2star: np.ndarray, MTsat: np.ndarray, B1: 
     return before * left * np.sin(B1 * s["flip"]) * np.exp(-s["te"] * R2star / 1000)
 
 
+def spoiled(s: Settings, T1: np.ndarray, B1: np.ndarray) -> np.ndarray:
+    """Fixed point of excitation and recovery."""
+    decay = np.exp(-s["tr"] / T1)
+    return np.sin(B1 * s["flip"]) * (1 - decay) / (1 - decay * np.cos(B1 * s["flip"]))
+
+
+def turned_echoes(s: Settings, T2: np.ndarray, B1: np.ndarray) -> np.ndarray:
+    """Phase graph, state by state, of echoes that are multiples of the first one."""
+    return echoes(T2[:, 0], B1[:, 0], len(s["te"]), float(s["te"][0]))
+
+
+def wassr(s: Settings, A: np.ndarray, w: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Water's line."""
+    return 1 - A / (1 + (2 * (s["offset"] - shift) / w) ** 2)
+
+
 def mp2rage(s: Settings, T1: np.ndarray, B1: np.ndarray) -> np.ndarray:
     """Both trains pulse by pulse, 12 cycles on."""
     before, after, spacing = int(s["shots_before"][0]), int(s["shots_after"][0]), s["tr_readout"][0]
@@ -71,7 +88,8 @@ def mp2rage(s: Settings, T1: np.ndarray, B1: np.ndarray) -> np.ndarray:
 
 EQUATIONS: dict[str, Callable[..., np.ndarray]] = {
     "t2star_decay": t2star_decay, "t1_inversion_ab": t1_inversion_ab, "t1_inversion_ab_signed": t1_inversion_ab,
-    "t1_looklocker": t1_looklocker, "mpm": mpm, "mp2rage": mp2rage,
+    "t1_looklocker": t1_looklocker, "mpm": mpm, "mp2rage": mp2rage, "mp2rage_free_b1": mp2rage, "t1_vfa": spoiled,
+    "t1_vfa_free_b1": spoiled, "t2_epg": turned_echoes, "t2_epg_given_b1": turned_echoes, "wassr": wassr,
 }  # fmt: skip
 
 
@@ -160,12 +178,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--signals", nargs="*", default=[], choices=list(EQUATIONS))
     parser.add_argument("--n", type=int, default=3000)
+    parser.add_argument("--snr", nargs="*", type=float, default=SNRS)
     parser.add_argument("--fluid", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.signals:
-        for snr in SNRS:
+        for snr in args.snr:
             row = run(name, snr, args.n, args.fluid)
             keep(row)
             covered = {key: round(cell["covered"], 3) for key, cell in row["cells"].items()}

@@ -86,6 +86,13 @@ CASES = {
         "t2_mese_prostate_bolan", "data.nii.gz", "t2_decay", {"T2": (0, 250)},
         arguments={"settings": {"data.first_echo": 2}}, air=False,
     ),
+    "t1_brain_ab": Case(
+        "t1_ir_brain_santini", "data.nii.gz", "t1_inversion_ab_signed", {"T1": (0, 3000)}, brain_by_t1,
+        "mask_derived.nii.gz", arguments={"likelihood": "gaussian"},
+    ),
+    "t2_prostate_epg": Case(
+        "t2_mese_prostate_bolan", "data.nii.gz", "t2_epg", {"T2": (0, 250), "B1": (0.4, 1.0)}, air=False,
+    ),
     "dti_brain": Case(
         "mdt_b1k_b2k", "dwi.nii.gz", "dti", {"FA": (0, 1), "MD": (0, 2), "AD": (0, 2.5)}, brain_by_tensor,
         "mask.nii.gz", largest_b=1.2,

@@ -18,6 +18,7 @@ HALF_SPECTRUM = 120.0  # half of a Z-spectrum's offsets are closer to water than
 WEIGHTED_ABOVE = 0.05  # ms/um2; below it many call a volume b0, and none needs a direction
 MOST_AVERAGES = 10_000
 _ROUNDED = 0.12  # of a unit vector's length, as coarsely as tables are rounded
+_SAME_STEP = 1e-3  # of an echo spacing
 # by setting: what no scan exceeds, and the unit, for who gives another one
 _LARGEST = {
     "bval": (100.0, "ms/um2, so divide values in s/mm2 by 1000 (Acquisition.from_files does it)"),
@@ -26,6 +27,12 @@ _LARGEST = {
     "tr": (1e6, "ms"),
     "flip": (2 * math.pi + 1e-3, "rad, so multiply degrees by pi / 180"),
 }
+
+
+def shortest_step(te: Tensor) -> float:
+    """The shortest of the echo times ``(M,)`` and the steps between them, ms: the spacing of a whole train."""
+    times = torch.unique(te)
+    return float(torch.cat([times[:1], times.diff()]).min())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,9 @@ class Acquisition:
         Of MP2RAGE, as :func:`pyroqmri.signals.mp2rage_acquisition` makes them: 0 for the uniform image, else which
         train it is; time and angle of the other train, the time between excitations, and how many there are before and
         after the centre of k-space.
+    echo_spacing
+        Time between the echoes of a spin-echo train in ms, where the echo times do not show it: some of a train are
+        left when others are left out.
     averages
         How many magnitude images each measurement is the mean of, 1 or more; one where None. Signals do not depend on
         it, the likelihood does.
@@ -74,6 +84,7 @@ class Acquisition:
     tr_readout: Tensor | None = None
     shots_before: Tensor | None = None
     shots_after: Tensor | None = None
+    echo_spacing: Tensor | None = None
     averages: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -179,8 +190,14 @@ class Acquisition:
             )
 
     def __getitem__(self, index: Any) -> "Acquisition":
-        """The measurements at ``index``."""
-        return Acquisition(**{name: value[index] for name, value in self.settings().items()})
+        """The measurements at ``index``, which are echoes of the same train as before."""
+        part = Acquisition(**{name: value[index] for name, value in self.settings().items()})
+        if self.te is None or part.te is None or self.echo_spacing is not None:
+            return part
+        spacing = shortest_step(self.te)
+        if abs(shortest_step(part.te) - spacing) <= _SAME_STEP * spacing:
+            return part
+        return replace(part, echo_spacing=torch.full_like(part.te, spacing))
 
     def to(self, device: torch.device | str) -> "Acquisition":
         """The same settings on another device."""

@@ -149,6 +149,7 @@ def check(
         "signal": found.signal_name, "recipe": found.recipe.name, "likelihood": found.recipe.kind("likelihood"),
         "s0": found.preparation.s0, "snr": simulated.snr, "n_measurements": len(found.acquisition), "seed": seed,
         "n_draws": n_draws, "fixed": found.fixed, "tied": found.tied, "recalibrated": found.recalibration is not None,
+        "status_fine": float(fine.double().mean()) if len(fine) else None,
     }  # fmt: skip
     ranks = {s.parameter: s.rank for s in samples}
     name = simulated.name + (NOMINAL if found.own_protocol else "")

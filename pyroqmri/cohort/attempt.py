@@ -9,30 +9,40 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pyroqmri.cohort.record import DONE, FAILED, STATE, Record, read_record, record_path, write_record
+from pyroqmri.cohort.record import DONE, FAILED, STATE, WAITING, Record, read_record, record_path, write_record
 from pyroqmri.cohort.task import Task
 from pyroqmri.commands.folder_lock import locked
 from pyroqmri.errors import InputError, TrainingError
 
 Log = Callable[[str], None]
+PATIENCE, _LOOK = 60.0, 0.5  # seconds
 _ONE = threading.Lock()  # a Dask worker may have several threads, and torch's random numbers are the process's
 
 
-def attempt(task: Task, what: str, work: Callable[[Task, Log], Record]) -> Record:
+def attempt(
+    task: Task, what: str, work: Callable[[Task, Log], Record], done: Callable[[Task], Record | None] | None = None
+) -> Record:
     """Run ``work`` on a task; its record where it succeeds, else one that failed and states why, which is written.
 
     A signal to stop goes through; everything else that can be wrong with one image ends that image only. An image
-    that another run has in hand is left to it.
+    that another run has in hand, such as a Dask worker whose client was killed, is waited for, and left to it;
+    ``done`` finds what that has made.
     """
     lock = task.out / STATE / "locks" / f"{task.image.label}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + PATIENCE
     with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(lock, task.out / task.image.folder))
-        except InputError as error:
-            return Record.of(task.image, FAILED, _reason(error))
+        while True:
+            try:
+                stack.enter_context(locked(lock, task.out / task.image.folder))
+                break
+            except InputError as error:
+                if time.monotonic() > end:
+                    return Record.of(task.image, WAITING, _reason(error))
+                time.sleep(_LOOK)
         with _ONE:
-            return _attempt(task, what, work)
+            before = None if done is None else done(task)
+            return _attempt(task, what, work) if before is None else before
 
 
 def _attempt(task: Task, what: str, work: Callable[[Task, Log], Record]) -> Record:

@@ -31,7 +31,7 @@ Key = tuple[str, str, str]  # region, parameter, unit
 class GroupTables:
     """What the group level found: one row per image, region and parameter; then over subjects.
 
-    ``population`` and ``comparison`` are rows under a header; ``problems`` are images that could not be used.
+    ``population`` to ``changes`` are rows under a header; ``problems`` are images that could not be used.
     """
 
     values: list[RegionValue]
@@ -39,6 +39,7 @@ class GroupTables:
     population: list[tuple[str, ...]]
     comparison: list[tuple[str, ...]]
     sessions: list[tuple[str, ...]]
+    changes: list[tuple[str, ...]]
     problems: list[str]
     n_images: int
 
@@ -62,7 +63,7 @@ def run_group(
     -------
     Path
         The folder: ``regions.tsv``, ``population.tsv``, ``outliers.tsv``, ``comparison.tsv`` with groups,
-        ``sessions.tsv`` with several sessions, and ``report.html``.
+        ``sessions.tsv`` and ``changes.tsv`` with several sessions, and ``report.html``.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def run_group(
         write_table(folder / "regions.tsv", [RegionValue.header(), *(value.row() for value in found.values)])
         write_json(folder / "regions.json", _columns())
         write_table(folder / "outliers.tsv", [Outlier.header(), *(outlier_row(one) for one in found.outliers)])
-        for name in ("population", "comparison", "sessions"):
+        for name in ("population", "comparison", "sessions", "changes"):
             rows = getattr(found, name)
             if len(rows) > 1:
                 write_table(folder / f"{name}.tsv", rows)
@@ -124,7 +125,8 @@ def group_tables(
         find_outliers(values, records, sites),
         [POPULATION, *_population(values, sites)],
         [COMPARISON, *_comparisons(values, groups, sites)],
-        [SESSIONS, *_changes(values)],
+        [SESSIONS, *_mean_changes(values)],
+        [CHANGES, *_own_changes(values)],
         problems,
         len(records),
     )
@@ -136,6 +138,8 @@ COMPARISON = (
     "q_fdr",
 )  # fmt: skip
 SESSIONS = ("region", "parameter", "unit", "session", "than", "n_subjects", "change", "se", "low_90", "high_90", "p")
+CHANGES = ("participant_id", "session", "than", "region", "parameter", "unit", "change", "se", "low_90", "high_90")
+_Z90 = 1.645  # of a Gaussian's 90 % interval
 
 
 def _records(out: Path) -> list[Record]:
@@ -196,21 +200,38 @@ def _comparisons(
     return [(*row, f"{p:.3g}", f"{q:.3g}") for row, p, q in zip(rows, p_values, rates, strict=True)]
 
 
-def _changes(values: Sequence[RegionValue]) -> Iterator[tuple[str, ...]]:
-    """The change from the first session to each later one, over the subjects that have both."""
-    gathered: dict[Any, dict[str, dict[str, RegionValue]]] = defaultdict(lambda: defaultdict(dict))
+Pairs = list[tuple[RegionValue, RegionValue]]
+
+
+def _pairs(values: Sequence[RegionValue]) -> Iterator[tuple[Key, str, str, Pairs]]:
+    """For each region, parameter and later session: the first one's name, and what subjects with both have there."""
+    gathered: dict[Key, dict[str, dict[str, RegionValue]]] = defaultdict(lambda: defaultdict(dict))
     for value in values:
         gathered[value.region, value.parameter, value.unit][value.subject].setdefault(value.session, value)
     for key, people in gathered.items():
         names = sorted({session for own in people.values() for session in own} - {""})
         for session in names[1:]:
             pairs = [(own[names[0]], own[session]) for own in people.values() if names[0] in own and session in own]
-            change = np.array([last.mean - first.mean for first, last in pairs])
-            variance = np.array([last.sd**2 + first.sd**2 for first, last in pairs])
-            effects = random_effects(change, variance, np.ones((len(pairs), 1))) if pairs else None
-            if effects is not None:
-                where = (f"ses-{session}", f"ses-{names[0]}", str(len(pairs)))
-                yield (*key, *where, *_numbers(effects, 0), f"{effects.p_value(0):.3g}")
+            yield key, f"ses-{session}", f"ses-{names[0]}", pairs
+
+
+def _mean_changes(values: Sequence[RegionValue]) -> Iterator[tuple[str, ...]]:
+    """The change from the first session to each later one, over the subjects that have both."""
+    for key, session, first, pairs in _pairs(values):
+        change = np.array([last.mean - before.mean for before, last in pairs])
+        variance = np.array([last.sd**2 + before.sd**2 for before, last in pairs])
+        effects = random_effects(change, variance, np.ones((len(pairs), 1))) if pairs else None
+        if effects is not None:
+            yield (*key, session, first, str(len(pairs)), *_numbers(effects, 0), f"{effects.p_value(0):.3g}")
+
+
+def _own_changes(values: Sequence[RegionValue]) -> Iterator[tuple[str, ...]]:
+    """The change of each subject, with the uncertainty of its voxels in both sessions."""
+    for key, session, first, pairs in _pairs(values):
+        for before, last in pairs:
+            change, se = last.mean - before.mean, float(np.hypot(last.sd, before.sd))
+            ends = (f"{change + sign * _Z90 * se:.5g}" for sign in (-1, 1))
+            yield (f"sub-{last.subject}", session, first, *key, f"{change:.5g}", f"{se:.3g}", *ends)
 
 
 def site_columns(labels: Sequence[str], sites: Mapping[str, str]) -> tuple[NDArray, list[str]]:

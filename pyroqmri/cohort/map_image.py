@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyroqmri.cohort.attempt import Log, attempt, withdraw
 from pyroqmri.cohort.image import CohortImage
-from pyroqmri.cohort.record import DONE, STATE, WAITING, Record, input_record, read_record, write_record
+from pyroqmri.cohort.record import DONE, STATE, WAITING, Record, input_record, is_done, read_record, write_record
 from pyroqmri.cohort.task import Task
 from pyroqmri.errors import InputError
 from pyroqmri.io.names import suffix
@@ -28,7 +28,12 @@ FINE = "1"
 
 def map_image(task: Task) -> Record:
     """Map an image and put its files in place; its record, written last, says that all of them are there."""
-    return attempt(task, "mapping", _mapped)
+    return attempt(task, "mapping", _mapped, _done)
+
+
+def _done(task: Task) -> Record | None:
+    """The record of an image that a run which had it in hand until now has mapped."""
+    return read_record(task.out, task.image.label) if is_done(task.out, task.image, task.key) else None
 
 
 def _mapped(task: Task, log: Log) -> Record:

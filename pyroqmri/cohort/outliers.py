@@ -58,7 +58,9 @@ def find_outliers(values: Sequence[RegionValue], records: Sequence[Record], site
         numbers = np.array([number for _, number in members])
         home = np.array([sites.get(one.subject, "") for one, _ in members])
         z, median = _robust(numbers, home)
-        for i in np.flatnonzero(np.abs(z) > FAR):
+        # more fine voxels than others have is no fault
+        far = -z if quantity == _FINE else np.abs(z)
+        for i in np.flatnonzero(far > FAR):
             who = members[i][0]
             found.append(
                 Outlier(who.subject, who.session, who.label, region, quantity, numbers[i], median[i], float(z[i]))
@@ -67,8 +69,12 @@ def find_outliers(values: Sequence[RegionValue], records: Sequence[Record], site
 
 
 def _robust(numbers: NDArray, home: NDArray) -> tuple[NDArray, NDArray]:
-    """Distance from the median of the own site, in units of the spread of all, and that median ``(J,)``."""
-    median = np.array([np.median(numbers[home == site]) for site in home])
+    """Distance from the median of the own site, in units of the spread of all, and that median ``(J,)``.
+
+    A site of few images has no median worth the name; that of all stands in.
+    """
+    few = {site for site in set(home) if (home == site).sum() < FEWEST}
+    median = np.array([np.median(numbers if site in few else numbers[home == site]) for site in home])
     off = numbers - median
     if len(numbers) < FEWEST:
         return np.zeros(len(numbers)), median

@@ -35,6 +35,7 @@ from pyroqmri.progress import progress_bar, say_phase
 
 FEWEST, MOST = 200, 5000  # voxels of an image to train on
 N_VOXELS = 20_000
+_ROUNDS = 2  # images that another run had in hand are tried again after all others
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,10 @@ def _map_all(
             site, level = cohort.sites.get(image.subject, ""), cohort.has_level(fit)
             task = Task(image, out, cohort.reading, keys[image.label], fit=fit, subject_level=level, site=site)
             todo.append(replace(task, pages=cohort.pages))
-    for record in _run("mapping images", map_image, todo, run, out, progress):
-        records[record.label] = record
+    for _ in range(_ROUNDS):
+        for record in _run("mapping images", map_image, todo, run, out, progress):
+            records[record.label] = record
+        todo = [task for task in todo if records[task.image.label].status == WAITING]
 
 
 def _run(title: str, function: Any, tasks: Sequence[Task], run: Any, out: Path, progress: bool) -> Iterator[Record]:

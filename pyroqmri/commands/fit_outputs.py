@@ -21,6 +21,7 @@ from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.voxel_sample import spread_over
+from pyroqmri.protocol_checks.no_signal import mask_in_air
 from pyroqmri.report import write_report
 from pyroqmri.report.fit_numbers import (
     PREDICTIVE_P,
@@ -32,7 +33,7 @@ from pyroqmri.report.fit_numbers import (
     share_not_converged,
     share_of_codes,
 )
-from pyroqmri.report.verdict import judge
+from pyroqmri.report.verdict import Verdict, judge
 from pyroqmri.report.voxel_file import VOXELS, write_voxels
 from pyroqmri.signals import SIGNALS
 
@@ -91,7 +92,7 @@ def write_results(
     has_s0 = SIGNALS[fit.signal_name].has_s0(fit.acquisition)
     aside = predicted(fit, scan.y, own, scan.inputs) if predictive else None
     numbers = fit_numbers(fit, summary, status, aside)
-    alarms = [*scan.warnings, *(check.plain for check in judge(numbers).alarms)]
+    alarms = [*scan.warnings, *_alarms(judge(numbers), summary.status.numpy(), scan.mask)]
     save_fit(kept, folder / "fit", {
         "notes": [*scan.notes, *([fit.preparation.note(fit.acquisition)] if has_s0 else []), *notes],
         "sources": [scan.ref.path.name],
@@ -111,6 +112,12 @@ def write_results(
             write_voxels(folder / VOXELS, summary.sample, place, {k: v.cpu().numpy() for k, v in settings.items()})
         write_report(folder)
     return summary
+
+
+def _alarms(verdict: Verdict, status: np.ndarray, mask: np.ndarray) -> list[str]:
+    """What the verdict alarms of, and whether the mask lies in air where it does not name that already."""
+    found = [check.plain for check in verdict.alarms]
+    return found if any(check.kind == "few" for check in verdict.alarms) else [*mask_in_air(status, mask), *found]
 
 
 def _chosen(fit: Fit, scan: Scan) -> np.ndarray:

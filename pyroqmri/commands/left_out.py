@@ -120,7 +120,8 @@ def _above(acquisition: Acquisition, bmax: float) -> np.ndarray:
     if acquisition.bval is None:
         raise InputError("--bmax limits b-values, which this signal does not use; leave it out")
     if bmax < SMALLEST_BMAX:
-        raise InputError(f"--bmax is in s/mm2, and {bmax:g} leaves out nearly all; give --bmax {1000 * bmax:g}")
+        such = f"{1000 * bmax:g}" if bmax > 0 else "1500, for one"
+        raise InputError(f"--bmax is in s/mm2, and {bmax:g} leaves out nearly all; give --bmax {such}")
     return 1000 * acquisition.bval.numpy() > (1 + SLACK) * bmax
 
 

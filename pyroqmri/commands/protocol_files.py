@@ -131,7 +131,7 @@ def _check_read_back(image: Path, stem: str, acquisition: Acquisition) -> None:
         found = read_gradients(bval, bvec if bvec.is_file() else None, n_volumes=n).acquisition.settings()
     found |= read_settings(image, n_volumes=n).values
     for name, value in acquisition.settings().items():
-        if name == "averages":
+        if name in ("averages", "echo_spacing"):
             continue
         back = torch.as_tensor(found[name], dtype=torch.float32)
         if not torch.allclose(back, value, rtol=1e-4, atol=1e-4):

@@ -9,7 +9,6 @@ from pyroqmri.report import write_report
 from pyroqmri.report.comparison import COMPARISON, write_comparison
 from pyroqmri.report.denoising import write_denoising_report
 
-
 _PAGES = ("report.html", "methods.txt", "references.bib")
 
 

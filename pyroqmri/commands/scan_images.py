@@ -68,7 +68,7 @@ def image_noise(images: Images, volumes: list[int]) -> float:
             sigma = estimate_sigma(images.y[:, first:last], part, method="shells").sigma
         except InputError:
             continue
-        found.append(sigma / float(np.median(images.y[:, volumes[0]])))
+        found.append(sigma / _level(images.y[:, volumes[0]]))
     # as many volumes are alike as not, or the parts of the scan say that none are
     usual = pairs[(len(pairs) - 1) // 2] if len(volumes) > 2 else np.inf
     if found or np.isfinite(usual):
@@ -77,7 +77,12 @@ def image_noise(images: Images, volumes: list[int]) -> float:
         sigma = estimate_sigma(images.y, settings, method="background", background=images.scan.background)
     except InputError:
         return UNKNOWN_NOISE
-    return max(0.01, sigma.sigma / float(np.median(images.y[:, volumes[0]])))
+    return max(0.01, sigma.sigma / _level(images.y[:, volumes[0]]))
+
+
+def _level(image: np.ndarray) -> float:
+    """The usual size of the values ``(N,)``, above zero for whatever numbers overflowed to negative ones."""
+    return max(float(np.median(np.abs(image))), float(np.finfo(np.float32).tiny))
 
 
 def matched(images: Images, first: list[int], second: list[int]) -> list[tuple[list[int], list[int]]]:

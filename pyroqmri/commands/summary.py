@@ -1,6 +1,6 @@
 """The posterior of a whole image, block by block, of which only what maps show is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyroqmri.commands.summary_blocks import CONE, Block, Blocks
+from pyroqmri.errors import InputError
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.neighbours import Nearby
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
+from pyroqmri.measurements.status import STATUS
 from pyroqmri.networks.network import NetworkEstimates
 from pyroqmri.parameter import Parameter
 from pyroqmri.posterior.estimates import Estimates
@@ -178,6 +180,8 @@ def summarise(
     ------
     InputError
         When a process is lost, as for want of memory.
+    InputError
+        When no voxel can be fitted.
     """
     blocks = Blocks(fit, as_tensor(y), sigma, as_inputs(inputs), khat, nearby, chosen)
     summary: Summary | None = None
@@ -197,8 +201,17 @@ def summarise(
                 samples[where.start] = block.sample
             report(done)
     if summary is None:
-        raise ValueError("no voxel could be fitted")
+        raise _nothing_fitted(blank)
     for where, status in blank:
         summary.leave(where, status)
     summary.sample = joined(samples)
     return summary
+
+
+def _nothing_fitted(blank: Sequence[tuple[slice, Tensor]]) -> InputError:
+    codes, counts = torch.cat([status for _, status in blank]).unique(return_counts=True)
+    found = ", ".join(f"{n} x {STATUS[code]}" for code, n in zip(codes.tolist(), counts.tolist(), strict=True))
+    return InputError(
+        f"no voxel of the mask can be fitted: {found}; the mask, the noise level or the measurements without encoding "
+        "(S0) are not those of these data"
+    )

@@ -17,7 +17,7 @@ from pyroqmri.progress import Report
 
 N_DRAWS = 500
 KHAT_BAD = 0.7
-WIDE_SHARE, WIDTH, PRIOR_SHARE = 0.4, 2.5, 0.2
+NEAR_SHARE, NEAR, WIDE_SHARE, WIDTH, PRIOR_SHARE = 0.25, 1.25, 0.3, 2.5, 0.2
 _CHUNK_VALUES = 2_000_000
 
 
@@ -119,7 +119,7 @@ def log_terms(posterior: Posterior, voxels: Voxels, n_draws: int) -> tuple[Tenso
 
 
 class Proposal:
-    """The guide's posterior with a share of its draws from ``WIDTH`` times its width, and a share from the prior.
+    """The guide's posterior, shares of its draws from ``NEAR`` and ``WIDTH`` times its width, and one from the prior.
 
     Variational posteriors are light in the tails, where importance weights then explode, and one without a
     measurement that told much is as wide as the prior. What is compared are models, not how
@@ -136,9 +136,9 @@ class Proposal:
     def __init__(self, q: Plain, classes: GaussianMixture) -> None:
         normal = normal_part(q)
         n = len(normal.loc)
-        wide = GaussianMixture(normal.logits, normal.loc, WIDTH * normal.scale_tril)
-        shares = (1 - WIDE_SHARE - PRIOR_SHARE, WIDE_SHARE, PRIOR_SHARE)
-        self.parts = [*zip((q, wide, classes.expand(torch.Size([n]))), shares, strict=True)]
+        near, wide = (GaussianMixture(normal.logits, normal.loc, by * normal.scale_tril) for by in (NEAR, WIDTH))
+        shares = (1 - NEAR_SHARE - WIDE_SHARE - PRIOR_SHARE, NEAR_SHARE, WIDE_SHARE, PRIOR_SHARE)
+        self.parts = [*zip((q, near, wide, classes.expand(torch.Size([n]))), shares, strict=True)]
 
     def sample(self, n: int) -> Tensor:
         """Draws ``(S, n, L)``."""

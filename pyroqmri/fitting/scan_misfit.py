@@ -10,7 +10,7 @@ from torch import Tensor
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.measurements.arguments import as_inputs, as_tensor
 from pyroqmri.measurements.own_protocol import WEIGHTS
-from pyroqmri.measurements.status import DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
+from pyroqmri.measurements.status import AT_BOUND, DIRECTIONAL, FEW_MISFIT, NO_SIGNAL, NOT_CONVERGED, UNINFORMED
 from pyroqmri.misfit.causes import Cause, Looked, ResidualNoise, causes_in, neighbours, residual_noise
 
 MOST_VOXELS = 400  # that are looked at
@@ -69,8 +69,7 @@ def scan_causes(
     # endless may be what a noise floor made of it
     left_out = torch.tensor([NO_SIGNAL, FEW_MISFIT, NOT_CONVERGED], dtype=status.dtype)
     kept = ~torch.isin(status, left_out)
-    informed = status != UNINFORMED
-    kept &= informed if found.uninformed else informed | ~found.weakly_informed(endless=False)
+    kept &= _informed(found, status)
     residuals = found.residuals()
     kept &= residuals.value.isfinite().all(-1)
     fitted = found.batch.index[kept]
@@ -87,6 +86,18 @@ def scan_causes(
         widening=_widening(found, kept),
     )
     return Found(causes_in(seen), residual_noise(seen, magnitude=bool((y[chosen] < 0).double().mean() < _SIGNED)))
+
+
+def _informed(found: Any, status: Tensor) -> Tensor:
+    """Fitted voxels ``(n,)`` whose measurements determine every parameter.
+
+    Where they do not, noise puts estimates at a bound far from the truth, and what the others cannot make up for adds
+    up over voxels.
+    """
+    if found.uninformed:
+        return status != UNINFORMED
+    doubtful = (status == UNINFORMED) | (status == AT_BOUND)
+    return ~(doubtful & found.weakly_informed(endless=False)) if bool(doubtful.any()) else ~doubtful
 
 
 def _chosen(rows: np.ndarray, position: Any, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

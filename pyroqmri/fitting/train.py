@@ -18,11 +18,10 @@ from pyroqmri.fitting.network import learn_network
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.own_protocol import training_inputs
 from pyroqmri.fitting.parts import Part, part_of
-from pyroqmri.fitting.population_shape import note_shape
+from pyroqmri.fitting.population import finish_population, refine
 from pyroqmri.fitting.scan_misfit import scan_causes
-from pyroqmri.fitting.schema import plan_recipe, weighted
-from pyroqmri.guides.population_posterior import spread_population
-from pyroqmri.guides.population_refinement import GAP, GUIDE_GAP, can_refine, left_out, refine_population
+from pyroqmri.fitting.schema import plan_recipe
+from pyroqmri.guides.population_refinement import GAP, can_refine, left_out
 from pyroqmri.measurements.arguments import (
     as_covariates,
     as_dict,
@@ -36,7 +35,6 @@ from pyroqmri.measurements.arguments import (
 from pyroqmri.measurements.directions import direction_warnings
 from pyroqmri.measurements.own_protocol import OWN, blanked
 from pyroqmri.measurements.preparation import Batch, Preparation, prepare_for
-from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.progress import say_phase
 from pyroqmri.protocol_checks.denoised import denoised_warnings
 from pyroqmri.protocol_checks.judge import judge_protocol, missing_inputs
@@ -246,7 +244,7 @@ def _train(
         refined = can_refine(model, guide) and left_out(model, guide, voxels) > GAP
     fit.seconds["start"] = time.monotonic() - begin
     if refined:
-        _refine(fit, voxels, progress)
+        refine(fit, voxels, progress)
         # the ELBO would lead it away again; the guide alone is trained
         model.prior.requires_grad_(False)
     plan, path = training_of(fit), None if checkpoint is None else Path(checkpoint)
@@ -255,7 +253,7 @@ def _train(
             model, guide, voxels, plan, seed=fit.seed, checkpoint=path, resume=resume, progress=progress
         )
     fit.seconds["train"] = fit.trace.seconds
-    _finish_population(fit, voxels, refined, progress)
+    finish_population(fit, voxels, refined, progress)
     fit.warnings += [fit.trace.not_converged] if fit.trace.not_converged else []
     if model.prior.looks_at_voxels and guide.uses_classes and not model.prior.is_field:
         fit.warnings.append(
@@ -263,30 +261,3 @@ def _train(
             "voxel's mode under the prior's classes, which do not: use posterior(y, reweight=True), or guide free"
         )
     fit.warnings += check_given_classes(fit.recipe, fit.signal, guide, voxels)
-
-
-def _refine(fit: Fit, voxels: Voxels, progress: bool) -> None:
-    """Raise the population to the evidence of the voxels."""
-    assert fit.model is not None and fit.guide is not None
-    say_phase("refining the population", progress)
-    begin = time.monotonic()
-    with seeded(fit.seed, voxels.y):
-        refine_population(fit.model, fit.guide, voxels)
-    fit.seconds["refine"] = fit.seconds.get("refine", 0.0) + time.monotonic() - begin
-
-
-def _finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) -> None:
-    """What maps need of the population beside its best value, and weights where the guide is not enough."""
-    model, guide = fit.model, fit.guide
-    assert model is not None and guide is not None
-    if refined:
-        model.prior.requires_grad_(True)
-        if fit.sigma_record["learned_factor"] is not None:
-            _refine(fit, voxels, progress)
-    if can_refine(model, guide):
-        with seeded(fit.seed, voxels.y):
-            spread_population(model, guide, voxels)
-            if refined and left_out(model, guide, voxels) > GUIDE_GAP:
-                fit.recipe = weighted(fit.recipe)
-        if refined:
-            note_shape(fit, voxels)

@@ -18,6 +18,7 @@ from pyroqmri.priors import GaussianPrior, Mixture, Population, Prior
 from pyroqmri.voxel_model import VoxelModel
 
 GAP = 0.05  # nats a voxel that a normal posterior may leave out before the population is refined
+DRIFT = 0.007  # nats a voxel that the trained guide may leave out before a population that it drew in is refined
 GUIDE_GAP = 0.02  # the same of the trained guide before its posteriors are reweighted
 VOXELS, DRAWS, FEW = 1000, 64, 300
 ROUNDS, ITERATIONS = 10, 40

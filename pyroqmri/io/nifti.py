@@ -153,6 +153,8 @@ def _parse(block: bytes, path: Path) -> Any:
 def _shape(raw: Any, path: Path) -> tuple[tuple[int, int, int], int | None]:
     n_dims = int(raw["dim"][0])
     dims = [int(d) for d in raw["dim"][1 : 1 + max(0, n_dims)]]
+    if n_dims in (1, 2) and min(dims) > 0:
+        raise InputError(f"image {path} has the dimensions {dims} alone; expected x, y and z at least")
     if not 3 <= n_dims <= 7 or min(dims) < 1:
         raise InputError(f"image {path} has impossible dimensions {dims} in its header; get a sound copy")
     spatial, rest = (dims[0], dims[1], dims[2]), dims[3:]

@@ -20,6 +20,7 @@ TIMES = ("te", "ti", "tr")
 GRADIENT_ECHOES = {"MEGRE", "T2starw", "T2star", "VFA", "MPM", "MTS", "MTR", "MP2RAGE"}
 _ENDS_BEFORE = 300.0
 _STEADY_STATE_TR = 1500.0  # with a longer TR a gradient echo's signal does not depend on the flip angle
+_COUNT = 4  # values that count from 1 on are chance no more
 _ECHO_SPACING = 0.4  # ms: no train of echoes is faster
 ULTRASHORT = "UTE"  # in place of a suffix: readouts from the centre of k-space, right after the pulse
 # ms: the longest echo of a series is no shorter, in a text file, in a sidecar, which states s, and of such readouts
@@ -58,7 +59,8 @@ def decide(stated: Mapping[str, Stated], suffix: str = "") -> tuple[dict[str, st
             options[s.name] = {s.unit: max(UNUSUAL, options[s.name][s.unit])}
     chosen, warnings = _together(times, options)
     units |= chosen
-    return units, [w for s in stated.values() if (w := _contradicted(s, units[s.name]))] + warnings
+    doubts = (f(s, units[s.name]) for s in stated.values() for f in (_contradicted, _counted))
+    return units, [w for w in doubts if w] + warnings
 
 
 def _alone(s: Stated, weigh: Callable[[np.ndarray], int]) -> str:
@@ -210,6 +212,17 @@ def _contradicted(s: Stated, unit: str) -> str | None:
         return None
     impossible, taken = _readings(s, (s.unit, unit))
     return f"{s.name} in {s.source} read as {taken}, because it cannot be in {impossible}, which the file states"
+
+
+def _counted(s: Stated, unit: str) -> str | None:
+    """A warning where echo or inversion times, or angles, are 1, 2, 3 ... as the numbers of images are."""
+    n = len(s.values)
+    if s.name == "tr" or n < _COUNT or not np.array_equal(np.sort(s.values), np.arange(1, n + 1)):
+        return None
+    return (
+        f"{s.name} in {s.source} counts from 1 to {n}, as the numbers of images do, and was read as "
+        f"{_readings(s, (unit,))[0]}: give the values themselves if it does count"
+    )
 
 
 def _believed(s: Stated, unit: str, rival: str) -> str:

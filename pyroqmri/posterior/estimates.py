@@ -24,6 +24,7 @@ from pyroqmri.protocol_checks.voxels import weakly_informed
 from pyroqmri.signals import BoundSignal
 
 _CHUNK_VALUES = 2_000_000  # numbers of the residuals' slopes in memory
+_SEVERAL = 3.0  # times a lower bound: no longer at it
 
 
 class Estimates(ABC):
@@ -255,11 +256,17 @@ def in_model_units(estimates: Estimates, values: Mapping[str, Tensor] | None = N
 
 
 def at_bound(estimates: Estimates, margin: float = 0.01) -> dict[str, Tensor]:
-    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool."""
+    """Whether each parameter's estimate lies within ``margin`` of its range from a bound, each ``(N,)`` bool.
+
+    What is several times a lower bound above zero is not at it, however wide the range: T1 of 40 ms over 10 to 6,000.
+    """
     found, mean = {}, in_model_units(estimates)
     for p in estimates.signal.always:
         share = p.share(mean[p.name], estimates.signal.box(p, mean))
-        found[p.name] = (share < margin) | (share > 1 - margin)
+        low = share < margin
+        if p.lower > 0 and not p.log:
+            low &= mean[p.name] < _SEVERAL * p.lower
+        found[p.name] = low | (share > 1 - margin)
     return found
 
 

@@ -13,6 +13,7 @@ _VOXELS = 2000
 _SHARE = 0.01  # of values below zero, which magnitudes have only by rounding and interpolation
 _SIZE = 2e-3  # of a voxel's largest value: less is rounding or the ringing of an interpolation
 _INVERTED = 0.25, 0.2  # of a voxel's largest value, below zero: more than noise; share of the voxels
+_WRAPPED = 0.005, 0.7  # share of the values; depth of the lowest of them over height of the highest: SNR below 4
 _NULL = 0.05, 0.01  # of a voxel's largest value, and share of the voxels
 _FOLDED = 0.1, 0.3  # dip of an inversion recovery in magnitudes, and share of the voxels that have it
 
@@ -75,6 +76,12 @@ def check_sign(found: Sign, y: Tensor, acquisition: Acquisition, signal: str) ->
     """
     model = SIGNALS[signal]
     twin = _twin(signal)
+    if not model.signed and not {"ti", "readout"} & set(model.requires) and _overflowed(y):
+        return [
+            f"{100 * found.share:.2g} % of the values are negative, as far below zero as others are above, where "
+            f"{signal} is above zero: integers that overflowed where the scan was converted, phase, or another image "
+            "that is no magnitude; convert it again"
+        ]
     if not model.signed and "ti" in model.requires and found.real and found.inverted:
         other = "" if twin is None else f"use signal {twin}, or "
         raise InputError(
@@ -92,6 +99,17 @@ def check_sign(found: Sign, y: Tensor, acquisition: Acquisition, signal: str) ->
             f"describes data that keep their sign; use signal {twin}"
         ]
     return []
+
+
+def _overflowed(y: Tensor) -> bool:
+    """Whether many values are so negative that it is no noise around zero: wrapped integers reach both ends."""
+    some = _sample(y)
+    if len(some) == 0:
+        return False
+    share, depth = _WRAPPED
+    values = some.flatten()
+    low, high = (float(values.quantile(q)) for q in (share, 1 - share))
+    return -low > depth * high
 
 
 def _twin(signal: str) -> str | None:

@@ -82,7 +82,9 @@ def _unknown_nuisances(name: str, tables: Mapping[str, Mapping[str, Any]]) -> li
     if not nuisances or tables.get("prior", {}).get("kind") in _POPULATIONS:
         return []
     known = ", ".join(f"{key} ({mean:g} with sd {sd:g})" for key, (mean, sd) in nuisances.items())
+    name, (mean, _) = next(iter(nuisances.items()))
+    other = "a map of it (--input) with another signal" if name == "B1" else f"fix it (--fix {name}={mean:g})"
     return [
         f"what is known of {known} beforehand is no part of this recipe, and the measurements alone hardly determine "
-        f"{wanted} beside it; use recipe hierarchical, or a map of it (--input) with another signal"
+        f"{wanted} beside it; use recipe hierarchical, or {other}"
     ]

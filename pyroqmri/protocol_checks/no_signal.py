@@ -2,15 +2,18 @@
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyroqmri.distributions import ncchi_moments
 from pyroqmri.likelihoods import Likelihood
+from pyroqmri.measurements.status import NO_SIGNAL
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.protocol_checks.tissue import typical
 from pyroqmri.signals import BoundSignal
 
+_AIR, _AIR_OF_WHOLE = 0.25, 0.85  # share of a mask's voxels: edges and vessels are less; of the field of view air is
 _NEGATIVE = 0.01  # share of values that magnitudes do not have
 # tissue of this SNR, at its strongest measurement, is kept in all but one voxel of 1,000; where that is easy the
 # limit, in standard deviations of noise, need not be as low, and where it is not it ends
@@ -90,3 +93,14 @@ def _unencoded(snr: Tensor, n: Tensor, coils: float | None, magnitude: bool) -> 
     n = n.double()  # the difference below is one of large numbers
     expected = (2 / n).sqrt() * (torch.lgamma(n * coils + 0.5) - torch.lgamma(n * coils)).exp()
     return (snr.square() + 2 * coils).sqrt() - expected.float(), (n * (2 * coils - expected**2)).float()
+
+
+def mask_in_air(status: np.ndarray, mask: np.ndarray) -> list[str]:
+    """A sentence where many voxels of a mask ``(X, Y, Z)``, whose codes ``(N,)`` these are, have no signal."""
+    share = float(np.mean(status == NO_SIGNAL)) if len(status) else 0.0
+    if share < (_AIR_OF_WHOLE if mask.all() else _AIR):
+        return []
+    return [
+        f"{100 * share:.0f} % of the voxels in the mask have no signal (status {NO_SIGNAL}): the mask is wider than "
+        "the tissue there, or belongs to another scan or another position of the head"
+    ]

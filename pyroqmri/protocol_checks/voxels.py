@@ -17,7 +17,7 @@ from pyroqmri.signals.bound import S0
 
 _LEFT = 0.9  # share of the plausible sd that is left: the Cramer-Rao bound is twice it
 _HALF, _NO_NARROWER = 0.5, 0.1  # the same where, besides, the posterior is no narrower than the population
-_LITTLE_NARROWER = 0.75  # contraction of a posterior of half the population's sd, whose shape is not what was assumed
+_LITTLE_NARROWER = 0.89  # contraction of a posterior with a third of the sd of a population that has another shape
 _SD = 1.5  # plausible sds of an estimate that no population helps
 _ENDS = 2.0  # sds from the rate of a relaxation time to that of its upper bound: nearer, no decay was seen
 
@@ -43,7 +43,7 @@ def weakly_informed(
     contraction
         From the population to the posterior, by parameter ``(n,)``; empty without a population.
     other_shape
-        Whether the population's shape is known to be wrong: a posterior that keeps half of its sd rests on that.
+        Whether the population's shape is known to be wrong: a posterior that keeps a third of its sd rests on that.
     """
     enough = _LITTLE_NARROWER if other_shape else _NO_NARROWER
     signal, likelihood = copy.deepcopy(signal).cpu().double(), copy.deepcopy(likelihood).cpu().double()

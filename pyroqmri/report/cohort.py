@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 40  # rows of a table in the page; the files have all
 _FIGURES = 6
+_NAMED = 40  # images whose labels fit under a figure
 _ALIKE = "No image is unlike the others"
 _COLOURS = ("#1f4e79", "#b5651d", "#3d7a4d", "#7a3d6d", "#666666")
 _CAPTION = Markup(
@@ -38,6 +39,11 @@ _WORDS = {
     "sessions": (
         "Change between sessions",
         "Change from the first session, over the subjects that have both.",
+    ),
+    "changes": (
+        "Change of each subject",
+        "From the first session, with the uncertainty of the voxels in both; what differs between two scans of the "
+        "same tissue, such as position and scanner, comes on top.",
     ),
 }
 
@@ -65,7 +71,8 @@ def write_cohort_page(folder: Path, tables: Any, records: Sequence[Any], groups:
         for name, (title, words) in _WORDS.items()
         if len(table := getattr(tables, name)) > 1
     ]
-    headline = f"{n_out} of {tables.n_images} images are unlike the others" if n_out else _ALIKE
+    verb = "is" if n_out == 1 else "are"
+    headline = f"{n_out} of {tables.n_images} images {verb} unlike the others" if n_out else _ALIKE
     context = {
         "tag": " · ".join(f"{n} {status}" for status, n in counts.items()),
         "headline": headline,
@@ -101,8 +108,8 @@ def _pictures(values: Sequence[Any], groups: Mapping[str, str]) -> list[Picture]
 
 @styled
 def _strip(values: Sequence[Any], groups: Mapping[str, str]) -> "Figure":
-    figure = new_figure(WIDTH, 2.2)
-    ax = figure.add_axes((0.09, 0.12, 0.89, 0.82))
+    figure = new_figure(WIDTH, 2.6)
+    ax = figure.add_axes((0.09, 0.26, 0.89, 0.70))
     ordered = sorted(values, key=lambda value: value.mean)
     names = sorted({groups.get(value.subject, "") for value in ordered})
     for k, name in enumerate(names):
@@ -114,6 +121,8 @@ def _strip(values: Sequence[Any], groups: Mapping[str, str]) -> "Figure":
     unit = values[0].unit
     ax.set_ylabel(values[0].parameter + (f" ({unit})" if unit not in ("", "1") else ""))
     ax.set_xticks([])
+    if len(ordered) <= _NAMED:
+        ax.set_xticks(range(len(ordered)), [value.label for value in ordered], rotation=60, ha="right", fontsize=6)
     if len(names) > 1:
         ax.legend(loc="upper left", fontsize=8)
     ax.grid(axis="y", color="#ececea", lw=0.6)

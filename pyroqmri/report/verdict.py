@@ -184,6 +184,9 @@ def _bounds(fit: FitNumbers) -> list[FitCheck]:
             "{} lies at a bound of its range in {} of voxels: there its value is that of the bound, not of the tissue, "
             "and the other parameters of those voxels have adapted to it. Fixing or tying it may help."
         ).format(name, found)
+        if name in fit.uninformed:  # wherever it lies: the headline names it, and every voxel has a status of its own
+            checks.append(FitCheck(title, "unknown", "not determined", _SHARE_LIMIT, Markup(), "bound"))
+            continue
         beyond = share if fit.beyond_bound is None else fit.beyond_bound.get(name, share)
         check = _share_check(title, beyond, text, "bound")
         if fit.beyond_bound is not None:

@@ -5,15 +5,17 @@ import math
 import torch
 from torch import Tensor
 
+from pyroqmri.acquisition import Acquisition, shortest_step
+
 _T1 = 1000.0  # ms
 Cubic = tuple[Tensor, Tensor, Tensor, Tensor]  # coefficients of a polynomial, from the constant one on
 
 
-def numbered(te: Tensor) -> tuple[float, Tensor]:
-    """Echo spacing in ms, the shortest echo time or step between two, and which echo each time ``(M,)`` is."""
-    times = torch.unique(te)
-    spacing = float(torch.cat([times[:1], times.diff()]).min())
-    return spacing, torch.round(te / spacing).long()
+def numbered(acq: Acquisition) -> tuple[float, Tensor]:
+    """Echo spacing in ms, the shortest echo time or step unless it is stated, and which echo each time ``(M,)`` is."""
+    assert acq.te is not None
+    spacing = shortest_step(acq.te) if acq.echo_spacing is None else float(acq.echo_spacing[0])
+    return spacing, torch.round(acq.te / spacing).long()
 
 
 def train(n: int, spacing: float, T2: Tensor, angle: Tensor) -> Tensor:

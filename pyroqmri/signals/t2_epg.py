@@ -52,12 +52,12 @@ class T2EPG(SignalModel):
 
     @staticmethod
     def signal(acq, T2, B1):
-        spacing, number = numbered(acq.te)
+        spacing, number = numbered(acq)
         return train(int(number.max()), spacing, T2, math.pi * B1)[..., number - 1]
 
     @staticmethod
     def slopes(acq, T2, B1):
-        spacing, number = numbered(acq.te)
+        spacing, number = numbered(acq)
         echoes, by_T2, by_angle = train_slopes(int(number.max()), spacing, T2, math.pi * B1)
         return echoes[..., number - 1], (by_T2[..., number - 1], math.pi * by_angle[..., number - 1])
 

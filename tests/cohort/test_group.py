@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pyroqmri.cohort.group import run_group
+from pyroqmri.cohort.outliers import find_outliers
 from pyroqmri.cohort.people import column_of
 from pyroqmri.cohort.record import Record, write_record
 from pyroqmri.cohort.status_table import read_table
@@ -96,7 +97,7 @@ def test_the_page_begins_with_the_outlier(out):
     first = read_table(folder / "outliers.tsv")[0]
     assert (first["label"], first["quantity"], first["value"]) == ("sub-03", "D", "4.516")
     page = (folder / "report.html").read_text()
-    assert "1 of 9 images are unlike the others" in page
+    assert "1 of 9 images is unlike the others" in page
     assert page.index("Outliers") < page.index("Over subjects")
     assert re.search(r"<td>sub-03</td>", page)
     assert "<script" not in page
@@ -116,6 +117,32 @@ def test_changes_between_sessions_are_within_subjects(out):
     (row,) = read_table(run_group(out) / "sessions.tsv")
     assert (row["session"], row["than"], row["n_subjects"]) == ("ses-2", "ses-1", "2")
     assert float(row["change"]) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_the_change_of_one_subject_has_the_uncertainty_of_its_voxels(out):
+    folder = run_group(out)
+    assert not (folder / "sessions.tsv").exists()
+    (row,) = read_table(folder / "changes.tsv")
+    assert (row["participant_id"], row["session"], row["than"]) == ("sub-07", "ses-2", "ses-1")
+    assert float(row["change"]) == pytest.approx(0.20, abs=1e-3)
+    assert float(row["se"]) == pytest.approx(np.sqrt(2) * 0.02 / np.sqrt(31), rel=0.01)
+    assert "Change of each subject" in (folder / "report.html").read_text()
+
+
+def test_only_a_small_share_of_fine_voxels_is_an_outlier_and_a_site_of_few_is_compared_with_all(out):
+    home = {f"{i:02d}": "a" for i in range(12)}
+
+    def fine(counts):
+        labels = [f"{i:02d}" for i in range(len(counts))]
+        records = [Record(f"sub-{one}", one, "", "x", "done", n_voxels=32) for one in labels]
+        for record, n in zip(records, counts, strict=True):
+            record.n_fine = n
+        return [one.label for one in find_outliers([], records, home)]
+
+    assert fine([10, 10, 10, 10, 10, 10, 10, 32]) == []
+    assert fine([32] * 7 + [0]) == ["sub-07"]
+    home |= {"10": "b", "11": "b"}  # two of them, both bad: their own median would hide them
+    assert fine([32] * 10 + [0, 0]) == ["sub-10", "sub-11"]
 
 
 def test_an_image_on_another_grid_is_named_and_the_others_go_on(out):

@@ -1,12 +1,14 @@
 """The files of one image: killed at any operation, a record that is done has all of them, and the next run mends."""
 
 import json
+import threading
+import time
 
 import pytest
 
 from pyroqmri.cohort.image import CohortImage
 from pyroqmri.cohort.map_image import map_image
-from pyroqmri.cohort.record import DONE, is_done, read_record
+from pyroqmri.cohort.record import DONE, WAITING, is_done, read_record
 from pyroqmri.cohort.task import Reading, Task
 from tests.kills import killed_at
 
@@ -67,3 +69,28 @@ def test_killed_at_any_operation_an_image_is_done_or_not(before, tmp_path, monke
         if not killed:
             break
     assert n > 20
+
+
+def test_an_image_that_another_run_has_in_hand_is_waited_for_and_mapped_once(tmp_path, monkeypatch):
+    image, calls, begun = tmp_path / "sub-01_dwi.nii.gz", [], threading.Event()
+    image.write_text("image")
+    task = Task(CohortImage("01", "", "dwi", "sub-01", (image,)), tmp_path / "out", Reading("msdki"), "key", tmp_path)
+
+    def slow(*arguments, **options):
+        calls.append(1)
+        begun.set()
+        time.sleep(0.3)
+        written("new")(*arguments, **options)
+
+    monkeypatch.setattr("pyroqmri.commands.apply.apply_image", slow)
+    other = threading.Thread(target=map_image, args=(task,))
+    other.start()
+    begun.wait(30)
+    with monkeypatch.context() as patch:
+        patch.setattr("pyroqmri.cohort.attempt.PATIENCE", 0.0)
+        left = map_image(task)
+    assert left.status == WAITING
+    assert "another run" in left.why
+    assert map_image(task).status == DONE
+    other.join()
+    assert len(calls) == 1

@@ -29,6 +29,15 @@ def test_a_coarse_scan_lies_where_its_voxels_did(tmp_path):
     np.testing.assert_allclose(here, there, atol=1e-4)
 
 
+def test_the_fullest_slice_keeps_the_grid(tmp_path):
+    scan = write_scan(tmp_path).files.read("ball_stick")
+    part = signals.fullest_slice(scan)
+    (z,) = np.unique(np.argwhere(part.mask)[:, 2])
+    assert part.mask.shape == scan.mask.shape
+    assert part.mask.sum() == scan.mask.sum((0, 1)).max()
+    np.testing.assert_array_equal(part.y, scan.y[np.argwhere(scan.mask)[:, 2] == z])
+
+
 def test_one_shell_or_few_voxels_compare_no_signals(tmp_path):
     scan = write_scan(tmp_path).files.read("ball_stick")
     many = replace(scan, mask=np.ones((44, 44, 1), bool), y=np.ones((1936, 67), np.float32))

@@ -173,7 +173,7 @@ def test_report_writes_its_page_and_nothing_else(fitted, denoised):
 
 
 def test_demo(scan, tmp_path, monkeypatch):
-    runs = [run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.fixed]
+    runs = [run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.one_slice]
     runs.append(demo_module.Run("msdki_hierarchical", "msdki", "hierarchical", settings=SHORT))
     data = Dataset(scan.image, scan.bval, scan.bvec, scan.mask, "nowhere", "none", "a scan that was simulated")
     monkeypatch.setattr(demo_module, "RUNS", tuple(runs))

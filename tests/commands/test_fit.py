@@ -489,9 +489,9 @@ def test_white_matter_is_where_diffusion_is_anisotropic(read):
 
 @pytest.mark.slow
 def test_the_demo_runs_without_a_network(tmp_path, monkeypatch):
-    names = ("msdki_vae_unig", "ball_stick_fixed_hierarchical")
+    names = ("msdki_vae_unig", "ball_stick_hierarchical")
     runs = [replace(run, settings={"training.steps": 20}) for run in demo_module.RUNS if run.name in names]
-    runs += [run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.fixed]
+    runs += [run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.one_slice]
     monkeypatch.setattr(demo_module, "RUNS", tuple(runs))
     monkeypatch.setattr(demo_module, "_QUARTER", {name: {"training.steps": 20} for name in demo_module.REFERENCES})
     out = run_demo(tmp_path / "demo", "small")
@@ -516,7 +516,7 @@ def test_the_demo_runs_without_a_network(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_one_recipe_that_diverges_does_not_stop_the_demo(tmp_path, monkeypatch):
-    runs = tuple(run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.fixed)
+    runs = tuple(run for run in demo_module.RUNS if run.name.endswith("_least_squares") and not run.one_slice)
     bad = replace(demo_module.RUNS[1], name="bad", settings={"training.steps": 1})
     whole = demo_module.write_run
 

@@ -1,6 +1,7 @@
 """Samples of sticks in a tractography program: dipy follows a fibre through a crossing, by the page's own lines."""
 
 import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -31,7 +32,6 @@ def two_bundles(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.kept
 def test_dipy_follows_a_bundle_through_a_crossing(tmp_path, monkeypatch):
     pytest.importorskip("dipy")
     image, rising, falling = two_bundles(seed=2)
@@ -46,7 +46,7 @@ def test_dipy_follows_a_bundle_through_a_crossing(tmp_path, monkeypatch):
     files = ScanFiles("sub-01_dwi.nii.gz", mask="mask.nii.gz")
     scan = files.read("ball_sticks")
     fit = pq.fit(scan.y, scan.acquisition, signal="ball_sticks", recipe="hierarchical", sigma=100 / 30, causes=False)
-    save_fit(fit, "out/sticks/fit", {"sources": ["sub-01_dwi.nii.gz"]})
+    save_fit(fit, Path("out/sticks/fit"), {"sources": ["sub-01_dwi.nii.gz"]})
     export_bedpostx("out/sticks", files, n_samples=20)
 
     page = (REPOSITORY / "docs" / "sticks.md").read_text()

@@ -35,6 +35,15 @@ def ivim(rng):
     return "ivim", {"bval": b}, f * np.exp(-b * (fast + slow)) + (1 - f) * np.exp(-b * slow)
 
 
+def open_b1(rng):
+    """Flip angles whose T1 and B1 the measurements of one voxel do not tell apart: many estimates end at a bound."""
+    flip, tr = np.radians([2, 4, 8, 12, 16, 20]), 15.0
+    t1, b1 = rng.normal(1100, 200, (N, 1)), rng.normal(1, 0.1, (N, 1))
+    e = np.exp(-tr / t1)
+    clean = 1000 * np.sin(b1 * flip) * (1 - e) / (1 - np.cos(b1 * flip) * e)
+    return "t1_vfa_free_b1", {"flip": flip, "tr": np.full(6, tr)}, clean
+
+
 def kinds(scan, spoil=None, likelihood="rician", told=1.0, seed=7):
     """Kinds and sentences of the causes that a least-squares fit to a spoiled scan shows."""
     rng = np.random.default_rng(seed)
@@ -51,7 +60,7 @@ def kinds(scan, spoil=None, likelihood="rician", told=1.0, seed=7):
     return {cause.kind: cause.sentence for cause in fit.causes}
 
 
-@pytest.mark.parametrize("scan", [ball_stick, t2_decay, ivim])
+@pytest.mark.parametrize("scan", [ball_stick, t2_decay, ivim, open_b1])
 def test_a_clean_scan_shows_no_cause(scan):
     assert kinds(scan, seed=1) == {}
 

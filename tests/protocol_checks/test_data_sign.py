@@ -100,3 +100,14 @@ def test_nan_and_empty_voxels_do_not_count():
     y[1::4] = 0
     assert sign_of(y).share == 0
     assert not sign_of(torch.zeros(5, 8)).real
+
+
+def test_integers_that_overflowed_are_named_and_noise_around_zero_is_not():
+    whole = 70 * decayed(0.02)
+    y = torch.from_numpy(whole.numpy().astype(np.int64).astype(np.int16)).float()
+    assert (y < 0).any()
+    (text,) = check_sign(sign_of(y), y, Acquisition(bval=B), "msdki")
+    assert "integers that overflowed" in text
+    for noise in (0.03, 0.1, 0.2):  # the last is real-valued, of SNR 5
+        y = decayed(noise)
+        assert check_sign(sign_of(y), y, Acquisition(bval=B), "msdki") == []

@@ -25,6 +25,7 @@ from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.page import template
 from pyroqmri.report.verdict import judge_folder
 from pyroqmri.signals import SIGNALS
+from tests.report.browser import browser, needs_chromium
 from tests.report.test_report import AFFINE, SHAPE, FakePosterior, make, record, text_of
 from tests.report.test_uncertainty import MASK, with_classes, write_sample
 
@@ -342,3 +343,27 @@ def test_the_page_of_a_denoised_image_shows_text_and_warnings():
     assert live.scripts == live.handlers == []
     assert all(link.startswith("data:image/png;base64,") for link in live.links)
     assert '<section class="verdict warning">' in page
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("signal", ["msdki", "mystery"])
+def test_no_string_runs_in_the_viewer(tmp_path, signal):
+    """Every map and a voxel are looked at in a browser, with markup in every string that a file can have."""
+    folder = folder_of(tmp_path / "f", signal)
+    image, drawing = '<img src=x onerror="window.ran=1">', '<svg onload="window.ran=2"></svg>'
+    poison(folder, f"{image}{drawing}</script><script>window.ran=3</script>")
+    with browser() as window:
+        window.open(write_report(folder).resolve().as_uri())
+        window.wait("return document.getElementById('voxel-status').textContent !== ''")
+        window.run(
+            "const all = document.getElementById('viewer-parameter');"
+            "const say = (e, kind) => e.dispatchEvent(new Event(kind, {bubbles: true}));"
+            "for (let i = 0; i < all.options.length; i++) { all.selectedIndex = i; say(all, 'change'); }"
+            "for (const [a, at] of Object.entries({i: 7, j: 8, k: 1})) {"
+            "  const e = document.getElementById('voxel-' + a); e.value = at; say(e, 'input'); say(e, 'change'); }"
+        )
+        window.wait("return document.getElementById('voxel-status').textContent.includes('<img')")
+        assert window.run("return window.ran ?? null") is None
+        assert window.run("return document.querySelectorAll('iframe, [onerror], [onload]').length") == 0
+        assert window.complaints() == []

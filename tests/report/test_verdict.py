@@ -25,3 +25,12 @@ def test_nothing_is_added_where_voxels_are_fine_or_the_cause_is_known():
     assert judge(numbers(many)).alarms == ()
     assert judge(numbers(few, uninformed=("T2",))).alarms == ()
     assert judge(numbers(np.zeros(0, int))).alarms == ()
+
+
+def test_what_a_scan_does_not_determine_is_not_warned_of_at_its_bound_as_well():
+    found = FitNumbers(
+        "msdki", None, None, {"D": 0.0, "K": 0.6}, {}, RESIDUAL_P, 0.0, None, 0.0, uninformed=("K",),
+        beyond_bound={"D": 0.0, "K": 0.6},
+    )  # fmt: skip
+    assert judge(found).alarms == ()
+    assert judge(found).headline == "This scan does not determine K."

@@ -35,6 +35,11 @@ def spectrum(offset, shift):
     return 1 - line(0, 0.8, 1.5) - line(3.5, 0.06, 1.5) - line(-3.5, 0.1, 3) - line(-2.5, 0.1, 40)
 
 
+def spoiled(flip, tr, T1):
+    e = np.exp(-tr / T1)
+    return np.sin(flip) * (1 - e) / (1 - np.cos(flip) * e)
+
+
 def at(setting, values, **more):
     return {setting: np.array(values, float)} | {k: np.array(v, float) for k, v in more.items()}
 
@@ -61,6 +66,9 @@ SCANS = {
     "b well above 2a": ("t1_inversion", at("ti", RECOVERY), free_recovery, {"T1": 1300.0, "inv_eff": 1.3}),
     "saturation recovery": ("t1_inversion", at("ti", RECOVERY), free_recovery, {"T1": 1000.0, "inv_eff": 0.5}),
     "fat": ("t1_inversion", at("ti", RECOVERY), free_recovery, {"T1": 250.0, "inv_eff": 0.95}),
+    "blood with contrast agent": (
+        "t1_vfa", at("flip", np.radians([3, 6, 10, 15, 20, 40]), tr=[5.0] * 6), spoiled, {"T1": 40.0},
+    ),
     "shimmed badly": ("cest_lorentz", at("offset", [300.0, 300, *PPM]), spectrum, {"shift": 1.5}),
     "shimmed worse": ("cest_lorentz", at("offset", [300.0, 300, *PPM]), spectrum, {"shift": -2.2}),
 }  # fmt: skip

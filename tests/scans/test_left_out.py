@@ -116,7 +116,11 @@ def test_a_limit_on_b(scan, bmax):
 
 
 def test_limits_that_cannot_be_meant(scan, tmp_path):
-    for bmax, words in ((1.5, "--bmax 1500"), (20.0, "every measurement is a b0|leaves")):
+    for bmax, words in (
+        (1.5, "--bmax 1500"),
+        (0.0, "--bmax 1500, for one"),
+        (20.0, "every measurement is a b0|leaves"),
+    ):
         with pytest.raises(InputError, match=words):
             fit_image(replace(scan.files, bmax=bmax), signal="dti", recipe="least_squares", out=tmp_path / "no")
     echoes = Acquisition(te=torch.arange(10.0, 90.0, 10.0))

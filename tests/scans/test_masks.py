@@ -9,8 +9,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pyroqmri import io
+from pyroqmri.commands import ScanFiles, fit_image
 from pyroqmri.commands.simulate import simulate_files
 from pyroqmri.errors import InputError
+from pyroqmri.measurements.status import FINE, NO_SIGNAL
+from pyroqmri.protocol_checks.no_signal import mask_in_air
 
 SHAPE, AFFINE = (16, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -165,3 +168,28 @@ def test_a_simulated_scan_is_read_in_its_own_mask(tmp_path):
     assert scan.warnings == []
     assert not scan.mask.all()
     np.testing.assert_array_equal(scan.mask, nib.load(folder / "sub-sim_mask.nii.gz").get_fdata() > 0)
+
+
+def test_a_mask_of_two_dimensions_is_named(folder):
+    with pytest.raises(InputError, match=r"has the dimensions \[16, 14\] alone; expected x, y and z"):
+        read(folder, ball()[:, :, 5].astype(np.uint8))
+
+
+def test_a_mask_that_lies_in_air_is_named():
+    mask = ball()
+    status = np.where(np.arange(mask.sum()) < 0.4 * mask.sum(), NO_SIGNAL, FINE)
+    (text,) = mask_in_air(status, mask)
+    assert text.startswith("40 % of the voxels in the mask have no signal (status 3)")
+    assert mask_in_air(np.where(np.arange(mask.sum()) < 0.2 * mask.sum(), NO_SIGNAL, FINE), mask) == []
+    whole = np.arange(mask.size) / mask.size
+    assert mask_in_air(np.where(whole < 0.7, NO_SIGNAL, FINE), np.ones_like(mask)) == []  # known to contain air
+    assert "89 %" in mask_in_air(np.where(whole < 0.89, NO_SIGNAL, FINE), np.ones_like(mask))[0]  # noise alone
+
+
+def test_a_mask_without_one_voxel_to_fit_is_an_error(folder):
+    data = np.asarray(nib.load(folder / "sub-1_MESE.nii.gz").dataobj)
+    save(folder / "x_dwi.nii.gz", data * np.array([-1.0, 1, 1, 1]))
+    (folder / "x_dwi.bval").write_text("0 500 800 1000")
+    files = ScanFiles(folder / "x_dwi.nii.gz", mask=save(folder / "given.nii.gz", ball().astype(np.uint8)))
+    with pytest.raises(InputError, match=r"no voxel of the mask can be fitted: \d+ x no signal"):
+        fit_image(files, signal="adc", recipe="least_squares", out=folder / "out", sigma=4.0)

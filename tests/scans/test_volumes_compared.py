@@ -239,6 +239,15 @@ def test_nothing_is_said_of_clean_scans(noise):
                 assert volume_warnings(scan(values, **settings)) == []
 
 
+def test_b0s_that_overflowed_to_negative_numbers_can_be_compared():
+    b, g = table((3, 30))
+    rng = np.random.default_rng(0)
+    y = 40_000 * np.exp(-b) * np.ones((*SHAPE, 1)) + rng.normal(scale=800, size=(*SHAPE, len(b)))
+    wrapped = np.round(y).astype(np.int64).astype(np.int16).astype(float)
+    assert (wrapped[..., :3] < 0).all()
+    assert all(isinstance(text, str) for text in volume_warnings(scan(wrapped, bval=b, bvec=g)))
+
+
 def test_nothing_is_said_of_a_phantom_without_contrast():
     b, g = table((3, 20))
     for seed in range(5):

@@ -7,7 +7,9 @@ import torch
 import pyroqmri as pq
 from pyroqmri.fitting.build import build_pair
 from pyroqmri.fitting.expected import expected_latents
+from pyroqmri.fitting.population import finish_population
 from pyroqmri.fitting.schema import load_recipe
+from pyroqmri.guides.population_refinement import DRIFT, left_out
 from pyroqmri.likelihoods import RicianLikelihood
 from pyroqmri.signals import MP2RAGE, SIGNALS, T1VFA, BoundSignal, MP2RAGEFreeB1, T1VFAFreeB1
 
@@ -63,9 +65,25 @@ def test_only_t1_is_judged_by_what_the_scan_determines():
     assert fit.uninformed == ()
 
 
+def test_a_population_that_training_drew_in_goes_back_to_the_spread_of_the_voxels():
+    t1, y = spoiled(300, seed=1)
+    call = {"signal": "t1_vfa_free_b1", "recipe": "hierarchical", "settings": {"training.steps": 2}, "causes": False}
+    fit = pq.fit(y, acquisition(), sigma=SIGMA, **call)
+    t1_sd = torch.special.ndtri((torch.tensor(t1) - 10) / 5990).std()  # of latents between the bounds
+    assert fit.model is not None
+    log_sd = fit.model.prior.log_sd
+    with torch.no_grad():
+        log_sd[0] = t1_sd.log() - 0.25
+    voxels = fit.prepare(y)
+    assert left_out(fit.model, fit.guide, voxels) > DRIFT
+    finish_population(fit, voxels, refined=False, progress=False)
+    # of 300 the error is 5 %
+    assert abs(float(log_sd[0].detach().exp() / t1_sd) - 1) < 0.1
+
+
 @pytest.mark.slow
 def test_intervals_without_a_map_hold_what_a_map_would_have_shown():
-    # 500 voxels: standard error 0.013; 0.850 was seen
+    # 500 voxels: standard error 0.013; 0.878 was seen
     t1, y = spoiled(500)
     covered = {}
     for name in ("t1_vfa", "t1_vfa_free_b1"):
@@ -73,4 +91,4 @@ def test_intervals_without_a_map_hold_what_a_map_would_have_shown():
         low, high = fit.posterior(y).interval(0.9)["T1"].numpy().T
         covered[name] = np.mean((low < t1) & (t1 < high))
     assert covered["t1_vfa"] < 0.6
-    assert 0.82 < covered["t1_vfa_free_b1"] < 0.94
+    assert 0.84 < covered["t1_vfa_free_b1"] < 0.94

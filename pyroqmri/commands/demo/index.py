@@ -30,8 +30,8 @@ _CAPTION = (
 )
 _BEST = (
     "Which signal describes this brain, voxel by voxel: in every fourth voxel of a slice, in each direction ({n}), "
-    "the signal with the largest evidence under a population that it learned from these voxels; faint where undecided. Ahead "
-    "in {shares}."
+    "the signal with the largest evidence under a population that it learned from these voxels; faint where undecided. "
+    "Ahead in {shares}."
 )
 _NOTES = (
     "The table compares estimates from the kept volumes with least squares on all of them, which is not the truth: it "
