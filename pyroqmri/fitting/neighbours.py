@@ -27,7 +27,7 @@ from pyroqmri.svi import Training, fit_svi
 if TYPE_CHECKING:
     from pyroqmri.fitting.fit import Fit
 
-FEWER = 3  # times fewer steps of a network that knows its voxels alone, once they are among neighbours
+FEWER, FEWEST = 3, 10  # times fewer steps of a network that knows its voxels alone, once among neighbours, and least
 
 
 class Nearby(NamedTuple):
@@ -132,7 +132,7 @@ def _learn_population(fit: "Fit", guide: Guide, alone: Voxels, progress: bool) -
 def training_of(fit: "Fit") -> Training:
     """The recipe's plan of a training; of a field, whose guide has been trained on single voxels, a shorter one."""
     plan = Training(**fit.recipe.table("training"))
-    return replace(plan, steps=max(1, plan.steps // FEWER)) if fit.is_field else plan
+    return replace(plan, steps=min(plan.steps, max(FEWEST, plan.steps // FEWER))) if fit.is_field else plan
 
 
 def among_neighbours(
