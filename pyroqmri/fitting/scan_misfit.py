@@ -91,12 +91,14 @@ def scan_causes(
 def _informed(found: Any, status: Tensor) -> Tensor:
     """Fitted voxels ``(n,)`` whose measurements determine every parameter.
 
-    Where they do not, noise puts estimates at a bound far from the truth, and what the others cannot make up for adds
-    up over voxels.
+    Where a signal needs a known population (``nuisance``) that a recipe does not have, noise puts estimates at a bound
+    far from the truth, and what the others cannot make up for adds up over voxels.
     """
     if found.uninformed:
         return status != UNINFORMED
-    doubtful = (status == UNINFORMED) | (status == AT_BOUND)
+    doubtful = status == UNINFORMED
+    if found.signal.signal.nuisance:
+        doubtful |= status == AT_BOUND
     return ~(doubtful & found.weakly_informed(endless=False)) if bool(doubtful.any()) else ~doubtful
 
 
