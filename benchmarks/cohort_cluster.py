@@ -16,8 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.cohort_data import real, simulated
@@ -59,6 +58,12 @@ class Cluster:
             time.sleep(0.1)
         raise TimeoutError("the Dask scheduler does not start")
 
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     def workers(self) -> list[int]:
         """Process numbers of the workers, without their nannies."""
         from distributed import Client
@@ -72,20 +77,20 @@ class Cluster:
         for process in (*self.nannies, self.scheduler):
             process.terminate()
         for process in (*self.nannies, self.scheduler):
-            process.wait(60)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:  # a nanny whose scheduler is gone
+                process.kill()
+                process.wait()
         self.log.close()
 
 
-@contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster that ends with the block."""
+def cluster(folder: Path) -> Cluster:
+    """A cluster whose workers are there, which ends with a ``with`` block."""
     folder.mkdir(exist_ok=True)
     found = Cluster(folder)
-    try:
-        found.workers()
-        yield found
-    finally:
-        found.end()
+    found.workers()
+    return found
 
 
 def n_done(out: Path) -> int:
@@ -185,7 +190,7 @@ def main(scans: str = "../shared/data", folder: str = "out/cohort_cluster") -> N
         if Path(scans).is_dir():
             real(data, Path(scans))
     jobs: dict[str, Callable[[], dict[str, object]]] = {"undisturbed": lambda: alone(data, work)}
-    for disturb in (kill_worker, kill_scheduler, kill_client):
+    for disturb in (kill_scheduler, kill_client, kill_worker):
         jobs[disturb.__name__] = lambda disturb=disturb: compared(data, work, disturb)
     jobs["second run"] = lambda: again(data, work)
     for name, job in jobs.items():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -164,7 +164,7 @@ def _by_nibabel(path: Path) -> np.ndarray | None:
     """What nibabel reads, float32 ``(X, Y, Z, M)``; None where it cannot."""
     try:
         with np.errstate(all="ignore"):
-            image = nib.load(path)  # pyright: ignore[reportPrivateImportUsage]
+            image: Any = nib.load(path)  # pyright: ignore[reportPrivateImportUsage]
             if image.dataobj.offset < 348:  # it would take the header for measurements
                 return None
             found = np.asarray(image.get_fdata(), np.float32)
@@ -231,7 +231,7 @@ def _write_own(folder: Path) -> None:
 
 
 def _read_own(folder: Path, name: str) -> str:
-    own = {name.removesuffix(".nii"): folder / name}
+    own: dict[str, Any] = {name.removesuffix(".nii"): folder / name}
     scan = ScanFiles(folder / "dwi.nii.gz", mask=folder / "mask.nii.gz", **own).read("dti")
     weights = scan.inputs.pop("weights", None)
     if weights is not None and not bool(((weights >= 0) & (weights <= 1)).all()):
@@ -265,7 +265,7 @@ def _write_report(folder: Path) -> None:
     y, acq = torch.from_numpy(_measurements().reshape(-1, N)), Acquisition(bval=B / 1000)
     fit = pq.fit(y, acq, signal="msdki", recipe="least_squares", sigma=20.0)
     mask = np.ones(SHAPE, bool)
-    reference = SimpleNamespace(prefix="sub-01", shape=SHAPE, affine=np.diag([-2.0, 2, 2, 1]))
+    reference: Any = SimpleNamespace(prefix="sub-01", shape=SHAPE, affine=np.diag([-2.0, 2, 2, 1]))
     write_maps(
         fit.posterior(y), reference, mask, folder, signal_name="msdki", suffix="dwimap", recipe="least_squares",
         likelihood="rician", sources=["sub-01_dwi.nii.gz"],

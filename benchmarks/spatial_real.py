@@ -14,6 +14,7 @@ A sixth of each shell is left out; recipes learn from the rest, or from so small
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def one(recipe: str, data: tuple, rest: torch.Tensor, held: torch.Tensor, signal
     return found.elpd.numpy(), f"{', '.join(words)}; {time.perf_counter() - begin:.0f} s"
 
 
-def run(image: str, signal: str, n: int, part: int, steps: int, bmax: float) -> None:
+def run(image: str, signal: str, n: int, part: int, steps: int, bmax: float, recipes: Sequence[str]) -> None:
     """Print the rows of one scan from one ``part``-th of what is not left out."""
     y, acq, place = block(image, n, bmax)
     held = volume_folds(acq, 6)[0]
@@ -82,7 +83,7 @@ def run(image: str, signal: str, n: int, part: int, steps: int, bmax: float) -> 
         zero = torch.nonzero(acq.bval < 0.01).squeeze(-1)[:2]
         rest = torch.cat([zero, rest[volume_folds(acq[rest], part)[0]]]).unique()
     first = None
-    for recipe in RECIPES:
+    for recipe in recipes:
         density, words = one(recipe, (y, acq, place), rest, held, signal, steps)
         first = density if first is None else first
         gain = (density - first)[np.isfinite(density - first)]
@@ -98,9 +99,10 @@ def main() -> None:
     parser.add_argument("--parts", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--bmax", type=float, default=3000)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES)
     given = parser.parse_args()
     for part in given.parts:
-        run(given.image, given.signal, given.voxels, part, given.steps, given.bmax)
+        run(given.image, given.signal, given.voxels, part, given.steps, given.bmax, given.recipes)
 
 
 if __name__ == "__main__":

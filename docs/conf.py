@@ -1,6 +1,14 @@
 """Sphinx settings."""
 
+import shutil
+from pathlib import Path
+
 from pyroqmri import __version__
+
+# the site shows the executed notebooks of the checkout, and Sphinx reads nothing from outside its folder
+HERE = Path(__file__).parent
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", ignore=shutil.ignore_patterns(".*"))
 
 project = "pyroqmri"
 author = "The pyroqmri developers"
@@ -8,7 +16,7 @@ project_copyright = author
 release = version = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
@@ -20,6 +28,8 @@ suppress_warnings = ["config.cache"]
 # $...$ and $$...$$ are what GitHub renders as well
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # the tests execute them
+nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

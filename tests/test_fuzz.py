@@ -15,6 +15,13 @@ def test_broken_inputs_are_refused_or_read_right(name):
     assert found["refused"] > 0
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_sound_inputs_are_read(name, tmp_path):
+    READERS[name].write(tmp_path)
+    for path in READERS[name].broken[:5]:
+        assert READERS[name].read(tmp_path, path) == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_broken_inputs_are_refused_or_read_right(name):

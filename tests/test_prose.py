@@ -73,7 +73,7 @@ def test_what_the_package_prints_is_in_plain_terms(module):
     assert [(line, why, text) for line, text, why in found if why] == []
 
 
-def _without_code(text: str) -> Iterator[tuple[int, str]]:
+def without_code(text: str) -> Iterator[tuple[int, str]]:
     """Lines of a page but for code, formulas and the targets of links."""
     fenced = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -88,7 +88,7 @@ PAGES = sorted({*(REPOSITORY / "docs").rglob("*.md")} - {REPOSITORY / "docs" / "
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_the_pages_are_in_plain_terms(page):
-    found = [(number, refused(line), line) for number, line in _without_code(page.read_text())]
+    found = [(number, refused(line), line) for number, line in without_code(page.read_text())]
     assert [entry for entry in found if entry[1]] == []
 
 
@@ -99,6 +99,18 @@ def test_the_files_that_a_page_names_are_there(page):
     named |= {m.replace(".", "/") + ".py" for m in re.findall(r"python -m ((?:benchmarks|inference|docs)\.\w+)", text)}
     places = (REPOSITORY, REPOSITORY / "pyroqmri")
     assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
+
+
+TEMPLATES = sorted((REPOSITORY / "pyroqmri" / "report").glob("*.jinja"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_the_templates_of_reports_are_in_plain_terms(template):
+    text = re.sub(r"\{%.*?%\}|\{#.*?#\}|<[^>{]*>", " ", template.read_text(), flags=re.DOTALL)
+    # what stands in quotes inside braces is printed, names are not
+    text = re.sub(r"\{\{(.*?)\}\}", lambda m: " ".join(re.findall(r'"([^"]*)"', m[1])), text, flags=re.DOTALL)
+    found = [(number, refused(line), line) for number, line in enumerate(text.splitlines(), 1)]
+    assert [entry for entry in found if entry[1]] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "models/README.md"])

@@ -129,7 +129,7 @@ def test_the_code_of_the_readme_is_short_and_runs(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.kept
 def test_the_documentation_builds_without_a_warning(tmp_path):
-    for name in ("sphinx", "furo", "myst_parser"):
+    for name in ("sphinx", "furo", "myst_nb"):
         pytest.importorskip(name, reason="the documentation needs the extra: pip install 'pyroqmri[docs]'")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)

@@ -13,6 +13,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.neighbours import refuse_field
 from pyroqmri.fitting.parts import part_of
 from pyroqmri.measurements.arguments import as_seed
+from pyroqmri.measurements.s0 import settled_s0
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.parameter import SCAN_UNIT, frame_around
 from pyroqmri.signals import SIGNALS, BoundSignal
@@ -231,6 +232,7 @@ def tissue_voxels(
         raise InputError("tissue cannot be simulated without a noise level; give --snr")
     signal = SIGNALS[name]
     theta, labels = _tissue(signal, n, as_seed(seed), held)
+    s0 = settled_s0(signal, s0, acquisition)  # voxels to train on and voxels to check differ in S0 alike
     reference = float(s0) if isinstance(s0, int | float) else 1.0
     level = reference * torch.ones(n)
     if s0 == "inferred":

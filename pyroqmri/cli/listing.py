@@ -53,7 +53,7 @@ def signals(detailed: bool, names: tuple[str, ...]) -> None:
 
     chosen = {name: as_signal(name) for name in names} or SIGNALS
     if not detailed:
-        rows = [("SIGNAL", "NEEDS", "PARAMETER", "UNIT", "BOUNDS", "WHAT IT IS")]
+        rows: list[tuple[str, ...]] = [("SIGNAL", "NEEDS", "PARAMETER", "UNIT", "BOUNDS", "WHAT IT IS")]
         for name, signal in chosen.items():
             first = (name, " ".join(signal.requires))
             for row in _quantities(signal):

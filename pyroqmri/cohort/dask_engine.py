@@ -101,6 +101,8 @@ def run_dask(function: Callable[[Any], Any], tasks: Sequence[Any], client: Any) 
             index = futures[future]
             if future.status == "finished":
                 yield Outcome(index, future.result())
+            elif future.status == "cancelled":  # not by us: the client does so with all of them when it gives up
+                raise OSError("no connection to it")
             else:
                 error = future.exception()
                 yield Outcome(index, lost=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

@@ -86,7 +86,7 @@ def apply_image(
     """
     files = ScanFiles.of(files)
     if sigma == "learn":
-        raise InputError("apply does not learn; give --sigma as a number, a map or estimate")
+        raise InputError("apply cannot learn sigma; give --sigma as a number, a map or estimate")
     where = pick_device(device)
     if is_denoiser(fit_dir):
         if files.drop is not None or files.bmax is not None:

@@ -80,7 +80,7 @@ def denoise_image(
     if sigma == "learn":
         raise InputError("a denoiser does not learn sigma; give --sigma as a number, a map or estimate")
     if files.averages is not None:
-        raise InputError("a denoiser takes measurements for single ones; leave --averages out and give --sigma")
+        raise InputError("a denoiser assumes single magnitudes; leave out --averages and give --sigma")
     files.refuse_own_protocol("denoise")
     pick_device(device)
     level = "estimate" if sigma is None else sigma

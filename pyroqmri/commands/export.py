@@ -72,7 +72,7 @@ def export_bedpostx(
     found, earlier = load_fit(fit_dir), earlier_record(fit_dir)
     if not SIGNALS[found.signal_name].countable or found.guide is None:
         raise InputError(
-            f"{fit_dir} is a fit of {found.signal_name} by {found.recipe.name}, and samples of sticks come from signal "
+            f"{fit_dir} is a fit of {found.signal_name} by {found.recipe.name}, and stick samples need signal "
             "ball_sticks with recipe hierarchical"
         )
     files = ScanFiles.of(_image_of(Path(fit_dir)) if files is None else files)

@@ -41,7 +41,7 @@ def locked(path: Path, out: Path) -> Iterator[None]:
             break
         time.sleep(0.001)
     if handle is None:
-        raise InputError(f"the lock file {path} cannot be had; remove it if no other run writes {out}")
+        raise InputError(f"the lock file {path} cannot be opened; remove it if no other run is writing {out}")
     try:
         yield
     finally:

@@ -69,7 +69,7 @@ class ProtocolFiles:
             settings |= gradients.acquisition.settings()
             said = gradients.warnings
         elif bvec is not None:
-            raise InputError(f"bvec file {bvec} is of no use without b-values; give them with --bval")
+            raise InputError(f"bvec file {bvec} has directions without b-values; give those with --bval")
         # no names: what happens to lie in the working directory belongs to no protocol
         times = read_settings("no image", names=(), **given)  # type: ignore[arg-type]
         settings |= times.values

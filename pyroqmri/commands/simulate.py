@@ -142,7 +142,7 @@ def _check(signal: str, phantom: str, snr: float | None, shape: tuple[int, int, 
     if noise not in NOISES:
         raise InputError(f"noise is {noise!r}; choose one of {', '.join(NOISES)}")
     if (noise == "ncchi") != (coils > 1) or not 1 <= coils <= 256:
-        raise InputError("noise ncchi is that of 2 to 256 coils, and no other has any: give --noise ncchi --coils N")
+        raise InputError("--noise ncchi needs --coils of 2 to 256, and other noise has none; give both or neither")
     if noise in ("rician", "ncchi") and SIGNALS[signal].signed:
         raise InputError(f"{signal} is of data that keep their sign, and magnitudes have none; use --noise gaussian")
     if noise == "none" and snr is not None:
@@ -154,7 +154,7 @@ def _check(signal: str, phantom: str, snr: float | None, shape: tuple[int, int, 
     if len(shape) != 3 or not all(1 <= n <= LONGEST_AXIS for n in shape):
         raise InputError(f"shape must be three numbers from 1 to {LONGEST_AXIS}, got {' '.join(map(str, shape))}")
     if phantom == "clusters" and {p.name for p in SIGNALS[signal].parameters} != set(cluster_classes().parameters):
-        raise InputError(f"phantom clusters is of D and K, which {signal} is not made of; use uniform, or signal msdki")
+        raise InputError(f"phantom clusters has D and K, and {signal} has others; use uniform, or signal msdki")
 
 
 def _check_protocol(signal: str, acquisition: Acquisition, shape: tuple[int, int, int]) -> None:

@@ -2,26 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
+from pyroqmri.fitting.parts import is_field
 from pyroqmri.guides import Guide, Structured
-from pyroqmri.guides.placing import blur, learn_field, place
+from pyroqmri.guides.placing import BLUR_VOXELS, blur, learn_field, place, slab
 from pyroqmri.guides.population_refinement import GAP, left_out, refine_population
 from pyroqmri.markov.graph import graph_of
+from pyroqmri.measurements.arguments import as_positions
+from pyroqmri.measurements.noise import NoiseLevel
 from pyroqmri.measurements.preparation import Batch
 from pyroqmri.measurements.voxels import Voxels
-from pyroqmri.misfit.blur import blurred
+from pyroqmri.misfit.blur import Blur, blur_of, blurred
+from pyroqmri.priors import Gmrf
 from pyroqmri.progress import say_phase
+from pyroqmri.recipe import Recipe
 from pyroqmri.svi import Training, fit_svi
 
 if TYPE_CHECKING:
     from pyroqmri.fitting.fit import Fit
 
-FEWER = 3  # times fewer steps of a network that knows its voxels alone, once they are among neighbours
+FEWER, FEWEST = 3, 10  # times fewer steps of a network that knows its voxels alone, once among neighbours, and least
 
 
 class Nearby(NamedTuple):
@@ -73,6 +79,23 @@ def nearby_of(guide: Guide | None, batch: Batch) -> Nearby:
     return found
 
 
+def position_of(plan: Recipe, voxels: Any, mask: Any, n: int) -> Tensor | None:
+    """Where the ``n`` voxels lie, which a field needs to know."""
+    position = as_positions(voxels, mask, n)
+    if is_field(plan):
+        check_places(plan.name, position)
+    return position
+
+
+def with_shared(noise: NoiseLevel, plan: Recipe, y: Tensor, acq: Acquisition, position: Tensor | None) -> NoiseLevel:
+    """The noise level with how neighbours share their noise, by measurements ``(N, M)``, where a field needs it."""
+    if not is_field(plan) or position is None:
+        return noise
+    good = torch.nonzero(y.isfinite().all(1)).squeeze(-1)
+    some = good[slab(position[good], BLUR_VOXELS)]
+    return replace(noise, shared=blur_of(y[some], acq, position[some]).correlation)
+
+
 def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -> Voxels:
     """Voxels that a field has been learned from, with what the others state about each; as they are without a field."""
     if not guide.model.prior.is_field:
@@ -80,13 +103,16 @@ def learn_neighbours(fit: "Fit", guide: Guide, voxels: Voxels, progress: bool) -
     assert isinstance(guide, Structured)
     _learn_population(fit, guide, replace(voxels, position=None), progress)
     say_phase("learning what neighbours share", progress)
+    assert isinstance(guide.model.prior, Gmrf)
+    # means over directions have no residuals within a shell; what they are means of has
+    found = max(Blur(fit.noise.shared), blur(guide.model, voxels), key=lambda seen: seen.counted)
+    guide.model.prior.counted.fill_(found.counted)
     if not learn_field(guide, voxels):
         fit.warnings.append(
             "neighbouring voxels are no more alike than any two voxels, so each is mapped by itself, as in recipe "
             "hierarchical: the positions are not those of the rows of y, or this tissue has no structure in space"
         )
     guide.model.prior.requires_grad_(False)  # of a voxel among its neighbours, the population says nothing more
-    found = blur(guide.model, voxels)
     if found.counted > 1:
         fit.warnings.append(blurred(found))
     return place(guide, voxels)
@@ -106,7 +132,7 @@ def _learn_population(fit: "Fit", guide: Guide, alone: Voxels, progress: bool) -
 def training_of(fit: "Fit") -> Training:
     """The recipe's plan of a training; of a field, whose guide has been trained on single voxels, a shorter one."""
     plan = Training(**fit.recipe.table("training"))
-    return replace(plan, steps=max(1, plan.steps // FEWER)) if fit.is_field else plan
+    return replace(plan, steps=min(plan.steps, max(FEWEST, plan.steps // FEWER))) if fit.is_field else plan
 
 
 def among_neighbours(

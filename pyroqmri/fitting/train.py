@@ -13,11 +13,11 @@ from pyroqmri.fitting.build import build_likelihood, build_pair, build_signal, s
 from pyroqmri.fitting.coils import LEARN, coils_of, learn_coils, with_coils
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.given_classes import check_given_classes
-from pyroqmri.fitting.neighbours import check_places, learn_neighbours, training_of
+from pyroqmri.fitting.neighbours import learn_neighbours, position_of, training_of, with_shared
 from pyroqmri.fitting.network import learn_network
 from pyroqmri.fitting.noise_level import noise_level
 from pyroqmri.fitting.own_protocol import training_inputs
-from pyroqmri.fitting.parts import Part, is_field, part_of
+from pyroqmri.fitting.parts import Part, part_of
 from pyroqmri.fitting.population import finish_population, refine
 from pyroqmri.fitting.scan_misfit import scan_causes
 from pyroqmri.fitting.schema import plan_recipe
@@ -27,7 +27,6 @@ from pyroqmri.measurements.arguments import (
     as_dict,
     as_measurements,
     as_numbers,
-    as_positions,
     as_s0,
     as_seed,
     as_signal,
@@ -165,9 +164,10 @@ def fit(
     data["coils"] = coils_of(plan)
     preparation = prepare_for(physics, acquisition, y, s0=s0, magnitude=magnitude, **data)
     bound = build_signal(signal, acquisition, preparation, *held, plan.ranges)
-    position = _position(plan, voxels, mask, len(y))
+    position = position_of(plan, voxels, mask, len(y))
     warnings += _denoised(blanked(y, known), acquisition, position)
     noise = noise_level(y, acquisition, sigma, preparation, bound, known, position)
+    noise = with_shared(noise, plan, blanked(y, known), acquisition, position)
     named = as_covariates(covariates, len(y))
     scan = y, torch.as_tensor(noise.level, dtype=y.dtype), acquisition, known
     batch, over_s0 = _batch_and_noise(plan, preparation, scan, position, named)
@@ -186,14 +186,6 @@ def fit(
         given = {name: value for name, value in known.items() if name in (*names, *OWN)}
         result.name_causes(*scan_causes(result, y, inputs=given, position=position))
     return result
-
-
-def _position(plan: Recipe, voxels: Any, mask: Any, n: int) -> torch.Tensor | None:
-    """Where the ``n`` voxels lie, which a field needs to know."""
-    position = as_positions(voxels, mask, n)
-    if is_field(plan):
-        check_places(plan.name, position)
-    return position
 
 
 def _denoised(y: torch.Tensor, acquisition: Acquisition, position: torch.Tensor | None) -> list[str]:

@@ -10,7 +10,7 @@ from pyroqmri.guides.structured import Structured
 from pyroqmri.laplace.start import CHUNK
 from pyroqmri.markov.graph import Graph, graph_of
 from pyroqmri.markov.law import Law
-from pyroqmri.markov.learn import LEFT, MOST_LEFT, Plan, find_borders, learn
+from pyroqmri.markov.learn import LEFT, Plan, find_borders, learn
 from pyroqmri.markov.smooth import Sites, Smoothed, smooth
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.misfit.blur import Blur, blur_of
@@ -43,7 +43,9 @@ class Likelihoods:
     def __init__(self, guide: Structured, voxels: Voxels, graph: Graph, counted: float) -> None:
         self.graph, self.left = graph, np.zeros(graph.n)
         self.guide, self.model, self.voxels, self.counted = guide, guide.model, voxels, counted
-        self.n_tissue = self.model.prior.n_tissue
+        prior = self.model.prior
+        assert isinstance(prior, Gmrf)
+        self.n_tissue, self.most = prior.n_tissue, prior.most_leaving
         self.z: Tensor | None = None
 
     @torch.no_grad()
@@ -72,16 +74,16 @@ class Likelihoods:
     def share(self, law: Law) -> np.ndarray:
         """Probability that each voxel goes with its neighbours ``(N,)``, by how many of those have left.
 
-        On average at most as many leave as may: where measurements cannot tell who does, those that have left would
-        draw the others after them, until no field was left.
+        On average at most as many leave as the prior lets: where measurements cannot tell who does, those that have
+        left draw the others after them.
         """
         if law.leave == 0:
             return np.ones(self.graph.n)
         i, j = self.graph.pairs.T
         beside = np.bincount(i, self.left[j], self.graph.n) + np.bincount(j, self.left[i], self.graph.n)
         odds = law.leave / (1 - law.leave) * np.exp(TOGETHER * np.minimum(beside, MOST_TOGETHER))
-        while (leaving := (odds / (1 + odds)).mean()) > MOST_LEFT:
-            odds *= MOST_LEFT / leaving * FASTER
+        while (leaving := (odds / (1 + odds)).mean()) > self.most:
+            odds *= self.most / leaving * FASTER
         return 1 / (1 + odds)
 
     def _near(self, found: Smoothed, where: slice) -> Tensor:
@@ -133,7 +135,7 @@ def learn_field(guide: Structured, voxels: Voxels) -> bool:
     some = voxels[slab(voxels.position)]
     assert some.position is not None
     graph, law = graph_of(some.position.cpu().numpy()), _first_law(prior)
-    expand = Likelihoods(guide, some, graph, blur(guide.model, some).counted)
+    expand = Likelihoods(guide, some, graph, counted(guide, some))
     expand(None, law)
     assert expand.z is not None
     if not alike(graph, expand.z[0, :, : prior.n_tissue].double().cpu().numpy()):
@@ -171,7 +173,7 @@ def place(guide: Structured, voxels: Voxels) -> Voxels:
     if len(voxels) == 0:
         return voxels
     graph, law = graph_of(voxels.position.cpu().numpy()), prior.law()
-    expand = Likelihoods(guide, voxels, graph, blur(guide.model, voxels).counted)
+    expand = Likelihoods(guide, voxels, graph, counted(guide, voxels))
     weights, found, sites = law.weights(graph), None, expand(None, law)
     for _ in range(BORDER_ROUNDS):
         found = smooth(graph, law, weights, sites, BORDER_DRAWS, start=None if found is None else found.mean)
@@ -180,6 +182,13 @@ def place(guide: Structured, voxels: Voxels) -> Voxels:
     assert found is not None
     found = smooth(graph, law, weights, sites, prior.draws, start=found.mean)
     return with_messages(guide.model, voxels, found, expand.share(law))
+
+
+def counted(guide: Structured, voxels: Voxels) -> float:
+    """How many voxels' noise is shared: by these residuals, or by the scan that was learned from where that is more."""
+    prior = guide.model.prior
+    assert isinstance(prior, Gmrf)
+    return max(float(prior.counted), blur(guide.model, voxels).counted)
 
 
 @torch.no_grad()

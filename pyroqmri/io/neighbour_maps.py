@@ -8,7 +8,7 @@ _NEIGHBOURS = (
     "itself, 0.75 where neighbours have halved its sd"
 )
 _ALONE = (
-    "probability that the voxel goes with none of its neighbours: near 1 it is mapped by itself, as by recipe "
+    "probability that the voxel shares nothing with its neighbours: near 1 it is mapped by itself, as by recipe "
     "hierarchical"
 )
 

@@ -44,7 +44,8 @@ class NoiseLevel:
     """Noise in the scan's units: ``level`` is one number or ``(N,)``, ``sigma`` its median.
 
     ``warnings`` say which estimates disagree; a ``provisional`` level is still to be compared with the residuals of
-    least squares. Where it is a smooth map learned from the scan, ``field`` gives it at any voxel.
+    least squares. Where it is a smooth map learned from the scan, ``field`` gives it at any voxel. ``shared`` is how
+    the noise of neighbouring voxels correlates along each image axis, where that was looked at.
     """
 
     level: float | torch.Tensor
@@ -53,6 +54,7 @@ class NoiseLevel:
     warnings: tuple[str, ...] = ()
     provisional: bool = False
     field: NoiseField | None = None
+    shared: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def of(self, index: Any) -> "NoiseLevel":
         """The level of some of the voxels."""

@@ -22,12 +22,14 @@ class Blur(NamedTuple):
     ----------
     correlation
         Of the noise of neighbours along each image axis ``(3,)``; 0 where it cannot be seen.
-    counted
-        Variance of a mean over many voxels, over that of as many with noise of their own: 1 or more.
     """
 
     correlation: tuple[float, float, float]
-    counted: float
+
+    @property
+    def counted(self) -> float:
+        """Variance of a mean over many voxels, over that of as many with noise of their own: 1 or more."""
+        return float(np.prod([1 + 2 * rho for rho in self.correlation]))
 
 
 def blur_of(residuals: Tensor, acq: Acquisition, position: Tensor) -> Blur:
@@ -51,7 +53,7 @@ def blur_of(residuals: Tensor, acq: Acquisition, position: Tensor) -> Blur:
     noise = without_signal((residuals - residuals.mean(0)).double().cpu(), acq)
     found = [0.0, 0.0, 0.0]
     if noise.shape[1] < FEWEST_COLUMNS:
-        return Blur((0.0, 0.0, 0.0), 1.0)
+        return Blur((0.0, 0.0, 0.0))
     for k in range(3):
         pairs = graph.pairs[graph.axis == k]
         pairs = torch.from_numpy(pairs[:: max(1, len(pairs) // PAIRS)])
@@ -61,7 +63,7 @@ def blur_of(residuals: Tensor, acq: Acquisition, position: Tensor) -> Blur:
         each = (one * two).sum(-1) / (one.square().sum(-1) * two.square().sum(-1)).sqrt().clamp_min(1e-12)
         median, error = float(each.median()), 1.25 * float(each.std()) / len(pairs) ** 0.5
         found[k] = min(median, MOST) if median > max(SURE * error, LEAST) else 0.0
-    return Blur((found[0], found[1], found[2]), float(np.prod([1 + 2 * rho for rho in found])))
+    return Blur((found[0], found[1], found[2]))
 
 
 def blurred(found: Blur) -> str:

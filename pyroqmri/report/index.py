@@ -89,13 +89,14 @@ class Card:
 def _card(folder: Path, name: str, better: Mapping[str, str]) -> Card:
     results = read_folder(folder / name)
     atlas, verdict = Atlas(results, n_slices=1), judge_folder(results)[0]
+    misfit = next((c.found for c in verdict.alarms if c.kind == "misfit" and c.found.endswith("%")), "")
     instead = better.get(results.signal, "") if verdict.level == "alarm" else ""
     return Card(
         name=name,
         title=signal_title(results.signal),
         recipe=_recipe_words(results.record),
         verdict=replace(verdict, level="warning") if instead else verdict,
-        brief=records.brief(results),
+        brief=records.brief(results) + (f", misfit in {misfit} of voxels" if misfit else ""),
         picture=sections.thumbnail(atlas),
         better=instead,
     )

@@ -114,9 +114,9 @@ def _estimator(results: FolderOfMaps, cite: Any) -> str:
         )
     if (learned := record.get("learned_on")) and recipe.get("estimator") != "point":
         n = max(len(values) for values in learned.values())
-        text += f" They learned from a scan with another protocol ({n} volumes; {_protocol(learned)})."
+        text += f" Both were trained on a scan with another protocol ({n} volumes; {_protocol(learned)})."
     if results.has("", "khat"):
-        text += f" Posteriors were corrected or judged by Pareto-smoothed importance weights{cite('vehtari2024')}."
+        text += f" Posteriors were corrected or assessed by Pareto-smoothed importance weights{cite('vehtari2024')}."
     return text
 
 

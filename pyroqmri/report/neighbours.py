@@ -20,20 +20,20 @@ def _share(atlas: Atlas, name: str) -> Picture:
     low, middle, high = (words.percent(x) for x in percentiles(atlas.values(name, "neighbours"), 5, 50, 95))
     block = atlas.block(atlas.images(name, "neighbours"), Scale("from neighbours", "1", 0.0, 1.0, "viridis"))
     text = (
-        "<b>{}.</b> Share of what is known of it that neighbours have stated: 0 is a voxel mapped as it would be by "
+        "<b>{}.</b> Share of the information on it that comes from neighbours: 0 is a voxel mapped as it would be by "
         "itself, 0.75 one whose sd they have halved. Median {}, 90 % of voxels between {} and {}."
     )
     named = words.named(name, atlas.results.parameter(name).symbol)
     words_ = Markup(text).format(named, middle, low, high)
-    return Picture(atlas.panel([[block]], 5.0), words_, f"map of what neighbours state about {name}")
+    return Picture(atlas.panel([[block]], 5.0), words_, f"map of the share of {name} that comes from neighbours")
 
 
 def _alone(atlas: Atlas) -> Picture:
     values = atlas.values("", "alone")
     block = atlas.block(atlas.images("", "alone"), Scale("probability", "1", 0.0, 1.0, "magma"))
     text = (
-        "<b>Voxels that go their own way.</b> Probability that a voxel goes with none of its neighbours, and is mapped "
+        "<b>Voxels unlike their neighbours.</b> Probability that a voxel shares nothing with them and is mapped "
         "by itself; above one half in {} of voxels. Look here for small findings."
     )
     share = words.percent(float((values > 0.5).mean()))
-    return Picture(atlas.panel([[block]], 5.0), Markup(text).format(share), "map of voxels that go their own way")
+    return Picture(atlas.panel([[block]], 5.0), Markup(text).format(share), "map of voxels unlike their neighbours")

@@ -96,7 +96,7 @@ const start = async () => {
     { id: "mean", map: () => shown.maps.mean, title: () => "Mean" },
     { id: "sd", map: () => shown.maps.sd, title: () => "Standard deviation" },
     { id: "status", map: () => null, title: () => "Status" },
-    { id: "p", map: () => data.p, title: () => data.p?.name ?? "" },
+    { id: "p", map: () => data.p, title: () => (data.p?.name ?? "").replace("posterior ", "") },
   ].filter(pane => pane.id === "status" || (pane.id === "p" ? data.p : data.parameters.some(p => p.maps[pane.id])));
 
   // ---- the voxel at the crosshair
@@ -192,13 +192,12 @@ const start = async () => {
     const m = pane.map();
     at(`pane-${pane.id}-title`).textContent = pane.title();
     if (!m) {
-      const many = Object.keys(data.levels).length > 4; // their meanings are in the table of the page
-      at("pane-status-legend").replaceChildren(...Object.entries(data.levels).map(([code, [text, colour]]) => {
+      at("pane-status-legend").replaceChildren(...Object.entries(data.levels).map(([code, [text, colour, brief]]) => {
         const item = document.createElement("span"), swatch = document.createElement("span");
         swatch.className = "swatch";
         swatch.style.background = colour;
         item.title = text;
-        item.append(swatch, ` ${code}${many ? "" : ` ${text.length > 26 ? `${text.slice(0, 25)}…` : text}`}`);
+        item.append(swatch, ` ${code} ${brief}`);
         return item;
       }));
       return;

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pyroqmri.measurements.status import STATUS
+from pyroqmri.measurements.status import BRIEF, FINE, STATUS
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.atlas import Atlas
@@ -58,8 +58,8 @@ def viewer_of(atlas: Atlas, names: list[str], main: list[str]) -> Viewer:
     inside = atlas.mask[box]
     content = _frame(atlas, box) | {
         "status": packer.add(results.status[box]),
-        "levels": {code: [(STATUS | results.levels).get(code, "unknown code"), status_colour(code)]
-                   for code in results.counts},
+        "levels": {code: [(STATUS | results.levels).get(code, "unknown code"), status_colour(code),
+                          BRIEF.get(code, "unknown")] for code in results.counts},
         "parameters": [
             _parameter(atlas, name, box, inside, packer) | {"main": name in main} for name in names
         ],
@@ -99,20 +99,25 @@ def _frame(atlas: Atlas, box: tuple[slice, ...]) -> dict[str, Any]:
     # from the canonical volume to the image's own indices, by the affines of both
     to_image = np.rint(np.linalg.inv(results.affine) @ affine @ step).astype(int)
     view = atlas.view
-    start = np.argwhere(atlas.mask[box])
-    on_slice = [s for s in view.slices if (s - box[view.axis].start) % box[view.axis].step == 0]
-    middle = (on_slice[len(on_slice) // 2] - box[view.axis].start) // box[view.axis].step if on_slice else None
-    here = start if middle is None else start[start[:, view.axis] == middle]
-    here = start if len(here) == 0 else here
-    centre = here[np.argmin(((here - here.mean(0)) ** 2).sum(1))] if len(here) else np.zeros(3, int)
     return {
         "shape": [len(range(s.start, s.stop, s.step)) for s in box],
         "affine": (affine @ step).tolist(),
         "toImage": to_image[:3].tolist(),
         "axis": view.axis,
         "oriented": results.oriented,
-        "start": centre.tolist(),
+        "start": _start(results.status[box], view.axis).tolist(),
     }
+
+
+def _start(status: NDArray[np.integer], axis: int) -> NDArray[np.integer]:
+    """The voxel that is shown first: on the slice with the most mask, nearest its middle of those that are fine."""
+    inside = np.argwhere(status > 0)
+    if len(inside) == 0:
+        return np.zeros(3, int)
+    here = inside[inside[:, axis] == np.bincount(inside[:, axis]).argmax()]
+    distance = ((here - here.mean(0)) ** 2).sum(1).astype(float)
+    distance[status[tuple(here.T)] != FINE] += status.size
+    return here[np.argmin(distance)]
 
 
 def _parameter(

@@ -76,3 +76,12 @@ def test_networks_refuse_several_coils():
     with pytest.raises(pq.InputError, match="whose labels are those of one coil"):
         fit_protocol(SIGNALS["msdki"].default_protocol, signal="msdki", recipe="supervised_gt", snr=30.0, n_train=300,
                      likelihood="ncchi", settings={"likelihood.coils": 4})  # fmt: skip
+
+
+def test_voxels_to_train_on_differ_in_s0_where_those_to_check_do():
+    """Relaxation leaves S0 to be inferred: a population trained on one S0 would miss the S0 of every other voxel."""
+    for signal, s0, spread in (("t2_decay", "measured", 0.1), ("adc", "measured", 0.0), ("adc", "inferred", 0.1)):
+        of = signal, SIGNALS[signal].default_protocol, s0, {"fixed": {}, "tied": {}}, "rician"
+        found = tissue_voxels(of, 2000, 0, 20.0).truth["S0"]
+        # of 2,000 draws the sd of an sd of 0.1 is 0.0016
+        assert float(found.std()) == pytest.approx(spread, abs=0.007)

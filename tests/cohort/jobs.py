@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -35,3 +36,8 @@ def take_memory(gigabytes: float) -> int:
 
 def process(_: int) -> int:
     return os.getpid()
+
+
+def slow(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds

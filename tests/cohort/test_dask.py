@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from benchmarks.cohort_cluster import Cluster
 from pyroqmri.cohort.dask_engine import dask_client, run_dask, slurm_cluster
 from pyroqmri.errors import InputError
 from tests.cohort import jobs
@@ -96,3 +97,15 @@ def test_a_job_of_slurm_that_ends_is_replaced(slurm, monkeypatch):
         os.killpg(int(slurm.read_text().split()[0]), signal.SIGKILL)  # as at its walltime
         assert [outcome.result for outcome in run_dask(jobs.square, [3], client)] == [9]
     assert len(slurm.read_text().split()) == 2
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_ends_the_run_in_a_sentence(tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    with Cluster(tmp_path) as found, dask_client(found.address, None, 1.0) as client:
+        client.wait_for_workers(1, timeout=100)
+        outcomes = run_dask(jobs.slow, [0.0, 40.0], client)
+        assert next(outcomes).result == 0.0
+        found.scheduler.kill()
+        with pytest.raises(InputError, match=r"scheduler was lost.*give the same command again"):
+            list(outcomes)

@@ -13,7 +13,7 @@ from tests.small_scan import write_scan
 
 os.environ.setdefault("NO_ET", "1")  # Nipype asks a server for news of itself
 SOURCE = Path(__file__).resolve().parents[2] / "pyroqmri" / "nipype.py"
-CLASSES = {"FitInputs": ["fit"], "ApplyInputs": ["apply"], "_ScanInputs": ["fit", "apply"], "CohortInputs": ["cohort"]}
+CLASSES = {"FitInputs": ["fit"], "_ScanInputs": ["fit", "apply"], "CohortInputs": ["cohort"]}
 
 
 def options(source: str) -> dict[str, set[str]]:

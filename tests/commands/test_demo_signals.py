@@ -40,7 +40,7 @@ def test_the_fullest_slice_keeps_the_grid(tmp_path):
 
 def test_one_shell_or_few_voxels_compare_no_signals(tmp_path):
     scan = write_scan(tmp_path).files.read("ball_stick")
-    many = replace(scan, mask=np.ones((44, 44, 1), bool), y=np.ones((1936, 67), np.float32))
+    many = replace(scan, mask=np.ones((60, 60, 1), bool), y=np.ones((3600, 67), np.float32))
     assert signals.can_compare(replace(many, acquisition=shells(7, 30, 1.0, 2.0)))
     assert not signals.can_compare(replace(many, acquisition=shells(7, 60, 1.0)))
     assert not signals.can_compare(replace(scan, acquisition=shells(7, 30, 1.0, 2.0)))

@@ -216,9 +216,9 @@ def test_shared_noise_is_not_taken_for_structure():
     rng, n = np.random.default_rng(1), SIZE**2
     theta = {"D": 0.9 + 0.05 * rng.standard_normal((n, 1)), "K": 0.8 + 0.08 * rng.standard_normal((n, 1))}
     y = scan(theta, shared=0.4)
-    fit, alone = fitted(y), fitted(y, "hierarchical").posterior(y)
+    fit = fitted(y)
     assert any("the noise of neighbouring voxels correlates" in warning for warning in fit.warnings)
-    post = fit.posterior(y, voxels=PLACE)
+    post, alone = fit.posterior(y, voxels=PLACE), fit.posterior(y, neighbours=False)
     for name, true in theta.items():
         error, before = (np.sqrt(np.mean((p.mean[name].numpy() - true[:, 0]) ** 2)) for p in (post, alone))
         assert error < 1.1 * before  # 1.5 where each neighbour counts in full

@@ -195,7 +195,7 @@ def test_a_point_that_cannot_be_checked_is_not_said_to_hold(tmp_path, quick):
     posterior = FakePosterior(MASK, "msdki")
     posterior.ppc = None
     page = write_report(make(tmp_path / "f", MASK, posterior=posterior, rec=rec))
-    assert "below hold" in text_of(page)  # bounds are looked at in the maps
+    assert "checks of the fit pass" in text_of(page)  # bounds are looked at in the maps
     unknown = folder_of(tmp_path / "g", "mystery")
     for path in unknown.glob("*desc-ppc*"):
         path.unlink()
@@ -248,7 +248,7 @@ def test_without_orientation_no_side_is_named(tmp_path, quick):
     letters.clear()
     text = text_of(write_report(folder))
     assert letters == []
-    assert "nothing tells left from right" in text
+    assert "left and right are unknown" in text
     for word in ("neurological", "patient", "front–back", "left–right", "axial", "inferior"):
         assert word not in text, word
     results = read_folder(folder)

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pyroqmri.measurements.status import BRIEF, STATUS
 from pyroqmri.report import canvas, write_report
 from pyroqmri.report import viewer as viewer_module
 from pyroqmri.report.viewer import viewer_of
@@ -210,3 +211,26 @@ def test_without_webgl_a_voxel_is_chosen_by_its_numbers(page):
         assert window.run("return document.querySelectorAll('#voxel-fit svg').length") == 1
         assert window.run("return document.documentElement.scrollWidth") <= 400
         assert window.complaints() == []
+
+
+def test_the_viewer_starts_in_the_fullest_slice_at_a_voxel_that_is_fine():
+    status = np.zeros((9, 9, 3), np.uint8)
+    status[1:8, 1:8, 0] = status[2:7, 2:7, 1] = 1
+    status[4, 4, 0] = 7  # the middle does not fit
+    i, j, k = viewer_module._start(status, 2)
+    assert k == 0
+    assert abs(i - 4) + abs(j - 4) == 1
+    assert viewer_module._start(np.zeros((3, 3, 3), np.uint8), 2).tolist() == [0, 0, 0]
+    status[status == 1] = 6  # nothing is fine: the middle itself
+    assert viewer_module._start(status, 2).tolist() == [4, 4, 0]
+
+
+def test_every_status_has_words_for_a_legend():
+    assert set(BRIEF) == set(STATUS)
+    assert max(map(len, BRIEF.values())) <= 22
+
+
+def test_what_scrolls_sideways_can_be_reached_by_keyboard():
+    for path in Path(viewer_module.__file__).parent.glob("*.jinja"):
+        scrolling = re.findall(r'<div class="wide"[^>]*>', path.read_text())
+        assert [tag for tag in scrolling if 'tabindex="0"' not in tag or "aria-label=" not in tag] == []

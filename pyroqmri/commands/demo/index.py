@@ -29,9 +29,9 @@ _CAPTION = (
     "bounds, towards the learned population."
 )
 _BEST = (
-    "Which signal describes this brain, voxel by voxel: in every fourth voxel of a slice, in each direction ({n}), "
+    "Which signal describes this brain, voxel by voxel: in every fifth voxel of a slice, in each direction ({n}), "
     "the signal with the largest evidence under a population that it learned from these voxels; faint where undecided. "
-    "Ahead in {shares}."
+    "Ahead in {shares}. A signal that is ahead need not describe a voxel: the cards below state which share it misses."
 )
 _NOTES = (
     "The table compares estimates from the kept volumes with least squares on all of them, which is not the truth: it "
