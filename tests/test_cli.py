@@ -233,7 +233,7 @@ def test_apply_takes_another_protocol_and_names_both(scan, run, tmp_path):
     assert len(record["protocol"]["bval"]) == 23
     assert stated in html.unescape((tmp_path / "applied/report.html").read_text())
     methods = " ".join((tmp_path / "applied/methods.txt").read_text().split())
-    assert "learned from a scan with another protocol (27 volumes; 3 at b = 0 s/mm2; 12 at b = 1000" in methods
+    assert "trained on a scan with another protocol (27 volumes; 3 at b = 0 s/mm2; 12 at b = 1000" in methods
     scan.write_gradients(np.where(b == 0, 700, b), g)
     code, _, err = run("apply", "out", *scan.arguments, "--out", "refused")
     assert code == 2

@@ -80,7 +80,7 @@ def test_what_is_refused(scan, tmp_path):
     with pytest.raises(InputError, match="1 to 10000"):
         run("fit", image, *common, "--averages", 0)
     denoiser = ("--signal", "dti", "--recipe", "denoise_vae", "--averages", 2)
-    with pytest.raises(InputError, match="leave --averages out"):
+    with pytest.raises(InputError, match="leave out --averages"):
         run("denoise", image, *denoiser, "--out", tmp_path / "no")
     code, error = run("check", folder / "fit", "--averages", 2)
     assert code == 2
