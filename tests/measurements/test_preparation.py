@@ -25,7 +25,7 @@ def clean(n: int = 8) -> torch.Tensor:
 
 
 def test_every_code_has_words():
-    assert sorted(STATUS) == list(range(12))
+    assert sorted(STATUS) == list(range(13))
 
 
 def test_voxels_that_cannot_be_fitted_get_a_code_and_are_left_out():
