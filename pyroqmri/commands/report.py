@@ -40,8 +40,11 @@ def rebuild_report(folder: str | Path, viewer: bool = True) -> Path:
         return write_comparison(folder)
     if not (folder / INDEX).is_file():
         return write_report(folder, viewer)
-    for page in sorted(folder.glob("*/report.html")):
-        write_report(page.parent, viewer)
+    for part in sorted(page.parent for page in folder.glob("*/report.html")):
+        if (part / COMPARISON).is_file():
+            write_comparison(part)
+        else:
+            write_report(part, viewer)
     return write_demo_index(folder)
 
 

@@ -198,10 +198,15 @@ def winner_colours(probability: NDArray) -> NDArray:
     return rgba
 
 
+def legend_square(i: int) -> Markup:
+    """A square in the colour that a map of winners has for the candidate ``i``."""
+    return Markup('<span style="color:{}">■</span>').format(COLOURS[i % len(COLOURS)])
+
+
 def _legend(names: list[str], shares: list[float], sure: list[float]) -> Markup:
     said = [Markup("<b>Where each recipe wins</b>, by the evidence of each voxel; faint voxels are undecided. ")]
     for i, name in enumerate(names):
-        square = Markup('<span style="color:{}">■</span>').format(COLOURS[i % len(COLOURS)])
+        square = legend_square(i)
         text = Markup("{} {}: ahead in {} of voxels, with probability above 0.95 in {}. ")
         said.append(text.format(square, name, words.percent(shares[i]), words.percent(sure[i])))
     said.append(Markup("Recipes are equally likely before the data, and each voxel is compared on its own."))
@@ -227,4 +232,4 @@ def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside:
     return Picture(png(panel), caption, "map of the difference of log evidence")
 
 
-__all__ = ["COMPARISON", "ranking_figure", "winner_colours", "winner_picture", "write_comparison"]
+__all__ = ["COMPARISON", "legend_square", "ranking_figure", "winner_colours", "winner_picture", "write_comparison"]

@@ -20,6 +20,7 @@ from pyroqmri.parameter import SCAN_UNIT, Direction, Parameter
 from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes, orientation
 from pyroqmri.signals import SIGNALS
 from pyroqmri.signals.bound import S0
+from pyroqmri.signals.tensor import ELEMENTS
 
 _NAME = re.compile(
     r"(?:(?P<prefix>.+)_)?model-(?P<model>.+?)_"
@@ -82,9 +83,11 @@ class FolderOfMaps:
 
     @property
     def names(self) -> list[str]:
-        """Parameters with a scalar mean map, in the order of the signal's tables."""
+        """Parameters with a scalar mean map, in the order of the signal's tables; elements of a tensor come last."""
         found = {name for name, stat in self.entries if stat == "mean" and name not in self.directions}
         table = [*self._tables, *sorted(found)]
+        if ELEMENTS[0] in found:
+            table.sort(key=lambda name: not self.is_derived(name))
         return [name for name in dict.fromkeys(table) if name in found]
 
     @property

@@ -38,7 +38,7 @@ def write_index(
     title
         Of the page.
     figures
-        PNG files and their captions, shown first and embedded.
+        PNG files and their captions, text or Markup, shown first and embedded.
     fits
         Subfolders, each with its own ``report.html``; shown with a map and a verdict.
     table
@@ -59,7 +59,8 @@ def write_index(
     for path, caption in figures:
         if not Path(path).is_file():
             raise InputError(f"the figure {path} of the index of {folder} is not there; draw it first")
-        pictures.append(sections.Picture(Path(path).read_bytes(), Markup("{}").format(caption), caption))
+        safe = Markup("{}").format(caption)
+        pictures.append(sections.Picture(Path(path).read_bytes(), safe, safe.striptags()))
     context = {
         "title": title,
         "intro": intro,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pyroqmri.calibration.predicted import LEAST
 from pyroqmri.measurements.status import FINE, STATUS
-from pyroqmri.misfit.causes import in_brief
+from pyroqmri.misfit.causes import INTERPOLATION, in_brief
 from pyroqmri.posterior.goodness_of_fit import P_MISFIT
 from pyroqmri.report import words
 from pyroqmri.report.fit_numbers import KHAT_BAD, FitNumbers, numbers_of
@@ -19,6 +19,7 @@ from pyroqmri.signals import SIGNALS
 NOISE_HIGH, NOISE_LOW = 1.15, 0.87  # learned over measured sigma
 FEW = 0.1  # of voxels that are fine
 SHARE = 0.05  # of voxels: at a bound, misfitting, without a trusted posterior
+MINOR = 0.2  # of voxels that misfit without a cause: those are named, and not all data
 _SHARE_LIMIT = f"above {100 * SHARE:g} % of voxels"
 
 
@@ -100,7 +101,7 @@ def judge(fit: FitNumbers) -> Verdict:
         checks += _few_fine(fit)  # whatever the cause is, of which nothing else is known
     alarms = {check.kind for check in checks if check.state == "alarm"}
     if "misfit" in alarms:
-        return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
+        return _misfitted(fit, noun, checks)
     if fit.uninformed:
         return Verdict(f"This scan does not determine {', '.join(fit.uninformed)}.", "alarm", tuple(checks), powerless)
     if "bound" in alarms:
@@ -119,6 +120,16 @@ def judge(fit: FitNumbers) -> Verdict:
     if all(check.state == "unknown" for check in checks):
         return Verdict("Nothing in these files allows a check of the fit.", "unknown", tuple(checks))
     return Verdict("No check raised an alarm.", "fine", tuple(checks))
+
+
+def _misfitted(fit: FitNumbers, noun: str, checks: Sequence[FitCheck]) -> Verdict:
+    """The verdict where misfit is an alarm: on the data, or on a minority of the voxels."""
+    known = any(cause != INTERPOLATION for cause in fit.causes)
+    minor = fit.misfit is not None and SHARE < fit.misfit <= MINOR and not known
+    if minor and (fit.noise_factor is None or fit.noise_factor <= NOISE_HIGH):
+        headline = f"The {noun} signal does not describe {words.percent(fit.misfit)} of the voxels."
+        return Verdict(headline, "warning", tuple(checks))
+    return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
 
 
 def with_warnings(verdict: Verdict, warnings: Sequence[str]) -> Verdict:

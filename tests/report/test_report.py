@@ -257,7 +257,8 @@ def test_misfitting_voxels_are_an_alarm(tmp_path, mask):
     posterior = FakePosterior(mask, "ball_stick")
     posterior.ppc[: int(0.06 * mask.sum()) + 1] = 1e-5
     found = judged(tmp_path, mask, posterior=posterior)
-    assert found.headline == "The ball-stick signal does not describe these data."
+    assert found.headline == "The ball-stick signal does not describe 6.1 % of the voxels."
+    assert found.level == "warning"
     assert len(found.alarms) == 1
 
 

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyroqmri.commands.demo.signals import FOLDER
+from markupsafe import Markup
+
+from pyroqmri.commands.demo.signals import FOLDER, SIGNALS
 from pyroqmri.errors import InputError
 from pyroqmri.report import words, write_index
+from pyroqmri.report.comparison import legend_square
 
 INDEX, HEADLINE, BEST = "demo.json", "headline.png", "best_signal.png"
 HEADER = (
@@ -86,7 +89,7 @@ def write_demo_index(folder: Path) -> Path:
     notes = [f"Data: {data['source']}; licence {data['licence']}.", *_NOTES, *failed]
     figures, best = [(folder / HEADLINE, caption)], record.get("signals")
     if best:
-        figures.append((folder / BEST, _BEST.format(n=best["n"], shares=_shares(best))))
+        figures.append((folder / BEST, Markup(_BEST).format(n=best["n"], shares=_shares(best))))
         notes.append(f"The comparison of signals, with evidence maps: {FOLDER}/report.html.")
     better = better_signals(best) if best else {}
     return write_index(
@@ -104,7 +107,10 @@ def better_signals(best: Mapping[str, Any]) -> dict[str, str]:
     return {name: sentence for name, sentence in found.items() if name != leader}
 
 
-def _shares(best: Mapping[str, Any]) -> str:
+def _shares(best: Mapping[str, Any]) -> Markup:
     each = zip(best["signals"], best["ahead"], best["sure"], strict=True)
-    ranked = sorted(each, key=lambda row: -row[1])
-    return "; ".join(f"{name} {words.percent(a)} ({words.percent(s)} with certainty)" for name, a, s in ranked)
+    said = Markup("{} {} {} ({} with certainty)")
+    return Markup("; ").join(
+        said.format(legend_square(SIGNALS.index(name)), name, words.percent(ahead), words.percent(sure))
+        for name, ahead, sure in sorted(each, key=lambda row: -row[1])
+    )
