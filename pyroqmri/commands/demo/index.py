@@ -32,7 +32,7 @@ _CAPTION = (
     "bounds, towards the learned population."
 )
 _BEST = (
-    "Which signal describes this brain, voxel by voxel: in every fifth voxel of a slice, in each direction ({n}), "
+    "Which signal describes this brain, voxel by voxel: in every sixth voxel of a slice, in each direction ({n}), "
     "the signal with the largest evidence under a population that it learned from these voxels; faint where undecided. "
     "Ahead in {shares}. A signal that is ahead need not describe a voxel: the cards below state which share it misses."
 )

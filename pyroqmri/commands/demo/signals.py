@@ -22,7 +22,7 @@ FOLDER = "signals"
 # the guides start as Laplace approximations, and evidence weights their draws: longer training changes little
 QUICK = {"training.steps": 20}
 SIGNALS = ("ball_stick", "ball_sticks_gamma", "noddi", "dki")
-EVERY = 5  # voxels in each direction of a slice
+EVERY = 6  # voxels in each direction of a slice
 FEWEST_DIRECTIONS, FEWEST_VOXELS = 15, 100
 SCORED = 40  # voxels of which single measurements are left out as well
 
@@ -61,7 +61,7 @@ def _fullest(scan: Scan) -> int:
 
 
 def coarse(scan: Scan, every: int | None = None) -> tuple[Scan, np.ndarray]:
-    """Every fifth voxel, or ``every``-th, in each direction of the fullest slice; and which of the scan's they are."""
+    """Every sixth voxel, or ``every``-th, in each direction of the fullest slice; and which of the scan's they are."""
     every, places = EVERY if every is None else every, np.argwhere(scan.mask)
     z = _fullest(scan)
     chosen = (places[:, 2] == z) & (places[:, :2] % every == 0).all(1)
