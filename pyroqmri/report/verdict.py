@@ -124,11 +124,12 @@ def judge(fit: FitNumbers) -> Verdict:
 
 def _misfitted(fit: FitNumbers, noun: str, checks: Sequence[FitCheck]) -> Verdict:
     """The verdict where misfit is an alarm: on the data, or on a minority of the voxels."""
-    known = any(cause != INTERPOLATION for cause in fit.causes)
-    minor = fit.misfit is not None and SHARE < fit.misfit <= MINOR and not known
-    if minor and (fit.noise_factor is None or fit.noise_factor <= NOISE_HIGH):
-        headline = f"The {noun} signal does not describe {words.percent(fit.misfit)} of the voxels."
-        return Verdict(headline, "warning", tuple(checks))
+    share, known = fit.misfit or 0.0, any(cause != INTERPOLATION for cause in fit.causes)
+    noisy = fit.noise_factor is not None and fit.noise_factor > NOISE_HIGH
+    if SHARE < share <= MINOR and not known and not noisy:
+        return Verdict(
+            f"The {noun} signal does not describe {words.percent(share)} of the voxels.", "warning", tuple(checks)
+        )
     return Verdict(in_brief(fit.causes, noun), "alarm", tuple(checks))
 
 
