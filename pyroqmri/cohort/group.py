@@ -22,6 +22,7 @@ from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.errors import InputError
 from pyroqmri.files import read_table
 from pyroqmri.maps import write_json
+from pyroqmri.posterior.voxel_sample import NORMAL_90
 
 GROUP = "group"  # folder below the output folder
 Key = tuple[str, str, str]  # region, parameter, unit
@@ -139,7 +140,6 @@ COMPARISON = (
 )  # fmt: skip
 SESSIONS = ("region", "parameter", "unit", "session", "than", "n_subjects", "change", "se", "low_90", "high_90", "p")
 CHANGES = ("participant_id", "session", "than", "region", "parameter", "unit", "change", "se", "low_90", "high_90")
-_Z90 = 1.645  # of a Gaussian's 90 % interval
 
 
 def _records(out: Path) -> list[Record]:
@@ -230,7 +230,7 @@ def _own_changes(values: Sequence[RegionValue]) -> Iterator[tuple[str, ...]]:
     for key, session, first, pairs in _pairs(values):
         for before, last in pairs:
             change, se = last.mean - before.mean, float(np.hypot(last.sd, before.sd))
-            ends = (f"{change + sign * _Z90 * se:.5g}" for sign in (-1, 1))
+            ends = (f"{change + sign * NORMAL_90 * se:.5g}" for sign in (-1, 1))
             yield (f"sub-{last.subject}", session, first, *key, f"{change:.5g}", f"{se:.3g}", *ends)
 
 

@@ -53,7 +53,9 @@ def _list_pages(folder: Path) -> None:
     found = read_manifest(folder)
     if found is None or not found.finished:
         return
-    places = [folder, *(path.parent for path in folder.glob("*/report.html"))]
+    own = {Path(name).parts[0] for name in found.files}  # a folder of the user's in there stays theirs
+    parts = [path.parent for path in folder.glob("*/report.html")] if (folder / INDEX).is_file() else []
+    places = [folder, *(part for part in parts if part.name in own)]
     pages = {(place / name).relative_to(folder).as_posix() for place in places for name in _PAGES}
     if not pages <= found.files:
         write_manifest(folder, found.files | pages, finished=True)

@@ -195,8 +195,12 @@ class Comparison:
     def by_voxel(self) -> list[str]:
         """A sentence on which recipe is ahead in how many voxels, or none."""
         found = sorted(self.shares.items(), key=lambda item: -item[1][0])
-        parts = [f"{name} in {100 * ahead:.0f} % ({100 * sure:.0f} % with certainty)" for name, (ahead, sure) in found]
-        return [f"Voxel by voxel, ahead by evidence: {', '.join(parts)}"] if parts else []
+        parts = [f"{name} in {100 * ahead:.0f} % ({100 * sure:.0f} % surely)" for name, (ahead, sure) in found]
+        return (
+            [f"Voxel by voxel, ahead by evidence (surely: with a probability above {SURE:g}): {', '.join(parts)}"]
+            if parts
+            else []
+        )
 
     def verdict(self) -> list[str]:
         """One sentence a criterion, and one on single voxels."""

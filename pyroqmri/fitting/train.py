@@ -133,7 +133,7 @@ def fit(
     progress, checkpoint, resume
         As in :func:`pyroqmri.svi.fit_svi`.
     causes
-        Look for the causes of misfit in the residuals of 400 voxels; False where maps of the scan do it.
+        Look for the causes of misfit in the residuals of 200 to 400 voxels; False where maps of the scan do it.
     weights
         How much each measurement counts, ``(N, M)`` from 0 (not at all) to 1: the power of its likelihood.
     grad_dev

@@ -220,8 +220,8 @@ def _counted(s: Stated, unit: str) -> str | None:
     if s.name == "tr" or n < _COUNT or not np.array_equal(np.sort(s.values), np.arange(1, n + 1)):
         return None
     return (
-        f"{s.name} in {s.source} counts from 1 to {n}, as the numbers of images do, and was read as "
-        f"{_readings(s, (unit,))[0]}: give the values themselves if it does count"
+        f"{s.name} in {s.source} counts from 1 to {n}, as image numbers do, and was read as "
+        f"{_readings(s, (unit,))[0]}: if these are image numbers, give the values themselves"
     )
 
 

@@ -16,7 +16,7 @@ from pyroqmri.posterior.posterior import QUANTILES, Posterior
 MOST_VALUES = 400_000  # numbers of all sampled voxels together: about a megabyte in a page
 N_DRAWS = 64
 _FEWEST = 100
-_NORMAL_90 = 1.645
+NORMAL_90 = 1.645  # sds from the mean to either end of a Gaussian's 90 % interval
 _ARRAYS = ("index", "y", "fitted", "low", "high", "reference")
 
 
@@ -134,6 +134,6 @@ def _of_estimate(part: Estimates, here: Tensor) -> dict[str, Tensor]:
     theta = part.signal.completed({name: value[here] for name, value in part.mean_theta.items()})
     assert part.likelihood is not None
     mean, variance = part.likelihood.moments(part.signal(theta, voxels.inputs), voxels.noise)
-    reach = _NORMAL_90 * variance.sqrt()
+    reach = NORMAL_90 * variance.sqrt()
     found = {"y": voxels.y, "fitted": mean, "low": mean - reach, "high": mean + reach}
     return {key: value.float().cpu() for key, value in found.items()}

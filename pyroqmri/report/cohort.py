@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pyroqmri import __version__
 from pyroqmri.maps import write_bytes
+from pyroqmri.posterior.voxel_sample import NORMAL_90
 from pyroqmri.report.canvas import WIDTH, new_figure, png, styled
 from pyroqmri.report.page import template
 from pyroqmri.report.sections import Picture
@@ -116,7 +117,7 @@ def _strip(values: Sequence[Any], groups: Mapping[str, str]) -> "Figure":
         mine = [i for i, value in enumerate(ordered) if groups.get(value.subject, "") == name]
         means, sds = (np.array([getattr(ordered[i], what) for i in mine]) for what in ("mean", "sd"))
         ax.errorbar(
-            mine, means, 1.645 * sds, fmt="o", ms=3, lw=0.8, color=_COLOURS[k % len(_COLOURS)], label=name or None
+            mine, means, NORMAL_90 * sds, fmt="o", ms=3, lw=0.8, color=_COLOURS[k % len(_COLOURS)], label=name or None
         )
     unit = values[0].unit
     ax.set_ylabel(values[0].parameter + (f" ({unit})" if unit not in ("", "1") else ""))

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pyroqmri.parameter import Parameter
+from pyroqmri.posterior.voxel_sample import NORMAL_90
 from pyroqmri.report import words
 from pyroqmri.report.atlas import Atlas
 from pyroqmri.report.canvas import BACKGROUND, MUTED, WIDTH, Block, Scale, colours_of, new_figure, robust_scale, styled
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _MAX_VOXELS = 3000  # of a class; a density from more looks the same
 MIN_VOXELS = 10
-_NORMAL_90 = 1.645
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a7a7a")
 
 
@@ -96,7 +96,7 @@ def _fade_bar(ax: Any) -> None:
 def groups_of(atlas: Atlas, name: str) -> list[Group]:
     """Voxels by the tissue class that is likelier than all others together, where at least MIN_VOXELS have it."""
     mean, sd = atlas.values(name, "mean"), atlas.values(name, "sd")
-    below = above = _NORMAL_90 * sd
+    below = above = NORMAL_90 * sd
     if atlas.results.has(name, "q05") and atlas.results.has(name, "q95"):
         below, above = mean - atlas.values(name, "q05"), atlas.values(name, "q95") - mean
     share = atlas.values("C", "prob")

@@ -48,7 +48,7 @@ def test_one_shell_or_few_voxels_compare_no_signals(tmp_path):
 
 def test_cards_name_the_signal_that_is_ahead():
     found = better_signals(BEST)
-    assert set(found) == {"noddi", "msdki"}
+    assert set(found) == {"noddi"}
     assert found["noddi"].startswith("dki describes these data better: it is ahead in 70 % of the voxels")
     assert "30 %" in found["noddi"]
 

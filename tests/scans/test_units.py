@@ -227,6 +227,6 @@ def test_a_field_map_in_hz_is_refused_and_one_in_ppm_is_taken():
 @pytest.mark.parametrize("names", [{"texts": {"TE.txt": range(1, 9)}}, {"sidecar": {"EchoTime": list(range(1, 9))}}])
 def test_numbers_of_echoes_in_place_of_their_times_are_doubted(tmp_path, names):
     found = settings_of(tmp_path, names=("te",), **names)
-    assert any("counts from 1 to 8, as the numbers of images do" in text for text in found.warnings)
+    assert any("counts from 1 to 8, as image numbers do" in text for text in found.warnings)
     for times in ([1, 2, 3, 4, 5, 6, 7, 9], [2, 4, 6, 8, 10, 12, 14, 16], [1, 2, 3]):
         assert settings_of(tmp_path, {"TE_ms.txt": times}, names=("te",), te=tmp_path / "TE_ms.txt").warnings == []

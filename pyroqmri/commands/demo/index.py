@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pyroqmri.commands.demo.signals import FOLDER, SIGNALS
+from pyroqmri.commands.demo.signals import EVERY, FOLDER, SIGNALS
 from pyroqmri.errors import InputError
 from pyroqmri.report import words, write_index
 from pyroqmri.report.comparison import legend_square
@@ -32,9 +32,10 @@ _CAPTION = (
     "bounds, towards the learned population."
 )
 _BEST = (
-    "Which signal describes this brain, voxel by voxel: in every sixth voxel of a slice, in each direction ({n}), "
-    "the signal with the largest evidence under a population that it learned from these voxels; faint where undecided. "
-    "Ahead in {shares}. A signal that is ahead need not describe a voxel: the cards below state which share it misses."
+    "Which signal describes this brain, voxel by voxel: in {n} voxels of a slice, {every} apart in each direction, "
+    "the signal with the largest evidence under a population that it learned from these voxels, by which signals with "
+    "more parameters gain; faint where undecided. Ahead in {shares}.{uncertain} A signal that is ahead need not "
+    "describe a voxel: the cards below state which share it misses."
 )
 _NOTES = (
     "The table compares estimates from the kept volumes with least squares on all of them, which is not the truth: it "
@@ -89,7 +90,7 @@ def write_demo_index(folder: Path) -> Path:
     notes = [f"Data: {data['source']}; licence {data['licence']}.", *_NOTES, *failed]
     figures, best = [(folder / HEADLINE, caption)], record.get("signals")
     if best:
-        figures.append((folder / BEST, Markup(_BEST).format(n=best["n"], shares=_shares(best))))
+        figures.append((folder / BEST, _best_caption(best)))
         notes.append(f"The comparison of signals, with evidence maps: {FOLDER}/report.html.")
     better = better_signals(best) if best else {}
     return write_index(
@@ -103,13 +104,19 @@ def better_signals(best: Mapping[str, Any]) -> dict[str, str]:
     leader = max(shares, key=lambda name: shares[name])
     first = f"{leader} describes these data better: it is ahead in {words.percent(shares[leader])} of the voxels above"
     found = {name: f"{first}, this signal in {words.percent(share)}." for name, share in shares.items()}
-    found["msdki"] = f"{first}, and sees every volume where this signal sees means over directions."
     return {name: sentence for name, sentence in found.items() if name != leader}
+
+
+def _best_caption(best: Mapping[str, Any]) -> Markup:
+    failing = ", ".join(f"{name} ({words.percent(share)})" for name, share in best.get("uncertain", {}).items())
+    uncertain = f" Importance weights fail in many voxels of {failing}, whose shares are uncertain." if failing else ""
+    shares = _shares(best)
+    return Markup(_BEST).format(n=best["n"], every=best.get("every", EVERY), shares=shares, uncertain=uncertain)
 
 
 def _shares(best: Mapping[str, Any]) -> Markup:
     each = zip(best["signals"], best["ahead"], best["sure"], strict=True)
-    said = Markup("{} {} {} ({} with certainty)")
+    said = Markup("{} {} {} (in {} with a probability above 0.95)")
     return Markup("; ").join(
         said.format(legend_square(SIGNALS.index(name)), name, words.percent(ahead), words.percent(sure))
         for name, ahead, sure in sorted(each, key=lambda row: -row[1])

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from pyroqmri.commands.compare import Choice, candidate_of, write_found
 from pyroqmri.commands.inputs import per_voxel
 from pyroqmri.commands.noise import given_noise
 from pyroqmri.comparison import compare
+from pyroqmri.comparison.ranking import SHARE_BAD
 from pyroqmri.io import Scan
 from pyroqmri.measurements.shells import shell_indices
 from pyroqmri.progress import progress_bar
 from pyroqmri.report.comparison import COMPARISON, winner_picture
 
 FOLDER = "signals"
-# the guides start as Laplace approximations, and evidence weights their draws: longer training changes little
+# to save time: the guides start as Laplace approximations, and evidence weights their draws
 QUICK = {"training.steps": 20}
 SIGNALS = ("ball_stick", "ball_sticks_gamma", "noddi", "dki")
 EVERY = 6  # voxels in each direction of a slice
@@ -39,12 +40,18 @@ class BestSignal:
         Share of voxels in which each has the largest evidence, and in which its probability is above 0.95.
     n
         Voxels that all could fit.
+    every
+        Voxels apart in each direction.
+    uncertain
+        Of signals whose evidence is unreliable, the share of voxels in which importance weights fail.
     """
 
     signals: list[str]
     ahead: list[float]
     sure: list[float]
     n: int
+    every: int = EVERY
+    uncertain: dict[str, float] = field(default_factory=dict)
 
 
 def fullest_slice(scan: Scan) -> Scan:
@@ -61,7 +68,7 @@ def _fullest(scan: Scan) -> int:
 
 
 def coarse(scan: Scan, every: int | None = None) -> tuple[Scan, np.ndarray]:
-    """Every sixth voxel, or ``every``-th, in each direction of the fullest slice; and which of the scan's they are."""
+    """Voxels of the fullest slice, ``every`` apart in each direction, and which of the scan's they are."""
     every, places = EVERY if every is None else every, np.argwhere(scan.mask)
     z = _fullest(scan)
     chosen = (places[:, 2] == z) & (places[:, :2] % every == 0).all(1)
@@ -115,4 +122,5 @@ def compare_signals(scan: Scan, folder: Path, progress: bool) -> BestSignal:
     shares = found.shares
     order = [row.name for row in found.ranking("evidence")[0]]
     ahead, sure = ([shares[name][i] for name in order] for i in (0, 1))
-    return BestSignal(order, ahead, sure, int(np.isfinite(found.winners).all(-1).sum()))
+    uncertain = {name: share for name, share in found.khat_bad["evidence"].items() if share > SHARE_BAD}
+    return BestSignal(order, ahead, sure, int(np.isfinite(found.winners).all(-1).sum()), EVERY, uncertain)
