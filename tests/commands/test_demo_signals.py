@@ -58,8 +58,10 @@ def test_shares_of_voxels_are_those_of_the_evidence():
     found = Comparison(("a", "b"), {"evidence": evidence}, {}, (("a", "b"),), {}, evidence=evidence)
     assert found.shares["a"] == pytest.approx((2 / 3, 1 / 3))  # by one nat is 0.73, no certainty
     assert found.shares["b"] == pytest.approx((1 / 3, 1 / 3))
-    assert found.by_voxel() == ["Voxel by voxel, ahead by evidence: a in 67 % (33 % with certainty), b in 33 % (33 %"
-                                " with certainty)"]  # fmt: skip
+    assert found.by_voxel() == [
+        "Voxel by voxel, ahead by evidence (surely: with a probability above 0.95): a in 67 % (33 % surely), "
+        "b in 33 % (33 % surely)"
+    ]
     assert found.record()["shares"] == found.shares
 
 
