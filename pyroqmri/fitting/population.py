@@ -55,5 +55,4 @@ def finish_population(fit: Fit, voxels: Voxels, refined: bool, progress: bool) -
         spread_population(model, guide, voxels)
     if refined and gap > GUIDE_GAP:
         fit.recipe = weighted(fit.recipe)
-    if refined:
-        note_shape(fit, voxels)
+    note_shape(fit, voxels, refined)

@@ -1,31 +1,45 @@
 """What a fit notes where its voxels show a population of another shape than the one that it assumes."""
 
 from pyroqmri.fitting.fit import Fit
-from pyroqmri.guides.population_shape import gain_of_two_classes
+from pyroqmri.guides.population_shape import two_classes
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.svi import seeded
 
+MOVED = 0.03  # share of voxels that two classes move by more than an sd: worth a warning
 
-def note_shape(fit: Fit, voxels: Voxels) -> None:
-    """Mark a fit whose population, a single Gaussian, is described better by two classes, and warn of it.
+_SHAPE = (
+    "the population of these voxels is not a single Gaussian: two classes have {gain:.2g} nats per voxel more evidence"
+)
+_DRAWN = (
+    ", and change the values of {moved:.0%} of the voxels by more than their sd: tissue that is unlike the rest, such "
+    "as fluid, is drawn to it, and its intervals can miss"
+)
+_OPEN = (
+    ". Values that the measurements leave open rest on the population's shape, and their intervals can be too narrow: "
+    "such voxels have status 9"
+)
+_USE = "; compare with recipe hierarchical_mixture, with uniform, which learns no population, or mask one tissue"
+
+
+def note_shape(fit: Fit, voxels: Voxels, refined: bool) -> None:
+    """Warn of a population, a single Gaussian, that two classes describe better, and mark what rests on it.
 
     Parameters
     ----------
     fit
-        A trained fit, whose population was raised to the evidence.
+        A trained fit.
     voxels
         Its training voxels, prepared.
+    refined
+        Whether normal posteriors left so much out that the population was raised to the evidence before the training:
+        values that the data leave open then rest on its shape, and have status 9.
     """
     assert fit.model is not None and fit.guide is not None
     if len(fit.model.prior.classes().log_weights) > 1:
         return
     with seeded(fit.seed, voxels.y):
-        gain = gain_of_two_classes(fit.model, fit.guide, voxels)
-    if gain > 0:
-        fit.rests_on_shape = True
-        fit.warnings.append(
-            f"the population of these voxels is not a single Gaussian: two classes have {gain:.2g} nats per voxel more "
-            "evidence. Values that the measurements leave open rest on its shape, and their intervals can be too "
-            "narrow: such voxels have status 9; compare with recipe hierarchical_mixture, and with uniform, which "
-            "learns no population"
-        )
+        gain, moved = two_classes(fit.model, fit.guide, voxels)
+    fit.rests_on_shape = refined and gain > 0
+    if fit.rests_on_shape or moved > MOVED:
+        words = _SHAPE + (_DRAWN if moved > MOVED else "") + (_OPEN if fit.rests_on_shape else "") + _USE
+        fit.warnings.append(words.format(gain=gain, moved=moved))

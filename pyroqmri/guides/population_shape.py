@@ -1,6 +1,7 @@
 """Whether voxels show that their population has another shape than a single Gaussian."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +18,31 @@ PER_PARAMETER = 1.5  # nats in all voxels that each parameter of a second class 
 _SURE = 0.9  # share of a voxel that starts in its half
 
 
+class TwoClasses(NamedTuple):
+    """Two normal classes in place of one.
+
+    Attributes
+    ----------
+    gain
+        Nats per voxel by which they have more evidence; 0 where that may be chance.
+    moved
+        Share of voxels in which the posterior mean of a latent would move by more than its sd.
+    """
+
+    gain: float
+    moved: float
+
+
+class _Raised(NamedTuple):
+    """Mean log evidence of a voxel, and the weights ``(S, N)`` of its draws."""
+
+    evidence: float
+    weights: Tensor
+
+
 @torch.no_grad()
-def gain_of_two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> float:
-    """Nats per voxel by which two normal classes exceed one in evidence; 0 where that may be chance.
+def two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> TwoClasses:
+    """What two normal classes would change.
 
     Both populations are raised to the evidence of the same draws by expectation-maximisation. The second class starts
     from either half of the voxels along the axes on which they differ most. Twice the gain of a class that is not
@@ -38,10 +61,18 @@ def gain_of_two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> floa
     own = draw_latents(model, guide, some, None).moments(now)
     drawn = draw_latents(model, guide, some, own)
     one = _raised(drawn, torch.ones(len(some), 1, dtype=torch.float64, device=some.y.device), now)
-    two = max(_raised(drawn, half, now) for half in _halves(drawn, now))
-    n = len(drawn.centre)
+    two = max((_raised(drawn, half, now) for half in _halves(drawn, now)), key=lambda found: found.evidence)
+    n, gain = len(drawn.centre), two.evidence - one.evidence
     chance = PER_PARAMETER * (1 + n + n * (n + 1) / 2) / len(some)
-    return two - one if two - one > chance else 0.0
+    return TwoClasses(gain, _moved(drawn, one.weights, two.weights)) if gain > chance else TwoClasses(0.0, 0.0)
+
+
+def _moved(drawn: Drawn, one: Tensor, two: Tensor) -> float:
+    """Share of voxels whose mean of a latent under weights ``(S, N)`` moves by more than its sd under others."""
+    u = drawn.features[..., -len(drawn.centre) :]
+    mean, other = ((weights.unsqueeze(-1) * u).sum(0) for weights in (one, two))
+    sd = (one.unsqueeze(-1) * (u - mean).square()).sum(0).sqrt()
+    return float(((other - mean).abs() > sd).any(-1).double().mean())
 
 
 def _halves(drawn: Drawn, now: Population) -> list[Tensor]:
@@ -54,18 +85,18 @@ def _halves(drawn: Drawn, now: Population) -> list[Tensor]:
     return [torch.stack([each, 1 - each], -1) for each in share.unbind(-1)]
 
 
-def _raised(drawn: Drawn, start: Tensor, now: Population) -> float:
-    """Mean log evidence of a voxel under classes that start with shares ``(N, C)`` of the voxels."""
-    share = drawn.log_weights(now).softmax(0).unsqueeze(-1) * start
-    evidence = -math.inf
+def _raised(drawn: Drawn, start: Tensor, now: Population) -> _Raised:
+    """What draws show under classes that start with shares ``(N, C)`` of the voxels."""
+    plain = drawn.log_weights(now).softmax(0)
+    share, raised = plain.unsqueeze(-1) * start, _Raised(-math.inf, plain)
     for _ in range(ROUNDS):
         log_weights, each = drawn.weighted(natural(_classes(drawn, share), drawn.centre))
         found = float(log_weights.logsumexp(0).mean()) - math.log(len(drawn.rest))
         if not math.isfinite(found):
-            return evidence
-        evidence = found
-        share = log_weights.softmax(0).unsqueeze(-1) * each.softmax(-1)
-    return evidence
+            return raised
+        raised = _Raised(found, log_weights.softmax(0))
+        share = raised.weights.unsqueeze(-1) * each.softmax(-1)
+    return raised
 
 
 def _classes(drawn: Drawn, share: Tensor) -> Population:
