@@ -76,7 +76,8 @@ def check_sign(found: Sign, y: Tensor, acquisition: Acquisition, signal: str) ->
     """
     model = SIGNALS[signal]
     twin = _twin(signal)
-    if not model.signed and not {"ti", "readout"} & set(model.requires) and _overflowed(y):
+    many = found.share > _WRAPPED[0]  # else the lowest values that count are not below zero, and nothing need be sorted
+    if many and not model.signed and not {"ti", "readout"} & set(model.requires) and _overflowed(y):
         return [
             f"{100 * found.share:.2g} % of the values are negative, as far below zero as others are above, where "
             f"{signal} is above zero: integers that overflowed where the scan was converted, phase, or another image "
