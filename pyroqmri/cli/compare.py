@@ -110,6 +110,9 @@ def compare(
     Scores: leaving out a measurement (PSIS-LOO), WAIC, evidence, held-out volumes and a held-out
     shell. Exit code 1: done, and a score is unreliable.
     """
+    again = next((name for name in signals if signals.count(name) > 1), None)
+    if again is not None:
+        raise click.UsageError(f"--signal {again} is given {signals.count(again)} times; give each signal once")
     recipes = with_signals(recipes, signals)
     labels = [label for label, _ in recipes]
     twice = next((label for label in labels if labels.count(label) > 1), None)

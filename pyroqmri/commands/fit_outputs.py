@@ -21,6 +21,7 @@ from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import UNFITTED
 from pyroqmri.posterior import Posterior
 from pyroqmri.posterior.voxel_sample import spread_over
+from pyroqmri.protocol_checks.judge import known_nuisances
 from pyroqmri.protocol_checks.no_signal import mask_in_air
 from pyroqmri.report import write_report
 from pyroqmri.report.fit_numbers import (
@@ -89,12 +90,11 @@ def write_results(
         khat=summary.khat is not None,
     )  # fmt: skip
     codes, counts = np.unique(status, return_counts=True)
-    has_s0 = SIGNALS[fit.signal_name].has_s0(fit.acquisition)
     aside = predicted(fit, scan.y, own, scan.inputs) if predictive else None
     numbers = fit_numbers(fit, summary, status, aside)
     alarms = [*scan.warnings, *_alarms(judge(numbers), summary.status.numpy(), scan.mask)]
     save_fit(kept, folder / "fit", {
-        "notes": [*scan.notes, *([fit.preparation.note(fit.acquisition)] if has_s0 else []), *notes],
+        "notes": [*scan.notes, *_notes(fit), *notes],
         "sources": [scan.ref.path.name],
         "n_mapped": len(scan.y),
         "left_out": dict(left_out or {}),
@@ -112,6 +112,12 @@ def write_results(
             write_voxels(folder / VOXELS, summary.sample, place, {k: v.cpu().numpy() for k, v in settings.items()})
         write_report(folder)
     return summary
+
+
+def _notes(fit: Fit) -> list[str]:
+    """Which S0 the fit used, and which populations it took as known."""
+    used = [fit.preparation.note(fit.acquisition)] if SIGNALS[fit.signal_name].has_s0(fit.acquisition) else []
+    return used + known_nuisances(fit.signal_name, fit.recipe.tables, (*fit.fixed, *fit.tied))
 
 
 def _alarms(verdict: Verdict, status: np.ndarray, mask: np.ndarray) -> list[str]:

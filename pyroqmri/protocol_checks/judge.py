@@ -76,6 +76,18 @@ def missing_inputs(name: str, given: Collection[str], tables: Mapping[str, Mappi
     ]
 
 
+def known_nuisances(name: str, tables: Mapping[str, Mapping[str, Any]], held: Collection[str] = ()) -> list[str]:
+    """A sentence on each parameter whose population a recipe of these ``tables`` takes as known; of ``held``, none."""
+    if tables.get("prior", {}).get("kind") not in _POPULATIONS:
+        return []
+    return [
+        f"the population of {key} is known beforehand ({mean:g}, sd {sd:g}) and not learned: where the sd of a voxel "
+        f"is near {sd:g}, the map shows that population and no measurement"
+        for key, (mean, sd) in SIGNALS[name].nuisance.items()
+        if key not in held
+    ]
+
+
 def _unknown_nuisances(name: str, tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence on parameters of a known population that is no part of the recipe."""
     nuisances, wanted = SIGNALS[name].nuisance, SIGNALS[name].parameters[0].name

@@ -125,6 +125,7 @@ def test_several_signals_are_compared_with_every_recipe():
     [
         (["--recipe", "hierarchical"], "two recipes or more"),
         (["--recipe", "hierarchical", "--recipe", "hierarchical"], "two recipes are called"),
+        (["--signal", "dti", "--signal", "dti", "--recipe", "hierarchical"], "--signal dti is given 2 times"),
         (["--recipe", "hierarchical", "--recipe", "none_such"], "there is no recipe"),
         (["--recipe", "hierarchical", "--recipe", "a=hierarchical steps"], "must read KEY=VALUE"),
         (["--recipe", "hierarchical", "--recipe", "vae_gmm", "--shell", "some"], "neither highest"),

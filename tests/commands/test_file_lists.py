@@ -1,10 +1,11 @@
 """Every command writes these files and no others: names are a contract with scripts outside the repository."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pyroqmri.commands import apply_image, denoise_image, fit_image, rebuild_report
+from pyroqmri.commands import apply_image, denoise_image, fit_image, rebuild_report, report
 from pyroqmri.commands.check import check_fit, check_recipe
 from pyroqmri.commands.compare import Choice, compare_image
 from pyroqmri.commands.demo import demo as demo_module
@@ -15,6 +16,7 @@ from pyroqmri.commands.protocol_files import ProtocolFiles
 from pyroqmri.commands.simulate import simulate_files
 from pyroqmri.comparison import Plan
 from pyroqmri.datasets import Dataset
+from pyroqmri.report.comparison import COMPARISON
 from tests.commands.test_join import series
 from tests.small_scan import SmallScan, write_scan
 
@@ -170,6 +172,28 @@ def test_report_writes_its_page_and_nothing_else(fitted, denoised):
         (folder / "report.html").unlink()
         assert rebuild_report(folder) == folder / "report.html"
         assert files(folder) == before
+
+
+def test_report_leaves_a_folder_of_the_user_to_them(fitted, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(fitted, out)
+    (out / "mine").mkdir()
+    (out / "mine" / "report.html").write_text("mine")
+    rebuild_report(out)
+    assert "mine/report.html" not in read_manifest(out).files
+    assert (out / "mine" / "report.html").read_text() == "mine"
+
+
+def test_report_of_a_demo_takes_its_comparison_for_one(tmp_path, monkeypatch):
+    # as a fit it has no maps, and the command ended with a traceback
+    rebuilt = []
+    monkeypatch.setattr(report, "write_comparison", rebuilt.append)
+    monkeypatch.setattr(report, "write_demo_index", lambda folder: folder / "report.html")
+    (tmp_path / "signals").mkdir()
+    for name in ("demo.json", f"signals/{COMPARISON}", "signals/report.html"):
+        (tmp_path / name).write_text("{}")
+    rebuild_report(tmp_path)
+    assert rebuilt == [tmp_path / "signals"]
 
 
 def test_demo(scan, tmp_path, monkeypatch):
