@@ -3,6 +3,7 @@
 import base64
 import gzip
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -184,6 +185,7 @@ def template(name: str) -> "Template":
     return _environment().get_template(name)
 
 
+@cache  # compiled templates serve every page of a process
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
