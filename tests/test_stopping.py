@@ -20,6 +20,8 @@ from pyroqmri.svi import SVILoop
 from pyroqmri.svi import checkpoint as checkpoints
 from tests.small_scan import write_scan
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 # three trainings each; Ctrl-C has a test of its own below
 STOPS = [
     pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143),

@@ -1,9 +1,9 @@
 """The report as one HTML file, rebuilt from what lies in an output folder."""
 
 import base64
+import functools
 import gzip
 from collections.abc import Sequence
-from functools import cache
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -185,7 +185,7 @@ def template(name: str) -> "Template":
     return _environment().get_template(name)
 
 
-@cache  # compiled templates serve every page of a process
+@functools.cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
