@@ -52,6 +52,12 @@ def truncated_gzip(scan):
     return ["sub-01_dwi.nii.gz", "truncated"]
 
 
+def a_folder(scan):
+    scan.image.unlink()
+    scan.image.mkdir()
+    return ["is a folder", "pyroqmri cohort"]
+
+
 def wrong_checksum(scan):
     content = bytearray(scan.image.read_bytes())
     content[-8] ^= 0xFF
@@ -61,7 +67,7 @@ def wrong_checksum(scan):
 
 def three_dimensional(scan):
     nib.save(nib.Nifti1Image(scan.values[..., 0].astype(np.float32), np.eye(4)), scan.image)
-    return ["sub-01_dwi.nii.gz", "3-D"]
+    return ["sub-01_dwi.nii.gz", "3-D", "pyroqmri join"]
 
 
 def mask_of_another_shape(scan):
@@ -99,6 +105,7 @@ def recipe_with_an_unknown_key(scan):
     [
         wrong_number_of_bvals,
         truncated_gzip,
+        a_folder,
         wrong_checksum,
         three_dimensional,
         mask_of_another_shape,

@@ -180,7 +180,7 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
 def predictive_pictures(atlas: Atlas) -> list[Picture]:
     """Where the signal does not describe the measurements, and how often."""
     name = p_name(atlas.results)
-    scale = Scale(name, "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
+    scale = Scale("p-value", "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
     words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(name[0].upper() + name[1:], f"{P_MISFIT:g}")
     words_bars = Markup(
         "<b>How often.</b> The dashed line is the distribution of p-values if signal and noise level are right; "

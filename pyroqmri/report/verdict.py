@@ -201,7 +201,7 @@ def _bounds(fit: FitNumbers) -> list[FitCheck]:
             continue
         beyond = share if fit.beyond_bound is None else fit.beyond_bound.get(name, share)
         check = _share_check(title, beyond, text, "bound")
-        if fit.beyond_bound is not None:
+        if fit.beyond_bound is not None and share > 0:
             found = f"{found}; the data favour a value beyond it in {words.percent(beyond)}"
         checks.append(replace(check, found=found))
     return checks

@@ -17,7 +17,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import NO_INPUT, STATUS, UNINFORMED
 from pyroqmri.report import canvas as figures
-from pyroqmri.report import sections, write_index, write_report
+from pyroqmri.report import sections, words, write_index, write_report
 from pyroqmri.report.atlas import Atlas
 from pyroqmri.report.canvas import status_colour
 from pyroqmri.report.comparison import COMPARISON, write_comparison
@@ -367,3 +367,21 @@ def test_no_string_runs_in_the_viewer(tmp_path, signal):
         assert window.run("return window.ran ?? null") is None
         assert window.run("return document.querySelectorAll('iframe, [onerror], [onload]').length") == 0
         assert window.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("remark", "sentence"),
+    [
+        ("noise level: shells give sigma 11", "Noise level: shells give sigma 11."),
+        ("in 41 % of voxels what is left varies", "In 41 % of voxels what is left varies."),
+        ("b 50 lies above the fit", "b 50 lies above the fit."),
+        ("dti reaches beyond b 1500.", "dti reaches beyond b 1500."),
+        ("ball_stick fails: why?", "ball_stick fails: why?"),
+        ("mwf leaves more", "mwf leaves more."),
+        ("TE 10 ms lies above the fit", "TE 10 ms lies above the fit."),
+        ("", ""),
+    ],
+)
+def test_a_remark_is_shown_as_a_sentence_and_names_stay_as_they_are(remark, sentence):
+    assert words.sentence(remark) == sentence
+    assert words.sentence(sentence) == sentence
