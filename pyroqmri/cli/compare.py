@@ -79,9 +79,7 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
 
 
 @click.command(
-    **example(
-        "pyroqmri compare sub-01_dwi.nii.gz --signal msdki --recipe hierarchical --recipe least_squares --out out/cmp"
-    )
+    **example("pyroqmri compare sub-01_dwi.nii.gz --signal msdki --recipe hierarchical --recipe vae_unig --out out/cmp")
 )
 @click.argument("image")
 @click.option("--signal", "signals", metavar="S", required=True, multiple=True,

@@ -57,7 +57,7 @@ def write_comparison(out_dir: str | PathLike) -> Path:
 
 
 def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    rankings, kind = record["rankings"], _kind(record)
+    rankings, kind = _contested(record), _kind(record)
     rows = [row for groups in rankings.values() for group in groups for row in group]
     return {
         "image": record.get("image", ""),
@@ -68,7 +68,7 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "tables": [_table(c, group, kind) for c, groups in rankings.items() for group in groups],
         "errors": [_error_table(c, group, kind) for c, group in record.get("errors", {}).items() if group],
         "ranking": _ranking_picture(record) if rows else None,
-        "maps": _map_pictures(folder, record) if record["groups"] and rankings.get("evidence") else [],
+        "maps": _map_pictures(folder, record) if rankings.get("evidence") and len(record["groups"][0]) > 1 else [],
         "held_out": _held_out({*rankings, *record.get("errors", {})}),
         "notes": record["notes"],
         "warnings": [str(warning) for warning in record.get("warnings", [])],
@@ -79,6 +79,11 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "seconds": words.duration(float(record.get("seconds", 0.0))),
         "version": __version__,
     }
+
+
+def _contested(record: dict[str, Any]) -> dict[str, list[list[dict[str, Any]]]]:
+    """Rankings in which there are two at least."""
+    return {c: [group for group in groups if len(group) > 1] for c, groups in record["rankings"].items()}
 
 
 def _kind(record: dict[str, Any]) -> str:
@@ -125,7 +130,7 @@ def _ranking_picture(record: dict[str, Any]) -> Picture:
         "<b>How far each {0} lies behind the best</b>, in nats over all scored voxels; bars are two standard errors "
         "of the paired difference over voxels. A bar that reaches the line cannot be distinguished from the best."
     ).format(_kind(record))
-    rows = {c: groups[0] for c, groups in record["rankings"].items() if groups}
+    rows = {c: groups[0] for c, groups in _contested(record).items() if groups}
     ranked = {row["name"] for group in rows.values() for row in group}
     names = [name for name in record["names"] if name in ranked]
     return Picture(png(ranking_figure(rows, names)), caption, "difference from the best in each score")
