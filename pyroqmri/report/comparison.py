@@ -88,7 +88,8 @@ def _contested(record: dict[str, Any]) -> dict[str, list[list[dict[str, Any]]]]:
 
 def _kind(record: dict[str, Any]) -> str:
     """What is compared, in a word: signals under one recipe, recipes of one signal, or both."""
-    signals = {said.get("signal") for said in record.get("candidates", {}).values()}
+    candidates = record.get("candidates", {})
+    signals = {candidates.get(name, {}).get("signal") for name in record["names"]}
     if len(signals) < 2:
         return "recipe"
     return "signal" if len(signals) == len(record["names"]) else "model"
@@ -243,7 +244,9 @@ def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside:
         images.append(image)
     title = words.drawn(f"{names[first]} − {names[second]}")
     panel = map_panel([[Block(images, scale, title, slices)]], aspect=view.aspect)
-    text = "<b>Evidence of {} less that of {}</b>: blue where the first predicts better; median over voxels {} nats."
+    text = (
+        "<b>Log evidence of {} minus that of {}</b>: blue where the first predicts better; median over voxels {} nats."
+    )
     caption = Markup(text).format(names[first], names[second], words.number(float(np.median(gap[inside]))))
     return Picture(png(panel), caption, "map of the difference of log evidence")
 

@@ -185,7 +185,7 @@ def predictive_pictures(atlas: Atlas) -> list[Picture]:
     words_bars = Markup(
         "<b>How often.</b> The dashed line is the distribution of p-values if signal and noise level are right; "
         "because the same data were fitted, a mild excess away from 0 is expected. A peak at 0 is misfit; a peak at 1 "
-        "means that the fit has more freedom, or the noise level is higher, than those voxels need."
+        "means overfitting, or a noise level that is too high."
     )
     pictures = [
         Picture(atlas.panel([[atlas.block(atlas.images("", "ppc"), scale)]], 5.0), words_map, f"map of the {name}"),

@@ -178,7 +178,7 @@ def test_warnings_stand_before_alarms_and_alarms_stand_once(tmp_path, quick):
     (folder / "fit" / "fit.json").write_text(json.dumps(rec))
     level, text = verdict_part(write_report(folder))
     assert level == "alarm"
-    assert text.index("volume 3 was left out") < text.index("lies at a bound")
+    assert text.index("Volume 3 was left out.") < text.index("lies at a bound")
     assert text.count("lies at a bound") == 1
 
 
