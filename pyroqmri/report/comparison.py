@@ -244,9 +244,7 @@ def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside:
         images.append(image)
     title = words.drawn(f"{names[first]} − {names[second]}")
     panel = map_panel([[Block(images, scale, title, slices)]], aspect=view.aspect)
-    text = (
-        "<b>Log evidence of {} minus that of {}</b>: blue where the first predicts better; median over voxels {} nats."
-    )
+    text = "<b>Log evidence of {} minus that of {}</b>: blue where the first predicts better; median {} nats."
     caption = Markup(text).format(names[first], names[second], words.number(float(np.median(gap[inside]))))
     return Picture(png(panel), caption, "map of the difference of log evidence")
 

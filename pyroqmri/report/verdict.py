@@ -173,8 +173,8 @@ def _noise(factor: float | None, noun: str) -> FitCheck:
     found = f"{factor:.2f}"
     if factor > NOISE_HIGH:
         text = Markup(
-            "Residuals of the {} signal are larger than the noise: the fit needs {} times the measured noise level. The "
-            "parameters absorb what the signal cannot describe, and the sd maps do not include that error."
+            "Residuals of the {} signal are larger than the noise: the fit needs {} times the measured noise level. "
+            "The parameters absorb what the signal cannot describe, and the sd maps do not include that error."
         )
         return FitCheck(title, "alarm", found, limit, text.format(noun, found), "misfit")
     if factor < NOISE_LOW:
@@ -231,8 +231,8 @@ def _few_fine(fit: FitNumbers) -> list[FitCheck]:
         return []
     each = "; ".join(f"{words.percent(s)} {STATUS[c]}" for c, s in fit.codes.items() if c != FINE and s >= SHARE)
     text = Markup(
-        "Only {} of the voxels in the mask are fine ({}): check the mask, the noise level and the settings, and whether "
-        "the signal suits these data."
+        "Only {} of the voxels in the mask are fine ({}): check the mask, the noise level and the settings, and "
+        "whether the signal suits these data."
     ).format(words.percent(share), each)
     title, limit = Markup("Voxels with status fine"), f"below {100 * FEW:g} % of voxels"
     return [FitCheck(title, "alarm", words.percent(share), limit, text, "few")]
