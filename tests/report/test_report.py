@@ -226,7 +226,7 @@ def test_too_much_learned_noise_is_an_alarm_in_plain_words(tmp_path, mask):
     found = judged(tmp_path, mask, sigma={"value": 19.8, "learned_factor": 1.77})
     assert found.headline == "The ball-stick signal does not describe these data."
     assert [c.kind for c in found.alarms] == ["misfit"]
-    assert "1.77 times the measured one" in found.alarms[0].text
+    assert "1.77 times the measured noise level" in found.alarms[0].text
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def unoriented(folder):
 
 def test_without_orientation_no_side_is_named(tmp_path, quick):
     letters, signal = [], "ball_stick"
-    quick.setattr("pyroqmri.report.panels.draw_letters", lambda ax, which: letters.append(which))
+    quick.setattr("pyroqmri.report.panels.draw_letters", lambda *drawn: letters.append(drawn[-1]))
     folder = make(tmp_path / "f", MASK, signal)
     assert "left" in text_of(write_report(folder))
     assert letters
