@@ -144,10 +144,11 @@ def test_the_code_of_the_readme_is_short_and_runs(tmp_path, monkeypatch):
 def test_the_documentation_builds_without_a_warning(tmp_path):
     for name in ("sphinx", "furo", "myst_nb"):
         pytest.importorskip(name, reason="the documentation needs the extra: pip install 'pyroqmri[docs]'")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
+    # every page is read and its references resolved; only the HTML is not written, which takes a third of the time
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "dummy", "docs", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "models" / "hierarchical.html").exists()
+    assert (tmp_path / ".doctrees" / "models" / "hierarchical.doctree").exists()
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @coils_option("N")
 @sigma_option("X|estimate|field")
 @s0_option
-@set_option
+@set_option()
 @held_options
 @seed_option
 @click.option("--averages", type=float, metavar="N", help="Magnitude images that each volume is the mean of.")

@@ -149,16 +149,22 @@ s0_option = click.option(
     "--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True,
     help="Signal without encoding: each voxel's own b0 volumes, a parameter, or a known value.",
 )  # fmt: skip
-set_option = click.option(
-    "--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
-    help="Change an entry of the recipe, such as training.steps=2000; may be repeated.",
-)  # fmt: skip
+
+
+def set_option(entry: str = "training.steps=2000") -> Callable[[Command], Command]:
+    """``--set`` with an entry that the command's recipes have as the example."""
+    return click.option(
+        "--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
+        help=f"Change an entry of the recipe, such as {entry}; may be repeated.",
+    )  # fmt: skip
+
+
 held_options = options(
     click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Fix a parameter at a value."),
     click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER",
                  help="Set a parameter equal to another."),
 )  # fmt: skip
-model_options = options(likelihood_option, s0_option, set_option, held_options)
+model_options = options(likelihood_option, s0_option, set_option(), held_options)
 
 
 def sigma_option(words: str, default: str | None = "estimate", more: str = "") -> Callable[[Command], Command]:

@@ -35,7 +35,7 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.option("--s0", type=NumberOrWord(), metavar="measured|VALUE", default="measured", show_default=True,
               help="Signal without encoding: each voxel's own b0 volumes, or a known value.")  # fmt: skip
 @seed_option
-@set_option
+@set_option("schedule.epochs=20")
 @held_options
 @run_options
 @debug_option

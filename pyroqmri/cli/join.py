@@ -5,7 +5,7 @@ import click
 from pyroqmri.cli.common import debug_option, example, quiet_option, say_loading
 
 
-@click.command(**example("pyroqmri join sub-01_echo-*_MESE.nii.gz --out sub-01_MESE.nii.gz"))
+@click.command(**example("pyroqmri join sub-01_echo-1_MESE.nii.gz sub-01_echo-2_MESE.nii.gz --out sub-01_MESE.nii.gz"))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", metavar="FILE", required=True, help="Image to write; its sidecar comes beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace an image that is there.")
