@@ -9,7 +9,7 @@ from pyroqmri.signals import SIGNALS
 
 _UNITS = {"um2/ms": "µm²/ms", "degrees": "°", "1": ""}
 # short words that begin a sentence, unlike names such as dti or te
-_WORDS = "a all an at by each few from in it its more no not of one some the this two"
+_WORDS = "a all an at both by each few from in it its mask more no not of one only some the this two when with"
 _GREEK = {
     "parallel": "∥", "perp": "⊥", "theta": "θ", "phi": "φ", "sigma": "σ", "alpha": "α", "beta": "β", "kappa": "κ",
     "eta": "η", "gamma": "γ", "delta": "δ", "epsilon": "ε", "lambda": "λ", "mu": "μ", "nu": "ν", "rho": "ρ", "tau": "τ",
