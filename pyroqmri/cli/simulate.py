@@ -4,7 +4,18 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import Setting, debug_option, example, held_options, say_loading, toml_value
+from pyroqmri.cli.common import (
+    Setting,
+    debug_option,
+    example,
+    held_options,
+    out_option,
+    overwrite_option,
+    quiet_option,
+    say_loading,
+    seed_option,
+    toml_value,
+)
 from pyroqmri.cli.files import input_values, protocol_files, protocol_options, simulated_inputs
 
 
@@ -18,13 +29,14 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @click.option("--shape", type=int, nargs=3, default=(32, 32, 8), show_default=True, metavar="X Y Z", help="Voxels.")
 @click.option("--noise", metavar="rician|gaussian|ncchi|none",
               help="[default: rician; gaussian for a signal that keeps its sign]")  # fmt: skip
-@click.option("--coils", type=float, default=1, metavar="N", help="Of noise ncchi, a root of a sum of squares.")
+@click.option("--coils", type=float, default=1, metavar="N", show_default=True,
+              help="Coils whose sum of squares the magnitudes are roots of, for --noise ncchi.")  # fmt: skip
 @click.option("--range", "ranges", type=Setting(toml_value), multiple=True, metavar="NAME=[LOW,HIGH]",
               help="Narrow a parameter of phantom uniform; may be repeated.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
-@click.option("--quiet", is_flag=True, help="Print only the image's name.")
+@seed_option
+@out_option
+@overwrite_option
+@quiet_option
 @debug_option
 def simulate(
     signal: str, phantom: str, snr: float | None, shape: Any, noise: str | None, coils: float, ranges: Any, fix: Any,

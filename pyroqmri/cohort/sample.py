@@ -80,7 +80,7 @@ def _sampled(task: Task, log: Log) -> Record:
         scan = task.reading.files(path, task.image.mask).read(signal)
     index = _chosen(scan.y, task)
     y = scan.y[index]
-    level: Any = given_noise(scan, task.reading.sigma)
+    level: Any = given_noise(scan, task.reading.sigma, coils=task.reading.coils)
     level = level.of(index) if hasattr(level, "of") else level[index] if isinstance(level, np.ndarray) else level
     position = np.argwhere(scan.mask)[index]
     # the noise level is settled as for a fit of this image alone

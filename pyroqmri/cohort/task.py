@@ -1,8 +1,8 @@
 """What a worker is handed: one image, and what is to be done with it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyroqmri.cohort.image import CohortImage
 
@@ -19,12 +19,17 @@ class Reading:
     drop: str | None = None
     bmax: float | None = None
     averages: float | None = None
+    coils: float = 1.0
 
     def files(self, image: Path, mask: Path | None) -> "ScanFiles":
         """The files of one image."""
         from pyroqmri.commands.inputs import ScanFiles
 
         return ScanFiles(image, mask=mask, drop=self.drop, bmax=self.bmax, averages=self.averages)
+
+    def record(self) -> dict[str, Any]:
+        """As plain values; the coils only where there are several, so that records of before them stay valid."""
+        return {name: value for name, value in asdict(self).items() if name != "coils" or value != 1}
 
 
 @dataclass(frozen=True)
