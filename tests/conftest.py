@@ -68,6 +68,14 @@ def disk_not_waited_for(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
+@pytest.fixture
+def no_pages(monkeypatch):
+    """Fits and their application write no page, whose figures take most of the time of a small one."""
+    from pyroqmri.commands import fit_outputs
+
+    monkeypatch.setattr(fit_outputs, "write_report", lambda folder: None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real scans, beside the checkout or at $PYROQMRI_SHARED_DATA; they are never part of the repository."""

@@ -241,6 +241,7 @@ def test_apply_takes_another_protocol_and_names_both(scan, run, tmp_path):
     assert not (tmp_path / "refused").exists()
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_apply_trains_a_network_again_where_it_is_asked_to(scan, run, tmp_path):
     settings = ["--set", "training.epochs=1", "--set", "training.starts=1"]
     assert run(*fit_arguments(scan, recipe="self_supervised"), *settings)[0] == 0

@@ -17,6 +17,8 @@ from pyroqmri.svi import SVILoop
 from pyroqmri.svi import checkpoint as checkpoints
 from tests.small_scan import write_scan
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 

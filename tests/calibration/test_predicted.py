@@ -88,6 +88,7 @@ def test_the_command_records_them(tmp_path):
     assert "kept aside inside 90 % predictive intervals" in (folder / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize(("flags", "wanted"), [([], True), (["--no-predictive"], False)])
 def test_they_can_be_switched_off(monkeypatch, tmp_path, flags, wanted):
     asked = {}

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from pyroqmri.cli import cli
 from pyroqmri.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 
 def run(*words):
     found = CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)

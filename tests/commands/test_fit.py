@@ -217,6 +217,7 @@ def test_a_fit_writes_what_the_contract_names(scan, tmp_path):
     assert str(tmp_path) not in (out / "fit" / "fit.json").read_text()
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_causes_of_misfit_are_looked_for_once(scan, tmp_path, monkeypatch):
     looked, found = [], fit_outputs.scan_causes
     for module in (train_module, fit_outputs):
@@ -228,6 +229,7 @@ def test_the_causes_of_misfit_are_looked_for_once(scan, tmp_path, monkeypatch):
     assert len(looked) == 2
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_resume_goes_on_from_the_step_of_the_checkpoint(scan, tmp_path, monkeypatch):
     steps, honest = [], SVILoop.one_step
 
@@ -252,6 +254,7 @@ def test_resume_goes_on_from_the_step_of_the_checkpoint(scan, tmp_path, monkeypa
     assert steps[1:] == [5, 6, 7, 8]
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_netcdf_holds_draws_of_voxels_by_their_place_in_the_mask(scan, tmp_path):
     values = scan.values.copy()
     values[1:3, 1:-1] = np.nan
@@ -267,6 +270,7 @@ def test_the_netcdf_holds_draws_of_voxels_by_their_place_in_the_mask(scan, tmp_p
     np.testing.assert_allclose(draws.mean((0, 1)), mean[place], atol=0.1)
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_noise_level_can_be_a_map(scan, tmp_path):
     sigma = np.full(SHAPE, SIGMA, np.float32)
     sigma[:4] *= 3
@@ -283,6 +287,7 @@ def test_the_noise_level_can_be_a_map(scan, tmp_path):
         fit_image(scan.files, signal="msdki", recipe="least_squares", sigma=path, out=tmp_path / "o")
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_noise_map_goes_with_its_voxels_into_training_and_posterior(scan, tmp_path, monkeypatch):
     import h5netcdf
 
@@ -324,6 +329,7 @@ def test_a_noise_level_that_nothing_shows_comes_from_the_residuals(read):
     assert given_noise(part, "estimate") is None
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_large_image_is_learned_from_in_part_and_mapped_whole(scan, tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "TRAINING_VOXELS", 60)
     out = fit_image(scan.files, signal="msdki", recipe="hierarchical", settings=SHORT, out=tmp_path / "out")
@@ -347,6 +353,7 @@ def test_a_share_at_a_bound_is_of_the_voxels_that_were_fitted():
     assert shares_of_fitted(known, {"D": 3, "K": 0}) == {"D": 0.5, "K": 0.0}
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.slow
 def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):
     out = fit_image(
@@ -359,6 +366,7 @@ def test_noise_that_has_to_grow_raises_an_alarm(scan, tmp_path):
     assert any("noise" in warning for warning in record["warnings"])
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.slow
 def test_directions_may_turn_from_subject_to_subject(scan, tmp_path):
     first = fit_image(scan.files, signal="ball_stick", recipe="hierarchical", settings=SHORT, out=tmp_path / "first")
@@ -374,6 +382,7 @@ def test_directions_may_turn_from_subject_to_subject(scan, tmp_path):
     assert np.quantile(angle, 0.95) < 5
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.slow
 def test_apply_takes_the_noise_level_that_was_given_else_measures_it(scan, tmp_path):
     common = {"signal": "msdki", "recipe": "least_squares"}

@@ -39,6 +39,7 @@ def test_a_network_fits_applies_and_reports(scan, tmp_path, recipe):
     assert "this estimator gives no standard deviation" in (out / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_network_is_not_applied_to_other_directions(scan, tmp_path):
     out = fit_image(scan.files, signal="ball_stick", recipe="supervised_gt", out=tmp_path / "out", settings=QUICK)
     b, g = gradients()

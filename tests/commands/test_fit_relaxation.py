@@ -66,6 +66,7 @@ def test_a_t2_map_from_a_sidecar(tmp_path, echoes, recipe):
     assert "T2" in (out / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_first_echo_is_chosen(tmp_path, echoes):
     image = nib.load(echoes.image)
     values = np.asarray(image.dataobj).copy()
@@ -85,6 +86,7 @@ def test_the_first_echo_is_chosen(tmp_path, echoes):
                   settings={"data.first_echo": 9})  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_map_of_b1_goes_with_its_image(tmp_path, angles):
     scan, b1 = angles
     call = {"signal": "t1_vfa", "recipe": "least_squares"}
@@ -102,6 +104,7 @@ def test_a_map_of_b1_goes_with_its_image(tmp_path, angles):
         apply_image(out, scan.files, out=tmp_path / "no")
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_inputs_that_do_not_fit_are_refused(tmp_path, angles):
     scan, b1 = angles
     call = {"signal": "t1_vfa", "recipe": "least_squares", "out": tmp_path / "out"}
@@ -115,6 +118,7 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path, angles):
         fit_image(replace(scan.files, inputs={"B1": hole}), **call)
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_command_line_takes_inputs(tmp_path, angles, capsys):
     scan, b1 = angles
     call = ["--mask", str(scan.mask), "--input", f"B1={b1}", "--quiet"]
@@ -128,6 +132,7 @@ def test_the_command_line_takes_inputs(tmp_path, angles, capsys):
     np.testing.assert_allclose(first, second, rtol=1e-3)
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_signed_inversion_recovery_with_and_without_a_repetition_time(tmp_path):
     scan = write_relaxation_scan(
         tmp_path / "in", "sub-01_IRT1", "t1_inversion_signed", {"T1": (700, 1300), "inv_eff": (0.96, 0.97)},

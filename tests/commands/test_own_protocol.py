@@ -11,6 +11,8 @@ from pyroqmri.cli import cli
 from pyroqmri.errors import InputError
 from tests.helpers import sphere
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 SHAPE = (6, 6, 2)
 BVAL = np.repeat([0.0, 1.0, 2.0], [4, 14, 14])
 BVEC = np.concatenate([np.zeros((4, 3)), sphere(14), sphere(14, seed=1)])

@@ -10,6 +10,8 @@ from pyroqmri.measurements.noise import estimate_sigma
 from pyroqmri.measurements.preparation import prepare_for
 from pyroqmri.signals import SIGNALS
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 B = np.r_[np.zeros(6), np.repeat([0.5, 1.0, 2.0], 8)]
 NEX = np.r_[np.ones(6), np.repeat([2.0, 4.0, 8.0], 8)]  # as body protocols have it
 

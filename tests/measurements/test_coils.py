@@ -12,6 +12,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.air import air_sigma, coils_in_air
 from pyroqmri.measurements.noise import estimate_sigma
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 B = np.r_[np.zeros(6), np.repeat([0.5, 1.0, 2.0, 3.0], 8)]
 SIGMA = 0.05
 

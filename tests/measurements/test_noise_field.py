@@ -14,6 +14,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.noise_field import fit_field
 from pyroqmri.measurements.scatter import Scatter
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 B = np.r_[np.zeros(4), np.repeat([0.5, 1.0, 2.0], 8)]
 SHAPE = (14, 14, 4)
 PLACE = np.argwhere(np.ones(SHAPE))

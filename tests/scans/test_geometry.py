@@ -11,6 +11,8 @@ from pyroqmri import io
 from pyroqmri.cli import main
 from pyroqmri.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 SHAPE, M = (12, 10, 6), 4
 ZOOMS = np.diag([2.0, 2.0, 3.0, 1.0])
 

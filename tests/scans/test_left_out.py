@@ -20,6 +20,8 @@ from pyroqmri.signals import SIGNALS, BoundSignal
 from tests.helpers import sphere
 from tests.small_scan import SmallScan, sticks, write_scan
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 
 def appended(scan: SmallScan, values: np.ndarray, b: float, g: tuple[float, float, float]) -> ScanFiles:
     """The scan with one more volume ``(X, Y, Z)``."""

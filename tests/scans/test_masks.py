@@ -15,6 +15,8 @@ from pyroqmri.errors import InputError
 from pyroqmri.measurements.status import FINE, NO_SIGNAL
 from pyroqmri.protocol_checks.no_signal import mask_in_air
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 SHAPE, AFFINE = (16, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0])
 
 

@@ -107,6 +107,7 @@ def test_holes_of_a_map_are_a_status_on_the_command_line(scan, b1, which):
         assert "a map that the signal needs has no value here" in page
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_many_holes_are_a_warning_and_only_holes_an_error(scan, b1):
     holed = b1.copy()
     holed[:2] = 0

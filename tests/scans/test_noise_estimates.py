@@ -18,6 +18,8 @@ from pyroqmri.measurements.arguments import as_tensor
 from pyroqmri.measurements.noise import estimate_sigma
 from pyroqmri.signals import SIGNALS, BoundSignal
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 SIGMA = 12.0
 
 

@@ -17,6 +17,8 @@ from pyroqmri.signals import SIGNALS, BoundSignal
 from pyroqmri.signals.shells import shells
 from pyroqmri.simulate import add_noise
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 QUICK = {
     "least_squares": {},
     "hierarchical": {"training.steps": 20},

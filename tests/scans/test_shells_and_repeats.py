@@ -17,6 +17,8 @@ from pyroqmri.measurements.shells import alike, describe, gather_shells, shells_
 from pyroqmri.measurements.thinning import thin
 from pyroqmri.signals import SIGNALS
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 
 def spread(n: int) -> np.ndarray:
     """Directions ``(n, 3)`` evenly over the half sphere."""

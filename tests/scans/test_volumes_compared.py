@@ -12,6 +12,8 @@ from pyroqmri.commands.s0_volumes import volume_warnings
 from pyroqmri.io import ImageRef, Scan
 from tests.helpers import sphere
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 SHAPE = (20, 20, 8)
 NOISE = 0.04  # over S0
 

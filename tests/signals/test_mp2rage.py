@@ -14,6 +14,8 @@ from pyroqmri.commands.join import join_series
 from pyroqmri.errors import InputError
 from pyroqmri.signals import MP2RAGE, BoundSignal, mp2rage_acquisition
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 TI, FLIP, TR, SPACING, N = (700.0, 2500.0), np.radians([4.0, 5.0]), 5000.0, 7.0, 160
 T1 = np.array([500.0, 850, 1350, 2000, 4000])
 

@@ -15,6 +15,8 @@ from pyroqmri.commands.join import join_series
 from pyroqmri.errors import InputError
 from pyroqmri.signals import MPM, BoundSignal
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 TE = np.arange(1, 7) * 2.3
 TR, FLIPS, MT = 25.0, (6.0, 21.0, 6.0), (0, 0, 1)
 B1 = 1.15
