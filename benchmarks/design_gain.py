@@ -57,7 +57,8 @@ def candidates_of(case: str) -> pq.Acquisition:
     if case == "t1_inversion":
         return pq.Acquisition(ti=torch.linspace(30, 4500, 120))
     if case == "t1_vfa":
-        return pq.Acquisition(flip=torch.deg2rad(torch.linspace(1, 40, 120)), tr=torch.full((120,), TR))
+        angles = np.repeat([2.0, 3, 4, 5, 6, 8, 10, 13, 16, 19, 22, 26], 10)
+        return pq.Acquisition(flip=np.deg2rad(angles), tr=np.full(120, TR))
     if case == "ivim":
         return pq.Acquisition(bval=torch.tensor(np.repeat([0, *np.geomspace(0.005, 1.0, 19)], 6), dtype=torch.float32))
     b = np.repeat([0.0, *np.arange(0.5, 3.01, 0.5)], [12, *[18] * 6])
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--parameters", nargs="+", help="those that count; all by default")
     given = parser.parse_args()
     _, a, _, sigma, _ = CASES[given.case]
     acq = pq.Acquisition(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in a.items()})
@@ -120,7 +122,7 @@ def main() -> None:
     fit = pq.fit(y, acq, signal=given.case, recipe="hierarchical", sigma=sigma, settings=settings)
     offered = candidates_of(given.case)
     begin = time.monotonic()
-    found = plan(fit, offered, given.n)
+    found = plan(fit, offered, given.n, parameters=given.parameters)
     print(f"{given.case}: {time.monotonic() - begin:.1f} s", *found.sentences(), sep="\n  ")
     choices = {"chosen": found.index, "even": found.even, "classic": classic(given.case, offered, given.n)}
     more, everything = published(given.case), offered

@@ -243,11 +243,11 @@ def _write_image(
     """Measurements of the whole volume with noise of a kind and coils; outside the mask there is nothing else."""
     inside = torch.as_tensor(tissue.mask).flatten()
     theta, whole = ({k: everywhere(v, inside, k) for k, v in some.items()} for some in (tissue.theta, tissue.inputs))
-    own = {name: whole.pop(name) for name in OWN if name in whole}
+    weights, grad_dev = (whole.pop(name, None) for name in OWN)
     kind, coils = noise
     y = simulate(
         model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=None if kind == "none" else sigma, noise=kind,
-        coils=coils, seed=seed, inputs=whole, **own,
+        coils=coils, seed=seed, inputs=whole, weights=weights, grad_dev=grad_dev,
     )  # fmt: skip
     volume = y.float().numpy().reshape(*tissue.mask.shape, len(acquisition))
     write_volume(path, volume, AFFINE)
