@@ -16,9 +16,8 @@ import torch
 
 import pyroqmri as pq
 from benchmarks.transfer import CASES, measured, sphere
-from pyroqmri.calibration.check import check
 from pyroqmri.planning.plan import plan
-from pyroqmri.planning.simulated import simulated
+from pyroqmri.planning.simulated import checked, simulated
 
 ZHAO = [0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 0.4, 0.8]  # as in Epstein et al. 2022, arXiv:2205.05587
 TR = 15.0
@@ -147,7 +146,7 @@ def main() -> None:
             )  # fmt: skip
             print(f"  {name}: variance {ratio:.3f} of the even choice's, RMSE {error:.3f} (of {others}), "
                   f"90 % intervals contain {inside:.3f} (even {even:.3f})", flush=True)  # fmt: skip
-    print("  check of the choice:", check(fit.on(offered[found.index]), n=given.voxels).verdict)
+    print("  check of the choice:", checked(fit, offered[found.index], given.voxels))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pyroqmri.io.text import read_vector
 from pyroqmri.maps import write_json
 from pyroqmri.planning.figure import gain_figure
 from pyroqmri.planning.plan import Plan, plan
-from pyroqmri.planning.simulated import Simulated, simulated
+from pyroqmri.planning.simulated import Simulated, checked, simulated
 from pyroqmri.protocol_checks.words import protocol_in_words
 from pyroqmri.signals import SIGNALS
 from pyroqmri.whole_files import write_bytes
@@ -86,6 +86,8 @@ def design_protocol(
             try:
                 tried = simulated(fit, offered, {"chosen": found.index, "even": found.even}, voxels, seed, snr)
                 sentences.append(_compared(tried, voxels))
+                verdict = checked(fit, offered[found.index], voxels, seed, snr)
+                sentences.extend([verdict] if verdict else [])
             except InputError as error:
                 sentences.append(f"not tried by simulation: {error}")
         used = (*SIGNALS[fit.signal_name].requires, *SIGNALS[fit.signal_name].optional)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from benchmarks.design_gain import candidates_of
+from benchmarks.design_gain import TR, candidates_of, two_flips
 from benchmarks.transfer import CASES, measured
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
@@ -15,7 +15,7 @@ from pyroqmri.planning.choice import gain_of
 from pyroqmri.planning.directions import spread_subset
 from pyroqmri.planning.information import population_information
 from pyroqmri.planning.plan import even_choice, plan
-from pyroqmri.planning.simulated import simulated
+from pyroqmri.planning.simulated import checked, simulated
 from pyroqmri.signals import SIGNALS
 from tests.helpers import SIGMA, TE, Quadratic, msdki_data, quadratic_data, shells, sphere
 
@@ -194,6 +194,9 @@ def test_the_gain_is_seen_on_simulated_voxels(kurtosis):
     assert tried["chosen"].variance["K"] < tried["even"].variance["K"]
     for one, sd in ((tried["chosen"], found.sd), (tried["even"], found.even_sd)):
         assert one.variance["K"] ** 0.5 == pytest.approx(sd["K"], rel=0.25)
+    # what the command adds: a check on the choice, where its voxels can show anything
+    assert "alibrated on voxels of the fit's own population" in checked(kurtosis, candidates[found.index], 400)
+    assert checked(kurtosis, candidates[found.index], 100) == ""
 
 
 CANDIDATES = Acquisition(bval=[0.0, 0, 1, 1, 2, 2])
@@ -221,6 +224,32 @@ CANDIDATES = Acquisition(bval=[0.0, 0, 1, 1, 2, 2])
 def test_wrong_calls_are_refused_in_a_sentence(kurtosis, candidates, arguments, expected):
     with pytest.raises(InputError, match=expected):
         pq.design(kurtosis, candidates, **arguments, draws=4)
+
+
+def test_flip_angles_for_t1_are_those_of_theory():
+    # two angles, at 0.71 of the signal at the Ernst angle, are the best for T1 (Deoni et al. 2003)
+    acq = Acquisition(flip=np.deg2rad(np.repeat([2.0, 5, 10, 20], 3)), tr=np.full(12, TR))
+    rng = np.random.default_rng(0)
+    T1, S0 = rng.normal(1000, 60, (80, 1)), rng.normal(1, 0.1, (80, 1))
+    left, flip = np.exp(-TR / T1), acq.flip.numpy()
+    y = S0 * np.sin(flip) * (1 - left) / (1 - left * np.cos(flip)) + rng.normal(scale=0.003, size=(80, 12))
+    call = {"signal": "t1_vfa", "recipe": "hierarchical", "likelihood": "gaussian", "sigma": 0.003}
+    fit = pq.fit(y, acq, **call, settings=QUICK)
+    low, high = two_flips(1000.0)
+    offered = (
+        np.repeat(np.array([0.5, 0.7, 1.0, 1.4, 2.0]) * low, 10),
+        np.repeat(high * np.array([0.5, 0.75, 1, 1.4]), 10),
+    )
+    flips = np.concatenate(offered)
+    chosen = pq.design(fit, Acquisition(flip=flips, tr=np.full(90, TR)), 20, parameters=["T1"], draws=32)
+    found, counts = np.unique(
+        np.round(flips[chosen] / np.where(flips[chosen] < 0.15, low, high), 2), return_counts=True
+    )
+    assert counts[found == 1].sum() >= 16
+    # in numpy: on either side of the Ernst angle the signal has that share
+    ernst = np.arccos(np.exp(-TR / 1000))
+    share = [np.sin(a) / (1 - np.exp(-TR / 1000) * np.cos(a)) for a in (low, high, ernst)]
+    np.testing.assert_allclose(np.array(share[:2]) / share[2], 0.71, atol=2e-3)
 
 
 def test_candidates_with_nan_and_fits_without_a_population_are_refused(kurtosis):
