@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--each", action="store_true", help="they count one by one")
     parser.add_argument("--parameters", nargs="+", help="those that count; all by default")
     given = parser.parse_args()
     _, a, _, sigma, _ = CASES[given.case]
@@ -121,7 +122,7 @@ def main() -> None:
     fit = pq.fit(y, acq, signal=given.case, recipe="hierarchical", sigma=sigma, settings=settings)
     offered = candidates_of(given.case)
     begin = time.monotonic()
-    found = plan(fit, offered, given.n, parameters=given.parameters)
+    found = plan(fit, offered, given.n, parameters=given.parameters, each=given.each)
     print(f"{given.case}: {time.monotonic() - begin:.1f} s", *found.sentences(), sep="\n  ")
     choices = {"chosen": found.index, "even": found.even, "classic": classic(given.case, offered, given.n)}
     more, everything = published(given.case), offered

@@ -46,6 +46,7 @@ def design_protocol(
     seconds: PathLike | float | None = None,
     parameters: Sequence[str] | None = None,
     snr: float | None = None,
+    each: bool = False,
     voxels: int = 1000,
     seed: int = 0,
     trust: bool = False,
@@ -59,7 +60,7 @@ def design_protocol(
         Folder of the fit, or the folder that :func:`fit_image` wrote.
     candidates
         Files of the candidates' settings.
-    n, minutes, parameters, snr, seed
+    n, minutes, parameters, snr, each, seed
         As in :func:`pyroqmri.design`.
     seconds
         How long each candidate takes: a number, or a file with one number per candidate.
@@ -80,7 +81,9 @@ def design_protocol(
         times = seconds if seconds is None or isinstance(seconds, int | float) else read_vector(
             seconds, "seconds", len(offered)
         )  # fmt: skip
-        found = plan(fit, offered, n, parameters=parameters, minutes=minutes, seconds=times, snr=snr, seed=seed)
+        found = plan(
+            fit, offered, n, parameters=parameters, minutes=minutes, seconds=times, snr=snr, seed=seed, each=each
+        )
         sentences, tried = found.sentences(), dict[str, Simulated]()
         if voxels:
             try:

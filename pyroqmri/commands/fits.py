@@ -149,9 +149,10 @@ def _calibration(fit: Fit, n: int, seed: int) -> list[str]:
     found = check(fit, n=n, seed=seed, truth="own")
     rows: Sequence[Any] = found.cells
     at = LEVELS.index(0.9)
+    names = [c.parameter if c.group == "all" else f"{c.parameter} in {c.group}" for c in rows]
     said = [
-        f"{cell.parameter}: {LEVELS[at]:.0%} intervals contain {cell.coverage[at]:.1%} of {cell.n} simulated voxels"
-        for cell in rows if cell.counts
+        f"{name}: {LEVELS[at]:.0%} intervals contain {cell.coverage[at]:.1%} of {cell.n} simulated voxels"
+        for name, cell in zip(names, rows, strict=True) if cell.counts
     ]  # fmt: skip
     return [*said, found.verdict]
 
