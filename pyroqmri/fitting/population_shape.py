@@ -1,11 +1,19 @@
 """What a fit notes where its voxels show a population of another shape than the one that it assumes."""
 
+import torch
+from torch import Tensor
+
+from pyroqmri.fitting.estimating import estimates
 from pyroqmri.fitting.fit import Fit
+from pyroqmri.guides.population_refinement import evenly
 from pyroqmri.guides.population_shape import two_classes
+from pyroqmri.measurements.preparation import Batch
+from pyroqmri.measurements.status import FINE
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.svi import seeded
 
-MOVED = 0.03  # share of voxels that two classes move by more than an sd: worth a warning
+VOXELS = 600  # that are looked at
+MOVED = 0.03  # share of voxels without any mark that two classes move by more than an sd: worth a warning
 
 _SHAPE = (
     "the population of these voxels is not a single Gaussian: two classes have {gain:.2g} nats per voxel more evidence"
@@ -37,9 +45,22 @@ def note_shape(fit: Fit, voxels: Voxels, refined: bool) -> None:
     assert fit.model is not None and fit.guide is not None
     if len(fit.model.prior.classes().log_weights) > 1:
         return
+    some = evenly(voxels, VOXELS)
     with seeded(fit.seed, voxels.y):
-        gain, moved = two_classes(fit.model, fit.guide, voxels)
+        gain, each = two_classes(fit.model, fit.guide, some)
     fit.rests_on_shape = refined and gain > 0
+    moved = float(each.double().mean())
+    if moved > MOVED:
+        moved = float((each & _fine(fit, some)).double().mean())
     if fit.rests_on_shape or moved > MOVED:
         words = _SHAPE + (_DRAWN if moved > MOVED else "") + (_OPEN if fit.rests_on_shape else "") + _USE
         fit.warnings.append(words.format(gain=gain, moved=moved))
+
+
+def _fine(fit: Fit, voxels: Voxels) -> Tensor:
+    """Which of some training voxels have status fine in the maps ``(n,)`` bool: the others carry their own warning."""
+    n, device = len(voxels), voxels.y.device
+    batch = Batch(voxels, torch.arange(n), torch.full((n,), FINE), torch.ones(n, device=device))
+    found = estimates(fit, batch, None, False, None)
+    found.rests_on_shape = fit.rests_on_shape
+    return found.status.to(device) == FINE

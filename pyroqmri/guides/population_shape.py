@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from pyroqmri.guides.base import Guide
-from pyroqmri.guides.population_refinement import Drawn, draw_latents, evenly, natural
+from pyroqmri.guides.population_refinement import Drawn, draw_latents, natural
 from pyroqmri.laplace.mode import safe_cholesky
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.priors import Population
 from pyroqmri.voxel_model import VoxelModel
 
-VOXELS, ROUNDS, AXES = 600, 40, 3
+ROUNDS, AXES = 40, 3
 PER_PARAMETER = 1.5  # nats in all voxels that each parameter of a second class gains; 0.5 where there is none
 _SURE = 0.9  # share of a voxel that starts in its half
 
@@ -26,11 +26,11 @@ class TwoClasses(NamedTuple):
     gain
         Nats per voxel by which they have more evidence; 0 where that may be chance.
     moved
-        Share of voxels in which the posterior mean of a latent would move by more than its sd.
+        Whether the posterior mean of a latent would move by more than its sd in each voxel looked at ``(n,)``.
     """
 
     gain: float
-    moved: float
+    moved: Tensor
 
 
 class _Raised(NamedTuple):
@@ -41,7 +41,7 @@ class _Raised(NamedTuple):
 
 
 @torch.no_grad()
-def two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> TwoClasses:
+def two_classes(model: VoxelModel, guide: Guide, some: Voxels) -> TwoClasses:
     """What two normal classes would change.
 
     Both populations are raised to the evidence of the same draws by expectation-maximisation. The second class starts
@@ -52,27 +52,28 @@ def two_classes(model: VoxelModel, guide: Guide, voxels: Voxels) -> TwoClasses:
     ----------
     model, guide
         The trained pair, of one class, for which :func:`pyroqmri.guides.population_refinement.can_refine` holds.
-    voxels
-        Training voxels as ``guide.prepare`` left them; 600 of them are looked at.
+    some
+        Training voxels as ``guide.prepare`` left them, some hundreds.
 
     Source: McLachlan 1987, doi:10.2307/2347790, for the likelihood ratio of the number of classes.
     """
-    some, now = evenly(voxels, VOXELS), model.prior.classes()
+    now = model.prior.classes()
     own = draw_latents(model, guide, some, None).moments(now)
     drawn = draw_latents(model, guide, some, own)
     one = _raised(drawn, torch.ones(len(some), 1, dtype=torch.float64, device=some.y.device), now)
     two = max((_raised(drawn, half, now) for half in _halves(drawn, now)), key=lambda found: found.evidence)
     n, gain = len(drawn.centre), two.evidence - one.evidence
     chance = PER_PARAMETER * (1 + n + n * (n + 1) / 2) / len(some)
-    return TwoClasses(gain, _moved(drawn, one.weights, two.weights)) if gain > chance else TwoClasses(0.0, 0.0)
+    moved = _moved(drawn, one.weights, two.weights)
+    return TwoClasses(gain, moved) if gain > chance else TwoClasses(0.0, torch.zeros_like(moved))
 
 
-def _moved(drawn: Drawn, one: Tensor, two: Tensor) -> float:
-    """Share of voxels whose mean of a latent under weights ``(S, N)`` moves by more than its sd under others."""
+def _moved(drawn: Drawn, one: Tensor, two: Tensor) -> Tensor:
+    """Whether a voxel's mean of a latent under weights ``(S, N)`` moves by more than its sd under others ``(N,)``."""
     u = drawn.features[..., -len(drawn.centre) :]
     mean, other = ((weights.unsqueeze(-1) * u).sum(0) for weights in (one, two))
     sd = (one.unsqueeze(-1) * (u - mean).square()).sum(0).sqrt()
-    return float(((other - mean).abs() > sd).any(-1).double().mean())
+    return ((other - mean).abs() > sd).any(-1)
 
 
 def _halves(drawn: Drawn, now: Population) -> list[Tensor]:

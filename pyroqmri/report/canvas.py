@@ -14,6 +14,7 @@ from pyroqmri.report.words import label
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Place = tuple[float, float, float, float]  # left, lower, width and height, as fractions of the figure
 WIDTH = 9.6  # inches; the width of the report's column
 BACKGROUND = "#e3e3e0"
 MISSING = "#ff7bd5"  # in none of the colour maps used
@@ -155,32 +156,44 @@ def colours_of(image: NDArray, scale: Scale) -> NDArray:
     return cmap(norm(np.ma.masked_invalid(image)))
 
 
-def draw_image(ax: Any, image: NDArray, scale: Scale | None, aspect: float, missing: NDArray[np.bool_] | None) -> None:
-    """One map on a grey background."""
-    from matplotlib.colors import ListedColormap
+def draw_image(
+    figure: "Figure", place: Place, image: NDArray, scale: Scale | None, missing: NDArray[np.bool_] | None
+) -> None:
+    """One map on a grey background at ``place``: without axes, whose ticks take most of a page's time to make."""
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.image import BboxImage
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import Bbox, TransformedBbox
 
-    ax.set_facecolor(BACKGROUND)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    if scale is None:
-        ax.imshow(image, aspect=aspect, interpolation="nearest")
-    else:
-        cmap, norm = _normed(scale)
-        ax.imshow(image, cmap=cmap, norm=norm, aspect=aspect, interpolation="nearest")
+    x, y, w, h = place
+    box = TransformedBbox(Bbox.from_bounds(x, y, w, h), figure.transFigure)
+
+    def put(values: NDArray, cmap: Any = None, norm: Any = None) -> None:
+        shown = BboxImage(box, cmap=cmap, norm=norm, interpolation="nearest", origin="upper")
+        shown.set_data(values)
+        figure.add_artist(shown)
+
+    figure.add_artist(Rectangle((x, y), w, h, facecolor=BACKGROUND, transform=figure.transFigure, zorder=-1))
+    put(image, *(() if scale is None else _normed(scale)))
     if missing is not None and missing.any():
-        veil = np.where(missing, 1.0, np.nan)
-        ax.imshow(veil, cmap=ListedColormap([MISSING]), vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+        put(np.ma.masked_invalid(np.where(missing, 1.0, np.nan)), ListedColormap([MISSING]), Normalize(0, 1))
 
 
-def draw_letters(ax: Any, letters: str) -> None:
+def places(figure: "Figure") -> list[Place]:
+    """Where the maps of a figure lie, in the order in which they were drawn."""
+    from matplotlib.patches import Rectangle
+
+    return [shape.get_bbox().bounds for shape in figure.artists if isinstance(shape, Rectangle)]
+
+
+def draw_letters(figure: "Figure", place: Place, letters: str) -> None:
     """The body's left and right side, in the upper corners that heads leave free."""
-    ax.text(0.03, 0.975, letters[0], transform=ax.transAxes, ha="left", va="top", fontsize=7, color=INK)
-    ax.text(0.97, 0.975, letters[1], transform=ax.transAxes, ha="right", va="top", fontsize=7, color=INK)
+    x, y, w, h = place
+    for share, letter, side in ((0.03, letters[0], "left"), (0.97, letters[1], "right")):
+        figure.text(x + share * w, y + 0.975 * h, letter, ha=side, va="top", fontsize=7, color=INK)
 
 
-def colour_bar(figure: "Figure", place: tuple[float, float, float, float], scale: Scale) -> None:
+def colour_bar(figure: "Figure", place: Place, scale: Scale) -> None:
     """A bar with ticks, symbol and unit at ``place`` (figure fractions)."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter

@@ -16,6 +16,7 @@ from pyroqmri.report.canvas import (
     Block,
     Scale,
     new_figure,
+    places,
     png,
     robust_scale,
     styled,
@@ -66,10 +67,10 @@ def direction_figure(
 ) -> "Figure":
     """Direction-coded colours with their key, seen along an ``axis``, and the cone of uncertainty beside them."""
     figure = map_panel([[rgb] if cone is None else [rgb, cone]], aspect=aspect, letters=letters)
-    last = figure.axes[len(rgb.images) - 1].get_position()
-    w = 0.17 * last.width
+    x, y, width, _ = places(figure)[len(rgb.images) - 1]
+    w = 0.17 * width
     h = w * figure.get_figwidth() / figure.get_figheight()
-    ax = figure.add_axes((last.x1 - 1.1 * w, last.y0 + 0.1 * h, w, h))
+    ax = figure.add_axes((x + width - 1.1 * w, y + 0.1 * h, w, h))
     ax.imshow(_direction_key(axis), interpolation="bilinear")
     ax.set_axis_off()
     return figure

@@ -1,6 +1,7 @@
 """The report as one HTML file, rebuilt from what lies in an output folder."""
 
 import base64
+import functools
 import gzip
 from collections.abc import Sequence
 from hashlib import sha256
@@ -184,6 +185,7 @@ def template(name: str) -> "Template":
     return _environment().get_template(name)
 
 
+@functools.cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -12,6 +12,7 @@ from pyroqmri.report.canvas import (
     MUTED,
     WIDTH,
     Block,
+    Place,
     Scale,
     colour_bar,
     draw_image,
@@ -40,7 +41,7 @@ class _Layout:
     width: float
     height: float
 
-    def box(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
+    def box(self, x: float, y: float, w: float, h: float) -> Place:
         """Inches as figure fractions."""
         return x / self.width, y / self.height, w / self.width, h / self.height
 
@@ -109,7 +110,7 @@ def map_panel(
             centre = at.box(0.1, y + at.h / 2, 0, 0)[:2]
             figure.text(*centre, row_titles[r], rotation=90, ha="center", va="center", fontsize=9)
         for j, block in enumerate(row):
-            _draw_block(figure, at, block, at.blocks[j], y, aspect, letters if r == j == 0 else "")
+            _draw_block(figure, at, block, at.blocks[j], y, letters if r == j == 0 else "")
             if block.scale is None:
                 continue
             shared = all(j < len(other) and other[j].scale == block.scale for other in rows)
@@ -121,14 +122,14 @@ def map_panel(
     return figure
 
 
-def _draw_block(figure: "Figure", at: _Layout, block: Block, x: float, y: float, aspect: float, letters: str) -> None:
+def _draw_block(figure: "Figure", at: _Layout, block: Block, x: float, y: float, letters: str) -> None:
     """Draw the images of a block from its left edge."""
     start = x
     for i, image in enumerate(block.images):
-        ax = figure.add_axes(at.box(x, y, at.w, at.h))
-        draw_image(ax, image, block.scale, aspect, block.missing[i] if block.missing else None)
+        place = at.box(x, y, at.w, at.h)
+        draw_image(figure, place, image, block.scale, block.missing[i] if block.missing else None)
         if letters and i == 0:
-            draw_letters(ax, letters)
+            draw_letters(figure, place, letters)
         if i < len(block.subtitles):
             centre = at.box(x + at.w / 2, y + at.h + 0.05, 0, 0)[:2]
             figure.text(*centre, block.subtitles[i], ha="center", va="bottom", fontsize=7.5, color=MUTED)

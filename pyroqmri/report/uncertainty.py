@@ -64,7 +64,7 @@ def certainty_picture(atlas: Atlas, name: str) -> Picture:
         text = "Right: from the 5th to the 95th percentile of each voxel’s posterior; {} wide in the median voxel."
         said.append(Markup(text).format(words.sized(percentiles(widths, 50)[0], unit)))
     figure = map_panel([blocks], aspect=atlas.view.aspect, letters=atlas.view.letters)
-    _fade_bar(figure.axes[len(atlas.view.slices)])
+    _fade_bar(figure.axes[0])  # the bar of the first block
     return Picture(png(figure), Markup().join(said), f"map of {parameter.doc} with its certainty as opacity")
 
 

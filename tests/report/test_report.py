@@ -11,10 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
+from matplotlib.image import BboxImage
 
 from pyroqmri.errors import InputError
 from pyroqmri.maps import write_maps
 from pyroqmri.report import figures, records, verdict, words, write_index, write_report
+from pyroqmri.report.canvas import BACKGROUND, MISSING, places
 from pyroqmri.report.fit_numbers import numbers_of
 from pyroqmri.report.folder_of_maps import read_folder
 from pyroqmri.report.geometry import best_view, canonical, canonical_axes
@@ -348,10 +352,9 @@ def test_mean_and_sd_stand_in_the_same_places(folder):
     parameter = atlas.results.parameter("D")
     blocks = [atlas.block(atlas.images("D", s), atlas.scale(parameter, s)) for s in ("mean", "sd")]
     figure = figures.map_panel([blocks], aspect=atlas.view.aspect)
-    panels = [ax for ax in figure.axes if ax.images and ax.get_xlim()[1] > 1.5]
+    panels = places(figure)
     assert len(panels) == 4
-    sizes = {(round(p.get_position().width, 6), round(p.get_position().height, 6)) for p in panels}
-    assert len(sizes) == 1
+    assert len({(round(width, 6), round(height, 6)) for _, _, width, height in panels}) == 1
     labels = [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
     assert labels == ["$D$ (µm²/ms)", "sd of $D$ (µm²/ms)"]
 
@@ -365,7 +368,26 @@ def test_comparison_panel_shares_one_bar_and_prints_its_numbers():
     written = [t.get_text() for t in figure.texts]
     assert written.count("0.07 µm²/ms") == 2
     assert {"a", "b", "full", "LS", "ours"} <= set(written)
-    assert {(i.norm.vmin, i.norm.vmax) for ax in figure.axes[:6] for i in ax.images} == {(0.0, 1.0)}
+    limits = [(shown.norm.vmin, shown.norm.vmax) for shown in figure.artists if isinstance(shown, BboxImage)]
+    assert limits == 6 * [(0.0, 1.0)]
+
+
+def test_maps_lie_on_their_background_and_missing_voxels_on_both():
+    image, missing = np.full((4, 4), 0.5), np.zeros((4, 4), bool)
+    image[0, 0], image[3, 3], missing[3, 3] = np.nan, np.nan, True
+    scale = figures.Scale("$D$", "um2/ms", 0.0, 1.0)
+    figure = figures.map_panel([[figures.Block([image], scale, missing=[missing])]])
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+    x, y, w, h = places(figure)[0]
+    rows, columns = drawn.shape[:2]
+
+    def colour(i, j):
+        return drawn[int((1 - y - h * (1 - (i + 0.5) / 4)) * rows), int((x + w * (j + 0.5) / 4) * columns)]
+
+    np.testing.assert_allclose(colour(0, 0), to_rgb(BACKGROUND), atol=0.01)
+    np.testing.assert_allclose(colour(3, 3), to_rgb(MISSING), atol=0.01)
+    np.testing.assert_allclose(colour(1, 2), colormaps["viridis"](0.5)[:3], atol=0.01)
 
 
 def test_comparison_panel_with_a_scale_of_its_own_for_the_sd():
