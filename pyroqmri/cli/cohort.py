@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyroqmri.cohort import Cohort
 
 _COMMAND = "pyroqmri cohort data derivatives/pyroqmri participant --signal msdki --recipe hierarchical"
+_READING = ("sigma", "drop_volumes", "bmax", "averages", "weights", "grad_dev")
 _selection = options(
     click.option("--participant-label", "participants", multiple=True, metavar="LABEL",
                  help="Participant, with or without sub-; several in one option, separated by blanks, or repeated."),
@@ -70,6 +71,12 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--drop-volumes", metavar="I,J-K,...",
               help="Volumes of every image to leave out, counted from 0; ranges such as 20-41 are "
                    "allowed.")  # fmt: skip
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Each image's weights of its volumes in each voxel; {subject}, {session}, {label} are its own.",
+)
+@click.option("--grad-dev", metavar="FILE", help="Each image's deviation of the gradients, named likewise.")
 @click.option("--voxels", type=click.IntRange(500), default=20_000, show_default=True, metavar="N",
               help="Voxels to train on, over all images.")  # fmt: skip
 @click.option("--subject-level/--no-subject-level", default=None,
@@ -169,7 +176,7 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     )
     if isinstance(given["sigma"], str) and given["sigma"] not in ("estimate", "field"):
         raise click.UsageError(f"--sigma of a cohort is a number, estimate or field, got {given['sigma']!r}")
-    reading = Reading(signal, given["sigma"], given["drop_volumes"], given["bmax"], given["averages"], coils or 1.0)
+    reading = Reading(signal, *(given[name] for name in _READING), coils=coils or 1.0)
     sites = {} if given["site_column"] is None else column_of(bids_dir, given["site_column"])
     return Cohort(
         Path(bids_dir), Path(out_dir), reading, training, None if fit_dir is None else Path(fit_dir), chosen,

@@ -37,6 +37,7 @@ def _candidate_option(name: str, doc: str) -> Callable[[Any], Any]:
 @click.option("--seconds", type=NumberOrWord(), metavar="X|FILE", help="How long each candidate takes.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME",
               help="A parameter that counts; may be repeated. [default: all]")  # fmt: skip
+@click.option("--each", is_flag=True, help="Parameters count one by one; by default jointly, with correlations.")
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; the fit's own by default.")
 @click.option("--voxels", type=click.IntRange(0), default=1000, show_default=True, metavar="N",
               help="Voxels to simulate, on which the choice is tried; 0 for none.")  # fmt: skip
@@ -48,7 +49,8 @@ def _candidate_option(name: str, doc: str) -> Callable[[Any], Any]:
 @debug_option
 def design(
     fit_dir: str, n: int | None, minutes: float | None, seconds: str | float | None, parameters: tuple[str, ...],
-    snr: float | None, voxels: int, seed: int, trust: bool, out: str, overwrite: bool, quiet: bool, **files: Any,
+    each: bool, snr: float | None, voxels: int, seed: int, trust: bool, out: str, overwrite: bool, quiet: bool,
+    **files: Any,
 ) -> None:  # fmt: skip
     """Which measurements of a list are worth most under the population of the fit in FIT_DIR.
 
@@ -65,7 +67,7 @@ def design(
 
     found = design_protocol(
         fit_dir, ProtocolFiles(**given), out=out, n=n, minutes=minutes, seconds=seconds,
-        parameters=parameters or None, snr=snr, voxels=voxels, seed=seed, trust=trust, overwrite=overwrite,
+        parameters=parameters or None, snr=snr, each=each, voxels=voxels, seed=seed, trust=trust, overwrite=overwrite,
     )  # fmt: skip
     for sentence in () if quiet else found.sentences:
         click.echo(sentence)

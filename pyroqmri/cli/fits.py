@@ -24,7 +24,7 @@ def list_fits(folder: str | None) -> None:
 
 
 @fits.command()
-@click.argument("name", metavar="NAME|DIR")
+@click.argument("name", metavar="NAME|DIR|ZIP")
 @debug_option
 def show(name: str) -> None:
     """The card of a fit: signal, population, protocol, noise, calibration, licence and citation."""
@@ -34,7 +34,7 @@ def show(name: str) -> None:
 
 
 @fits.command()
-@click.argument("name", metavar="NAME|DIR")
+@click.argument("name", metavar="NAME|DIR|ZIP")
 @out_option
 @overwrite_option
 @debug_option

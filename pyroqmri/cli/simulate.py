@@ -16,7 +16,14 @@ from pyroqmri.cli.common import (
     seed_option,
     toml_value,
 )
-from pyroqmri.cli.files import input_values, protocol_files, protocol_options, simulated_inputs
+from pyroqmri.cli.files import (
+    input_values,
+    own_files,
+    protocol_files,
+    protocol_options,
+    simulated_inputs,
+    simulated_own,
+)
 
 
 @click.command(**example("pyroqmri simulate --signal msdki --phantom brain --snr 25 --out out/sim"))
@@ -25,6 +32,7 @@ from pyroqmri.cli.files import input_values, protocol_files, protocol_options, s
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; needed unless --noise is none.")
 @protocol_options
 @simulated_inputs
+@simulated_own
 @held_options
 @click.option("--shape", type=int, nargs=3, default=(32, 32, 8), show_default=True, metavar="X Y Z", help="Voxels.")
 @click.option("--noise", metavar="rician|gaussian|ncchi|none",
@@ -53,6 +61,7 @@ def simulate(
     folder = simulate_files(
         signal, phantom, out=out, snr=snr, shape=shape, noise=noise, coils=coils, seed=seed, protocol=protocol,
         ranges=dict(ranges), inputs=input_values(), fixed=dict(fix), tied=dict(tie), overwrite=overwrite,
+        **own_files(),
     )  # fmt: skip
     if not quiet and not protocol.settings:
         click.echo(f"note: no protocol was given, so it is the default one of {signal}", err=True)
@@ -60,4 +69,6 @@ def simulate(
         click.echo(f"note: fit it with --averages {protocol.averages}", err=True)
     for name in () if quiet else input_values():
         click.echo(f"note: fit it with --input {name}={folder / f'sub-sim_input-{name}.nii.gz'}", err=True)
+    for name in () if quiet else own_files():
+        click.echo(f"note: fit it with --{name.replace('_', '-')} {folder / f'sub-sim_{name}.nii.gz'}", err=True)
     click.echo(folder / IMAGE)

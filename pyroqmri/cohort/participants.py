@@ -83,10 +83,11 @@ class Cohort:
     def images(self) -> list[CohortImage]:
         """Images of the selection."""
         chosen = self.selection
-        return find_images(
+        found = find_images(
             self.bids_dir, self.reading.signal, participants=chosen.participants, sessions=chosen.sessions,
             filters=chosen.filters,
         )  # fmt: skip
+        return [self.reading.with_own(image) for image in found]
 
     def call(self) -> dict[str, Any]:
         """What all images of the folder have in common; another call needs another folder."""
