@@ -4,10 +4,11 @@
     python -m benchmarks.fuzz --n 200 --readers gradients images
 
 Sound files of each reader are changed at random (bytes, stretches, numbers, words, entries, fields of a header) and
-read. What is counted: refusals (`InputError`), readings that can be true, tracebacks (any other exception), hangs
-(longer than 20 s) and accepted nonsense (what `benchmarks.fuzz_readers` says of each reader). Input i of a reader
-is that of the seed (reader, i), so that a run goes on where the last one ended; ``benchmarks/results/fuzz.json``
-keeps the counts and the seeds of failures, and ``--again READER:I`` repeats one with its traceback.
+read; two in a thousand are also used as a command uses them. What is counted: refusals (`InputError`), readings that
+can be true, tracebacks (any other exception), hangs (longer than 20 s) and accepted nonsense (what
+`benchmarks.fuzz_readers` finds in what was read). Input i of a reader is that of the seed (reader, i), so that a run
+goes on where the last one ended; ``benchmarks/results/fuzz.json`` keeps the counts and the seeds of failures, and
+``--again READER:I`` repeats one with its traceback.
 """
 
 import argparse
@@ -21,16 +22,18 @@ import tempfile
 import time
 import traceback
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.fuzz_readers import READERS, SEALED, Reader
+from benchmarks.fuzz_readers import READERS, SEALED, WHOLE, Reader
 from pyroqmri.errors import InputError
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 HANG = 20  # seconds
+USED = 0.002  # share of the inputs that are not only read but used as a command uses them
 NUMBERS = ("nan", "inf", "-inf", "1e308", "1e-320", "1e999", "-1", "0", "1_000", "0x10", "1,5", "9" * 50, "--3", "1e",
            "\u0663", "1e30", "1000000000", "-0.0")  # fmt: skip
 WORDS = (b"\0", b"NaN", b"[]", b"{}", b'"x"', b"true", b"null", b"[" * 3000, b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n",
@@ -124,19 +127,29 @@ def _ring(*_: object) -> None:
     raise HangError
 
 
-def sound_files(reader: Reader, folder: Path) -> dict[str, bytes]:
-    """Write a reader's sound files; their contents by name."""
-    reader.write(folder)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+@cache
+def sound_files(reader: Reader) -> dict[str, bytes]:
+    """A reader's sound files: their contents by name."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        reader.write(folder)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_sound(sound: dict[str, bytes], folder: Path) -> None:
+    """Put sound files into a folder."""
+    for path, content in sound.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
 
 
 def one(reader: Reader, name: str, i: int, sound: dict[str, bytes], folder: Path) -> str:
-    """``refused``, ``read``, or what is wrong with input ``i``."""
+    """``refused``, ``read``, or what is wrong with input ``i``; the folder has the sound files before and after."""
     rng = random.Random(f"{name}:{i}")
     changed = rng.choice(reader.broken)
-    for path, content in sound.items():
-        (folder / path).write_bytes(broken(content, path, rng) if path == changed else content)
-    (folder / SEALED).touch() if rng.random() < 0.5 else (folder / SEALED).unlink(missing_ok=True)
+    (folder / changed).write_bytes(broken(sound[changed], changed, rng))
+    for mark, share in ((SEALED, 0.5), (WHOLE, USED)):
+        (folder / mark).touch() if rng.random() < share else (folder / mark).unlink(missing_ok=True)
     signal.signal(signal.SIGALRM, _ring)
     signal.alarm(HANG)
     try:
@@ -150,6 +163,7 @@ def one(reader: Reader, name: str, i: int, sound: dict[str, bytes], folder: Path
         return f"traceback: {type(error).__name__} in {Path(place.filename).name}:{place.lineno} {error}"[:200]
     finally:
         signal.alarm(0)
+        (folder / changed).write_bytes(sound[changed])
     return f"nonsense: {wrong}"[:200] if wrong else "read"
 
 
@@ -158,7 +172,8 @@ def run(name: str, first: int, last: int) -> dict[str, Any]:
     reader, counts, failed = READERS[name], {"refused": 0, "read": 0}, dict[str, str]()
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sound = sound_files(reader, Path(temporary))
+        sound = sound_files(reader)
+        write_sound(sound, Path(temporary))
         for i in range(first, last):
             found = one(reader, name, i, sound, Path(temporary))
             if found in counts:
@@ -175,9 +190,12 @@ def _kept() -> dict[str, dict[str, Any]]:
 def again(name: str, i: int) -> None:
     """One input once more, with its traceback."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder, reader = Path(temporary), READERS[name]
-        print(one(reader, name, i, sound_files(reader, folder), folder))
-        changed = random.Random(f"{name}:{i}").choice(reader.broken)
+        folder, reader, rng = Path(temporary), READERS[name], random.Random(f"{name}:{i}")
+        sound = sound_files(reader)
+        write_sound(sound, folder)
+        print(one(reader, name, i, sound, folder))
+        changed = rng.choice(reader.broken)
+        (folder / changed).write_bytes(broken(sound[changed], changed, rng))
         print(changed, reader.read(folder, changed))
 
 

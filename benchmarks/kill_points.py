@@ -71,8 +71,8 @@ def call(name: str, data: Path, out: Path, seed: int, again: bool) -> list[str]:
         words = ["cohort", str(data / "bids"), str(out), "participant", "--no-pages", "--n-workers", "1", "--quiet"]
         plan = ["--signal", "msdki", "--recipe", "least_squares", "--sigma", str(15 + seed)]
         return [*words, *plan, *([] if again else ["--overwrite"])]
-    few = ["--set", "schedule.epochs=1", "--set", "targets.voxels=500", "--seed", str(seed), "--overwrite", "--quiet"]
-    return ["denoise", *here, "--recipe", "denoise_dae", *few]
+    few = ["--set", "schedule.epochs=4", "--set", "targets.voxels=500", "--seed", str(seed), "--overwrite", "--quiet"]
+    return ["denoise", *here, "--recipe", "denoise_dae", *few, *(["--resume"] if again else [])]
 
 
 def without_pages() -> None:

@@ -94,7 +94,7 @@ def write_volume(path: Path, volume: NDArray, affine: NDArray, oriented: bool = 
 
 
 def read_image(path: Path) -> nib.Nifti1Image:
-    """Read a ``.nii.gz`` that :func:`write_volume` wrote.
+    """Read a ``.nii.gz`` that :func:`write_volume` wrote, with its values.
 
     Raises
     ------
@@ -102,7 +102,9 @@ def read_image(path: Path) -> nib.Nifti1Image:
         When it is damaged.
     """
     try:
-        return nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
+        image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
+        # here, because a file that is cut short fails only now
+        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
     except Exception as error:  # nibabel and gzip raise many kinds of exception for a damaged file
         raise InputError(f"{path} cannot be read as a .nii.gz map ({error}); write it again") from error
 

@@ -10,8 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from pyroqmri.cli.stop import Stopped, stoppable
+from pyroqmri.commands import denoise as denoise_module
 from pyroqmri.commands import fit as fit_module
 from pyroqmri.commands.manifest import CALL, CHECKPOINT, MANIFEST
+from pyroqmri.denoising import training
+from pyroqmri.denoising.saved import save_denoiser
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.svi import SVILoop
 from pyroqmri.svi import checkpoint as checkpoints
@@ -19,7 +22,11 @@ from tests.small_scan import write_scan
 
 pytestmark = pytest.mark.usefixtures("no_pages")
 
-STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+# three trainings each; Ctrl-C has a test of its own below
+STOPS = [
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143),
+    pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -77,6 +84,40 @@ def test_a_training_stopped_long_before_its_first_checkpoint_goes_on_to_the_same
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     assert signal.getsignal(number) is before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "whole"]
+
+
+def test_a_denoiser_interrupted_in_an_epoch_goes_on_from_the_one_before(run, tmp_path, monkeypatch):
+    scan, begun, batches = write_scan(tmp_path / "in"), [], [0]
+    honest = training._Loop.one_epoch
+
+    def one_epoch(loop, check):
+        def check_batch():
+            batches[0] += 1
+            if batches[0] == 8:  # an epoch has four: the last of the second
+                os.kill(os.getpid(), signal.SIGINT)
+            return check()
+
+        begun.append(loop.done)
+        honest(loop, check_batch)
+
+    monkeypatch.setattr(training._Loop, "one_epoch", one_epoch)
+    monkeypatch.setattr(denoise_module, "_write", lambda fit, *rest: save_denoiser(fit, rest[4] / "fit", {}))
+    monkeypatch.setattr("pyroqmri.cli.denoise.finish", lambda *_: None)
+    call = ["denoise", *scan.arguments, "--quiet", "--set", "schedule.epochs=4", "--set", "targets.voxels=640"]
+    code, out, err = run(*call, "--out", "out")
+    assert (code, out) == (130, "")
+    assert len(err.strip().splitlines()) == 1
+    assert "kept; the same command with --resume goes on" in err
+    assert sorted(p.name for p in (tmp_path / ".out.partial").iterdir()) == [CALL, CHECKPOINT]
+    code, _, err = run(*call, "--out", "out", "--resume", "--seed", "1")
+    assert code == 2
+    assert "seed differs: 0 then, 1 now" in err
+    assert run(*call, "--out", "out", "--resume")[0] == 0
+    assert begun == [0, 1, 1, 2, 3]
+    assert run(*call, "--out", "whole")[0] == 0
+    one, other = (load_file(tmp_path / name / "fit" / "weights.safetensors") for name in ("out", "whole"))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def test_stopped_while_maps_are_written_the_training_is_kept_whole(call, run, tmp_path, monkeypatch):

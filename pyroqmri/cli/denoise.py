@@ -37,11 +37,12 @@ from pyroqmri.cli.files import scan_files, scan_options
 @seed_option
 @set_option("schedule.epochs=20")
 @held_options
+@click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
 @run_options
 @debug_option
 def denoise(
     image: str, recipe: str, signal: str, fit_dir: str | None, out: str, quiet: bool, sigma: str | float,
-    s0: str | float, seed: int, settings: Any, fix: Any, tie: Any, device: str, overwrite: bool,
+    s0: str | float, seed: int, settings: Any, fix: Any, tie: Any, device: str, resume: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Denoise IMAGE with a network trained for its protocol; write it, what was removed, and a report."""
     say_loading(quiet)
@@ -49,7 +50,7 @@ def denoise(
 
     folder = denoise_image(
         scan_files(image), recipe=recipe, signal=signal, fit_dir=fit_dir, out=out, sigma=sigma, s0=s0, seed=seed,
-        device=device, settings=dict(settings), fixed=dict(fix), tied=dict(tie), overwrite=overwrite,
-        progress=not quiet,
+        device=device, settings=dict(settings), fixed=dict(fix), tied=dict(tie), resume=resume,
+        overwrite=overwrite, progress=not quiet,
     )  # fmt: skip
     finish(folder, quiet)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pyroqmri.commands.denoise_outputs import write_denoised
-from pyroqmri.commands.inputs import ScanFiles, per_voxel, training_voxels
+from pyroqmri.commands.inputs import ScanFiles, data_record, per_voxel, training_voxels
 from pyroqmri.commands.left_out import earlier_record, left_out_record
+from pyroqmri.commands.manifest import CHECKPOINT
 from pyroqmri.commands.noise import given_noise
-from pyroqmri.commands.output_folder import output_folder
+from pyroqmri.commands.output_folder import output_folder, remember_call
 from pyroqmri.commands.protocol_files import PathLike
 from pyroqmri.denoising import DenoiserFit, check_residual
 from pyroqmri.denoising.saved import save_denoiser
@@ -41,6 +42,7 @@ def denoise_image(
     settings: Mapping[str, Any] | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -59,6 +61,8 @@ def denoise_image(
         are then its own.
     sigma
         Noise level: a number, a NIfTI map or ``estimate``. None estimates it.
+    resume
+        Go on from the last whole epoch of the same call that was interrupted.
     overwrite
         Replace ``out``, if pyroqmri wrote it.
     progress
@@ -88,9 +92,9 @@ def denoise_image(
         job: DenoiserJob | DenoiserFit = load_denoiser(fit_dir)
     else:
         held = as_dict(fixed), as_dict(tied)
-        job = DenoiserJob(signal, plan_denoiser(signal, recipe, s0, settings), s0, seed, device, *held)
+        job = DenoiserJob(signal, plan_denoiser(signal, recipe, s0, settings), str(level), s0, seed, device, *held)
     given = files.given if fit_dir is None else [*files.given, fit_dir]
-    with output_folder(out, overwrite=overwrite, inputs=given) as folder:
+    with output_folder(out, overwrite=overwrite, resume=resume, inputs=given) as folder:
         begin = time.monotonic()
         name = job.signal if isinstance(job, DenoiserJob) else job.signal_name
         scan = files.read(name, {} if fit_dir is None else earlier_record(fit_dir))
@@ -98,7 +102,10 @@ def denoise_image(
         noise = given_noise(scan, level, files.resample)
         noise = noise if per_voxel(noise) is None else per_voxel(noise)
         read = time.monotonic() - begin
-        fit, notes = job.run(scan, noise, progress) if isinstance(job, DenoiserJob) else _again(job, scan, device)
+        if isinstance(job, DenoiserJob):
+            fit, notes = job.run(scan, noise, folder, resume, progress)
+        else:
+            fit, notes = _again(job, scan, device)
         fit.seconds = {"read": read, **fit.seconds}
         _write(fit, scan, noise, notes, left_out_record(scan, files.bmax), folder, progress)
     return Path(out)
@@ -110,21 +117,27 @@ class DenoiserJob:
 
     signal: str
     plan: Recipe
+    sigma: str
     s0: str | float
     seed: int
     device: str
     fixed: dict[str, float]
     tied: dict[str, str]
 
-    def run(self, scan: Scan, noise: Any, progress: bool) -> tuple[DenoiserFit, list[str]]:
-        """Train on a scan; the denoiser, and what is to be said of it."""
+    def run(self, scan: Scan, noise: Any, folder: Path, resume: bool, progress: bool) -> tuple[DenoiserFit, list[str]]:
+        """Train on a scan, with checkpoints in ``folder``; the denoiser, and what is to be noted of it."""
         data = training_voxels(scan, noise, self.seed)
+        call = {
+            "signal": self.signal, "recipe": self.plan.to_toml(), "sigma": self.sigma, "s0": self.s0,
+            "seed": self.seed, "fixed": self.fixed, "tied": self.tied,
+        }  # fmt: skip
+        resumed = remember_call(folder, call | data_record(scan, data.y, data.inputs, data.level), resume)
         fit = fit_denoiser(
             data.y, scan.acquisition, signal=self.signal, recipe=self.plan, sigma=data.level, s0=self.s0,
             fixed=self.fixed, tied=self.tied, inputs=data.inputs,
-            seed=self.seed, device=self.device, progress=progress,
+            seed=self.seed, device=self.device, progress=progress, checkpoint=folder / CHECKPOINT, resume=resume,
         )  # fmt: skip
-        return fit, [_lesson(fit)]
+        return fit, [_lesson(fit), *resumed]
 
 
 def _lesson(fit: DenoiserFit) -> str:

@@ -34,7 +34,9 @@ def write_denoised(
         "Name": "pyroqmri denoised image", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "pyroqmri", "Version": __version__}],
     })  # fmt: skip
-    write_bytes(folder / ".bidsignore", b"*_desc-residual_dwi.*\n*_dwimap.*\nreport.html\ndenoise.json\nfit/\n")
+    # images that lie in no folder of a subject have no place in BIDS
+    ignored = ("*_dwi.*", "*_mask.*", "*_dwimap.*", "report.html", "denoise.json", "/fit")
+    write_bytes(folder / ".bidsignore", "".join(f"{name}\n" for name in ignored).encode())
     record = {
         "prefix": scan.ref.prefix,
         "n_voxels": len(scan.y),

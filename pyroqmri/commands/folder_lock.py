@@ -56,11 +56,11 @@ def _take(path: Path, out: Path) -> int | None:
     """The open lock file; None where it has to be tried again."""
     made, handle = True, None
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # which follows no link
     except FileExistsError:
         made = False
         try:
-            handle = os.open(path, os.O_RDWR)
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         except FileNotFoundError:
             return None
     try:

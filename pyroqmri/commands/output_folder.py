@@ -24,7 +24,7 @@ from pyroqmri.commands.manifest import (
     was_ours_before,
     write_manifest,
 )
-from pyroqmri.commands.publish import publish, recover
+from pyroqmri.commands.publish import old_of, publish, recover
 from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.svi.checkpoint import difference
 from pyroqmri.svi.interrupt import interrupts_between_steps
@@ -100,6 +100,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
         inside = out / INSIDE_LOCK, out / INSIDE_WORK
         places = [inside] if os.path.ismount(out) else [*places, inside]
     for k, (lock, partial) in enumerate(places):
+        _refuse_links(lock, partial, old_of(out))
         entered = False
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +114,13 @@ def _work_folder(out: Path) -> Iterator[Path]:
                 raise
             if k == len(places) - 1:
                 raise _unwritable(out, error) from error
+
+
+def _refuse_links(*places: Path) -> None:
+    """A hidden name that leads elsewhere is not followed: what lies there is not ours to write or to empty."""
+    for place in places:
+        if place.is_symlink():
+            raise InputError(f"{place}, where the output is worked on, is a link to elsewhere; remove the link")
 
 
 def _unwritable(out: Path, error: OSError) -> InputError:

@@ -49,6 +49,8 @@ def fit_denoiser(
     tied: Mapping[str, str] | None = None,
     inputs: Mapping[str, Any] | None = None,
     progress: bool = False,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
 ) -> DenoiserFit:
     """Train a denoiser for the protocol of a scan.
 
@@ -70,8 +72,8 @@ def fit_denoiser(
         Parameters of the training voxels, each ``(K,)`` (directions ``(K, 3)``), in place of ``targets.source``.
     seed
         The same seed gives the same denoiser.
-    device, settings, fixed, tied, inputs, progress
-        As in :func:`pyroqmri.fit`.
+    device, settings, fixed, tied, inputs, progress, checkpoint, resume
+        As in :func:`pyroqmri.fit`; the checkpoint is written after each epoch.
 
     Raises
     ------
@@ -104,7 +106,10 @@ def fit_denoiser(
     source = make_source(fit, y, batch, truth, bound)
     fit.seconds["prepare"] = time.monotonic() - begin
     schedule = Schedule(**plan.table("schedule"))
-    fit.trace = train(fit.network, source, schedule, seed=seed, device=pick_device(device), progress=progress)
+    fit.trace = train(
+        fit.network, source, schedule, seed=seed, device=pick_device(device), progress=progress,
+        checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume,
+    )  # fmt: skip
     fit.seconds["train"] = fit.trace.seconds
     return fit
 

@@ -2,9 +2,8 @@
 
 import itertools
 import math
-import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.denoising.training import DenoiserTrace
 from pyroqmri.errors import InputError, brief
+from pyroqmri.io.entries import as_kind
 from pyroqmri.io.fit_folder import RECORD, SavedFit
 from pyroqmri.measurements.preparation import Preparation
 from pyroqmri.misfit.causes import ResidualNoise
@@ -22,7 +22,6 @@ from pyroqmri.svi import Trace
 
 # signals whose bounds have changed since records without bounds were written
 _WIDENED = {"ivim", "t1_inversion", "t1_inversion_signed", "t2_adc", "t2_biexp", "t2_decay", "t2_floor", "cest_lorentz"}
-_WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
 
 
 @dataclass
@@ -143,7 +142,7 @@ def checked_record(saved: SavedFit, kind: type[Record]) -> Record:
             "register it first if it is your own, pyroqmri.register(signal={...})"
         )
     try:
-        record: Record = _as(kind, content, "")
+        record: Record = as_kind(kind, content)
         _check_values(record, saved)
     except InputError as error:
         raise InputError(
@@ -202,62 +201,3 @@ def _check_fit(record: FitRecord, saved: SavedFit) -> None:
         rising = all(a < b for values in pairs for a, b in itertools.pairwise(values))
         if name not in known or len(found.draws) != len(found.truths) or len(found.draws) < 3 or not rising:
             raise InputError(f"entry 'recalibration.maps.{name}' is no map of a parameter through rising quantiles")
-
-
-def _as(kind: Any, value: Any, where: str) -> Any:
-    """A value of JSON as a type: a dataclass, a list or a table of a type, one of several types, a plain value."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if is_dataclass(kind):
-        return _as_dataclass(kind, value, where)
-    elif origin in (typing.Union, types.UnionType):
-        return _as_one_of(inner, value, where)
-    elif origin in (list, dict) or kind in (list, dict):
-        return _as_container(origin or kind, inner, value, where)
-    elif kind is float:
-        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308
-        found = float(value) if good else value
-    else:
-        found, good = value, type(value) is kind and (kind is not int or abs(value) < 2**63)
-    if not good:
-        raise InputError(f"entry {where!r} must be {_WORDS[kind]}, got {brief(value)}")
-    return found
-
-
-def _as_one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    kinds = tuple(kind for kind in kinds if kind is not type(None))
-    if len(kinds) == 1:
-        return _as(kinds[0], value, where)
-    for kind in kinds:
-        try:
-            return _as(kind, value, where)
-        except InputError:
-            continue
-    raise InputError(f"entry {where!r} must be {' or '.join(_WORDS[kind] for kind in kinds)}, got {brief(value)}")
-
-
-def _as_container(kind: type, inner: tuple[Any, ...], value: Any, where: str) -> Any:
-    if not isinstance(value, kind):
-        raise InputError(f"entry {where!r} must be a {'list' if kind is list else 'table'}, got {brief(value)}")
-    if not inner:
-        return value
-    if kind is list:
-        return [_as(inner[0], entry, f"{where}[{i}]") for i, entry in enumerate(value)]
-    return {key: _as(inner[1], entry, f"{where}.{key}") for key, entry in value.items()}
-
-
-def _as_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise InputError(f"entry {where!r} must be a table, got {brief(value)}")
-    hints, prefix = typing.get_type_hints(kind), f"{where}." if where else ""
-    known = {f.name: f for f in fields(kind)}
-    for name in value:
-        if name not in known:
-            raise InputError(f"entry {prefix + name!r} is unknown")
-    for name, f in known.items():
-        if name not in value and f.default is MISSING and f.default_factory is MISSING:
-            raise InputError(f"entry {prefix + name!r} is missing")
-    return kind(**{name: _as(hints[name], entry, prefix + name) for name, entry in value.items()})

@@ -17,6 +17,7 @@ from pyroqmri.io.map_names import from_file
 from pyroqmri.maps import read_image
 from pyroqmri.measurements.status import STATUS
 from pyroqmri.parameter import SCAN_UNIT, Direction, Parameter
+from pyroqmri.report.fit_record import check_record
 from pyroqmri.report.geometry import View, best_view, canonical, canonical_axes, orientation
 from pyroqmri.signals import SIGNALS
 from pyroqmri.signals.bound import S0
@@ -121,6 +122,10 @@ class FolderOfMaps:
     def _cached(self) -> Callable[[Path, float], NDArray]:
         def read(path: Path, factor: float) -> NDArray:
             values = np.asarray(read_image(path).dataobj)
+            if values.shape[:3] != self.grid_shape:
+                raise InputError(
+                    f"{path} has the shape {values.shape}, and other maps beside it {self.grid_shape}; write it again"
+                )
             return canonical(values if factor == 1 else values * values.dtype.type(factor), self.affine)[0]
 
         # a figure asks for the same map several times; all maps of a whole brain would not fit
@@ -207,9 +212,10 @@ def read_folder(folder: Path) -> FolderOfMaps:
     Raises
     ------
     InputError
-        When the folder holds no map, or a record that is no JSON.
+        When the folder holds no map, or a record that is no JSON or not that of a fit.
     """
-    record = _read_json(folder / "fit" / "fit.json")
+    place = folder / "fit" / "fit.json"
+    record = check_record(_read_json(place), place)
     recipe = folder / "fit" / "recipe.toml"
     found = []
     for path in sorted(folder.glob("*model-*.nii.gz")):

@@ -57,7 +57,7 @@ def _data(results: FolderOfMaps) -> str:
     settings = [f"{name} {values}" for name, values in records.settings(protocol)]
     sources = ", ".join(map(str, record.get("sources", ()))) or "the scan"
     out = record.get("left_out") or {}
-    dropped = f" {len(out['volumes'])} of {out['of']} volumes were left out." if out.get("volumes") else ""
+    dropped = f" {len(out['volumes'])} of {out.get('of', n)} volumes were left out." if out.get("volumes") else ""
     made_of = f": {'; '.join([*rows, *settings])}" if rows or settings else ""
     return f"Parameter maps were estimated from {n} volumes of {sources}{made_of}.{dropped}"
 
@@ -145,7 +145,7 @@ def _outcome(results: FolderOfMaps, cite: Any) -> str:
     if results.has("", "ppc") and p_name(results).startswith("posterior"):
         text += f" Model misfit was tested in every voxel by a posterior predictive p-value{cite('gelman1996')}."
     aside = record.get("predictive") or {}
-    if aside.get("volumes"):
+    if aside.get("volumes") and "inside" in aside:
         text += (
             f" In a test with {len(aside['volumes'])} volumes kept aside, 90 % predictive intervals contained "
             f"{words.percent(aside['inside'])} of the measurements."

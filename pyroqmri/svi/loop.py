@@ -18,7 +18,7 @@ from pyroqmri.errors import InputError, TrainingError
 from pyroqmri.guides import Guide
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.progress import progress_bar
-from pyroqmri.svi.checkpoint import load_checkpoint, save_checkpoint
+from pyroqmri.svi.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from pyroqmri.svi.interrupt import interrupts_between_steps
 from pyroqmri.svi.trace import Trace
 from pyroqmri.voxel_model import VoxelModel
@@ -103,8 +103,10 @@ class SVILoop:
         self.running: float | None
         self.step, self.running, self.trace = 0, None, Trace()
         self.objective = guide.objective(training.n_particles)
-        self.parameters = [p for p in (*model.parameters(), *guide.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.Adam(self._groups(), fused=True)
+        modules = {"model": model, "guide": guide}
+        self.state = TrainingState(modules, self.optimizer, generator, voxels.y.device)
+        self.parameters = self.state.parameters
 
     def _groups(self) -> list[dict[str, Any]]:
         t, model = self.training, self.model
@@ -195,6 +197,16 @@ class SVILoop:
         trace.watched.append(late if all(map(math.isfinite, late)) else [])
         trace.stopped_early = self.plateau()
 
+    def keep(self, path: Path, tag: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        counters = {"step": self.step, "running": self.running, "trace": asdict(self.trace)}
+        save_checkpoint(path, self.state, counters, tag)
+
+    def go_on(self, path: Path, tag: dict[str, Any]) -> None:
+        """Take over the state of a checkpoint."""
+        found = load_checkpoint(path, self.state, tag)
+        self.step, self.running, self.trace = found["step"], found["running"], Trace(**found["trace"])
+
 
 def cuda_devices(tensor: Tensor) -> list[int]:
     """The CUDA device of a tensor, as torch's seed guards want it."""
@@ -268,8 +280,8 @@ def fit_svi(
         loop = SVILoop(model, guide, voxels, training, seed)
         tag = call_tag(model, voxels, training, seed)
         if resume and checkpoint is not None and checkpoint.exists():
-            load_checkpoint(checkpoint, loop, tag)
-        keep = None if checkpoint is None else lambda: save_checkpoint(checkpoint, loop, tag)
+            loop.go_on(checkpoint, tag)
+        keep = None if checkpoint is None else lambda: loop.keep(checkpoint, tag)
         before = loop.trace.seconds
         bar = progress_bar("training", training.steps, progress)
         with interrupts_between_steps() as check_interrupt, bar as report:

@@ -120,7 +120,7 @@ def any_order(request, tmp_path, monkeypatch):
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-MANY = pytest.param("hierarchical", 40, 10, marks=pytest.mark.slow)
+MANY = pytest.param("hierarchical", 8, 8, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(

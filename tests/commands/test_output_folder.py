@@ -428,6 +428,25 @@ def test_hidden_folders_that_are_not_ours_are_left_alone(tmp_path):
         shutil.rmtree(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "name", [".out.partial", ".out.old", ".out.lock", "out/.pyroqmri.partial", "out/.pyroqmri.lock"]
+)
+def test_hidden_names_that_lead_elsewhere_are_not_followed(name, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    write(elsewhere, "old")  # what is ours there is not this run's to empty either
+    target = elsewhere / "only_old" if name.endswith("lock") else elsewhere
+    write(tmp_path / "out", "old")
+    if name.startswith("out/"):
+        monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "out")
+    (tmp_path / name).symlink_to(target)
+    with pytest.raises(InputError, match=rf"{Path(name).name}, where .* is a link to elsewhere; remove the link"):
+        write(tmp_path / "out", overwrite=True)
+    assert is_whole(elsewhere, "old")
+    (tmp_path / name).unlink()
+    write(tmp_path / "out", overwrite=True)
+    assert is_whole(tmp_path / "out", "new")
+
+
 @pytest.mark.parametrize("out", ["/", "nul\0", "x" * 300])
 def test_names_that_cannot_be(out, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

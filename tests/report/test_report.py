@@ -1,5 +1,6 @@
 """The report says what the files say, shows them the right way up, and raises the alarms that they call for."""
 
+import gzip
 import json
 import re
 import shutil
@@ -212,9 +213,36 @@ def test_a_broken_record_is_named(folder):
 
 def test_a_damaged_map_is_named(folder):
     path = folder / "sub-01_model-msdki_param-D_stat-sd_dwimap.nii.gz"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"param-D_stat-sd_dwimap\.nii\.gz cannot be read"):
-        write_report(folder)
+    whole = path.read_bytes()
+    # the file cut short, and a whole file of too few numbers
+    for damaged in (whole[:200], gzip.compress(gzip.decompress(whole)[:-40])):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"param-D_stat-sd_dwimap\.nii\.gz cannot be read"):
+            read_folder(folder).volume("D", "sd")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"uninformed": 3}, "entry 'uninformed' must be a list, got 3"),
+        ({"fixed": "D"}, "entry 'fixed' must be a table"),
+        ({"seconds": {"train": "x"}}, "entry 'seconds.train' must be a finite number"),
+        ({"trace": {"step": [0, "1"]}}, r"entry 'trace.step\[1\]' must be a whole number"),
+        ({"protocol": {"bval": ["x"]}}, "entry 'protocol' is no protocol"),
+        ({"population": {"D": {"median_and_68%": [[1, 2]]}}}, "must have three numbers for each class"),
+    ],
+)
+def test_an_entry_of_the_record_that_no_fit_writes_is_named(changes, words, folder):
+    (folder / "fit" / "fit.json").write_text(json.dumps(record("msdki", **changes)))
+    with pytest.raises(InputError, match=rf"fit\.json is no record of a fit: .*{words}.*restore it or remove it"):
+        read_folder(folder)
+
+
+def test_a_map_of_another_shape_than_those_beside_it_is_named(folder):
+    path = folder / "sub-01_model-msdki_param-D_stat-sd_dwimap.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.float32), AFFINE), path)
+    with pytest.raises(InputError, match=r"stat-sd_dwimap\.nii\.gz has the shape \(2, 2, 2\), and other maps"):
+        read_folder(folder).volume("D", "sd")
 
 
 def judged(tmp_path, mask, signal="ball_stick", posterior=None, khat=False, **changes):
