@@ -68,8 +68,8 @@ def scan(tmp_path_factory) -> SmallScan:
 def fitted(scan, tmp_path_factory) -> Path:
     """A fit whose recipe has classes and whose signal has an axis."""
     return fit_image(
-        scan.files, signal="ball_stick", recipe="hierarchical_mixture", settings=SHORT | {"prior.classes": 2}, khat=True,
-        out=tmp_path_factory.mktemp("fit") / "out",
+        scan.files, signal="ball_stick", recipe="hierarchical_mixture", settings=SHORT | {"prior.classes": 2},
+        khat=True, out=tmp_path_factory.mktemp("fit") / "out",
     )  # fmt: skip
 
 
