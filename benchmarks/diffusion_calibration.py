@@ -1,6 +1,6 @@
 """Coverage of 90 % intervals and cones of the diffusion signals of tissue: truth and noise in numpy, from the physics.
 
-    python -m benchmarks.diffusion_calibration SIGNAL [--snr 20 40] [--voxels N] [--seed S] [--recipe R]
+    python -m benchmarks.diffusion_calibration SIGNAL [--snr 20 40] [--voxels N] [--seed S] [--recipe R] [--classes C]
 
 Each signal on its default protocol, sigma given: `ball_sticks_gamma` (0 to 3 sticks in equal parts), `dki` (tensors of
 two or three compartments, their cumulants exact), `fwdti` and `noddi` (white and grey matter).
@@ -108,7 +108,9 @@ def free_water(n: int, snr: float, rng: np.random.Generator) -> Scan:
     white, normal = rng.random(n) < 0.5, rng.normal
     par = np.where(white, normal(1.5, 0.12, n), normal(1.0, 0.08, n))
     across = np.where(white, normal(0.45, 0.07, n), normal(0.75, 0.06, n)).clip(0.05)
-    water = np.where(white, normal(0.1, 0.05, n), normal(0.2, 0.07, n)).clip(0.005, 0.95)
+    water = np.where(white, normal(0.1, 0.05, n), normal(0.2, 0.07, n))
+    while (out := (water < 0.005) | (water > 0.95)).any():  # as clipped values are, which no density describes
+        water[out] = np.where(white, normal(0.1, 0.05, n), normal(0.2, 0.07, n))[out]
     tissue = np.exp(-b * along(units(n, rng), par, across, g))
     truth = {"FWF": water, "MD": (par + 2 * across) / 3, "FA": anisotropy(np.stack([par, across, across], 1))}
     s = water[:, None] * np.exp(-3.0 * b) + (1 - water[:, None]) * tissue
@@ -166,15 +168,18 @@ def judged(post: Any, truth: dict[str, Array], names: tuple[str, ...]) -> dict[s
     return rows
 
 
-def run(signal: str, snr: float, n: int, seed: int, recipe: str = "hierarchical") -> dict[str, Any]:
-    """A row of results."""
+def run(
+    signal: str, snr: float, n: int, seed: int, recipe: str = "hierarchical", classes: int | None = None
+) -> dict[str, Any]:
+    """A row of results; a mixture has so many ``classes``, or as many as its recipe states."""
     scan = CONDITIONS[signal](n, snr, np.random.default_rng(seed))
     y = scan.y
     begin = time.process_time()
-    fit = pq.fit(y, scan.acquisition, signal=signal, recipe=recipe, sigma=scan.sigma, causes=False)
+    settings = {} if classes is None else {"prior.classes": classes}
+    fit = pq.fit(y, scan.acquisition, signal=signal, recipe=recipe, sigma=scan.sigma, causes=False, settings=settings)
     trained = time.process_time()
     post = fit.posterior(y)
-    row: dict[str, Any] = {"signal": signal, "snr": snr, "voxels": n, "seed": seed, "recipe": recipe}
+    row: dict[str, Any] = {"signal": signal, "snr": snr, "voxels": n, "seed": seed, "recipe": recipe} | settings
     row |= {"maps": judged(post, scan.truth, MAPS[signal]), "fine": float((post.status == FINE).double().mean())}
     seconds = {"training": trained - begin, "maps": time.process_time() - trained}
     return row | {"cpu": {k: round(v, 1) for k, v in seconds.items()}}
@@ -188,10 +193,11 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default="hierarchical")
+    parser.add_argument("--classes", type=int, help="of hierarchical_mixture")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for snr in args.snr:
-        row = run(args.signal, snr, args.voxels, args.seed, args.recipe)
+        row = run(args.signal, snr, args.voxels, args.seed, args.recipe, args.classes)
         print({k: round(v["covers"], 3) for k, v in row["maps"].items()}, json.dumps(row), flush=True)
         rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
         RESULTS.write_text(json.dumps([*rows, row], indent=1) + "\n")

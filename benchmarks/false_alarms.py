@@ -8,9 +8,9 @@ to noise ratios from 20 to 50 of the brightest measurement, rounded to whole num
 names of BIDS, without a mask, and fitted by the function behind ``pyroqmri fit``. ``--n`` scans of each protocol are
 fitted with ``least_squares``, ``--hierarchical`` of each signal with ``hierarchical``. Signals that need a known
 population, such as `t1_vfa_free_b1`, go with ``hierarchical`` alone, for ``least_squares`` is rightly warned of. With
-``--one-tissue`` the scan is of white matter alone: a brain's tissues are not one population, of which ``hierarchical``
-rightly warns. The table has the number with any warning, and each warning once with how often it came; it is kept in
-``benchmarks/results/false_alarms.json``.
+``--one-tissue`` the scan is of white matter alone, with its mask: a brain's tissues are not one population, of which
+``hierarchical`` rightly warns. The table has the number with any warning, and each warning once with how often it
+came; it is kept in ``benchmarks/results/false_alarms.json``.
 """
 
 import argparse
@@ -177,7 +177,11 @@ def write_scan(
     maps = {key: folder / f"sub-01_{key}map.nii.gz" for key in signal.inputs}
     for path in maps.values():
         nib.save(nib.Nifti1Image(b1.astype(np.float32), AFFINE), path)
-    return ScanFiles(image, inputs=maps)
+    if not alone:
+        return ScanFiles(image, inputs=maps)
+    mask = folder / "mask.nii.gz"  # none can be made of what is hollow
+    nib.save(nib.Nifti1Image(head.astype(np.uint8), AFFINE), mask)
+    return ScanFiles(image, mask=mask, inputs=maps)
 
 
 def warnings_of(

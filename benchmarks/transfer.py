@@ -3,11 +3,13 @@
     python -m benchmarks.transfer msdki hierarchical --voxels 1500 --seeds 2
 
 Signals are written here in numpy, apart from the package. The fit learns on protocol A, from other voxels; a second one
-learns on B; both estimate the same third set of voxels measured by B.
+learns on B; both estimate the same third set of voxels measured by B, which is another protocol, half of A, or A in
+other directions.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +70,11 @@ def t1_inversion(acq: Mapping[str, Array], t: Mapping[str, Array], rng: Any) -> 
     return t["S0"][:, None] * np.abs(1 - 2 * t["inv_eff"][:, None] * decay)
 
 
+def t1_vfa(acq: Mapping[str, Array], t: Mapping[str, Array], rng: Any) -> Array:
+    left = np.exp(-acq["tr"] / t["T1"][:, None])
+    return t["S0"][:, None] * np.sin(acq["flip"]) * (1 - left) / (1 - left * np.cos(acq["flip"]))
+
+
 def ball_stick(acq: Mapping[str, Array], t: Mapping[str, Array], rng: Any) -> Array:
     axes = rng.normal(size=(len(t["f"]), 3))
     cosine = axes @ acq["bvec"].T / np.linalg.norm(axes, axis=1, keepdims=True)
@@ -107,6 +114,13 @@ CASES: dict[str, tuple[Callable, dict, dict, float, dict]] = {
         0.03,
         {"T1": (850, 50, 1350, 90), "inv_eff": (0.96, 0.01, 0.95, 0.01), "S0": (1.0, 0.1, 0.85, 0.1)},
     ),
+    "t1_vfa": (
+        t1_vfa,
+        {"flip": np.deg2rad(np.repeat([2.0, 4, 8, 12, 16, 20], 2)), "tr": np.full(12, 15.0)},
+        {"flip": np.deg2rad([3.0, 5, 7, 10, 15, 18, 25]), "tr": np.full(7, 15.0)},
+        0.005,
+        {"T1": (850, 50, 1350, 90), "S0": (1.0, 0.1, 0.85, 0.1)},
+    ),
     "ball_stick": (
         ball_stick,
         diffusion(6, 32, 1.0, 2.0),
@@ -115,6 +129,14 @@ CASES: dict[str, tuple[Callable, dict, dict, float, dict]] = {
         {"f": (0.55, 0.08, 0.3, 0.06), "D_par": (1.9, 0.15, 1.6, 0.15), "D_iso": (0.7, 0.08, 0.95, 0.1)},
     ),
 }
+
+
+def protocol_b(case: str, change: str) -> dict[str, Array]:
+    """Settings of the protocol that the fit is applied to."""
+    a, b = CASES[case][1:3]
+    if change == "half":
+        return {name: value[::2] for name, value in a.items()}
+    return b if change == "other" else diffusion(6, 32, 1.0, 2.0, seed=17)
 
 
 def measured(case: str, acq: Mapping[str, Array], n: int, seed: int) -> tuple[dict[str, Array], Array]:
@@ -127,15 +149,34 @@ def measured(case: str, acq: Mapping[str, Array], n: int, seed: int) -> tuple[di
     return tissue, np.hypot(clean + noise[0], noise[1]).astype(np.float32)
 
 
-def compared(case: str, recipe: str, n: int, seed: int, settings: Mapping[str, Any]) -> dict[str, Row]:
-    """By parameter: RMSE by the fit of A and by that of B, and coverage of the 90 % intervals of both."""
-    _, a, b, sigma, _ = CASES[case]
-    on = [pq.Acquisition(**{k: torch.as_tensor(v, dtype=torch.float32) for k, v in one.items()}) for one in (a, b)]
+def settings_of(one: Mapping[str, Array]) -> pq.Acquisition:
+    """The protocol as the package takes it."""
+    return pq.Acquisition(**{k: torch.as_tensor(np.array(v), dtype=torch.float32) for k, v in one.items()})
+
+
+def compared(
+    case: str, recipe: str, n: int, seed: int, settings: Mapping[str, Any], changes: Sequence[str] = ("other",)
+) -> dict[str, Row]:
+    """By parameter, or change and parameter of several: RMSE by the fit of A and by that of B, and coverage of both."""
+    sigma = CASES[case][3]
     call: dict[str, Any] = {"signal": case, "recipe": recipe, "sigma": sigma, "settings": settings, "seed": seed}
-    learned = pq.fit(measured(case, a, n, 3 * seed + 1)[1], on[0], **call)
-    there = pq.fit(measured(case, b, n, 3 * seed + 2)[1], on[1], **call)
-    truth, y = measured(case, b, n, 3 * seed + 3)
-    one, other = learned.posterior(y, acquisition=on[1]), there.posterior(y)
+    begin = time.monotonic()
+    learned = pq.fit(measured(case, CASES[case][1], n, 3 * seed + 1)[1], settings_of(CASES[case][1]), **call)
+    trained, rows = time.monotonic() - begin, {}
+    for change in changes:
+        b = protocol_b(case, change)
+        acq = settings_of(b)
+        there = pq.fit(measured(case, b, n, 3 * seed + 2)[1], acq, **call)
+        truth, y = measured(case, b, n, 3 * seed + 3)
+        begin = time.monotonic()
+        one = learned.posterior(y, acquisition=acq)
+        print(f"# {case} {recipe} {change}: {trained:.1f} s to train, {time.monotonic() - begin:.1f} s to apply")
+        for name, row in _rows(one, there.posterior(y), truth).items():
+            rows[name if len(changes) == 1 else f"{change} {name}"] = row
+    return rows
+
+
+def _rows(one: Any, other: Any, truth: Mapping[str, Array]) -> dict[str, Row]:
     rows = {}
     for name, value in truth.items():
         if name not in one.mean:
@@ -156,10 +197,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--changes", nargs="+", default=["other"], choices=["other", "half", "directions"])
     given = parser.parse_args()
     settings = {} if given.steps is None else {"training.steps": given.steps}
+    if "directions" in given.changes and "bvec" not in CASES[given.case][1]:
+        parser.error(f"{given.case} has no directions here")
     for seed in range(given.first, given.first + given.seeds):
-        for name, row in compared(given.case, given.recipe, given.voxels, seed, settings).items():
+        for name, row in compared(given.case, given.recipe, given.voxels, seed, settings, given.changes).items():
             figures = [f"{row.rmse:.4g}", f"{row.there:.4g}", f"{row.rmse / row.there:.3f}", f"{row.coverage:.3f}"]
             figures.append(f"{row.coverage_there:.3f}")
             print("| " + " | ".join([given.case, given.recipe, str(seed), name, *figures]) + " |", flush=True)

@@ -52,6 +52,12 @@ def truncated_gzip(scan):
     return ["sub-01_dwi.nii.gz", "truncated"]
 
 
+def a_folder(scan):
+    scan.image.unlink()
+    scan.image.mkdir()
+    return ["is a folder", "pyroqmri cohort"]
+
+
 def wrong_checksum(scan):
     content = bytearray(scan.image.read_bytes())
     content[-8] ^= 0xFF
@@ -61,7 +67,7 @@ def wrong_checksum(scan):
 
 def three_dimensional(scan):
     nib.save(nib.Nifti1Image(scan.values[..., 0].astype(np.float32), np.eye(4)), scan.image)
-    return ["sub-01_dwi.nii.gz", "3-D"]
+    return ["sub-01_dwi.nii.gz", "3-D", "pyroqmri join"]
 
 
 def mask_of_another_shape(scan):
@@ -99,6 +105,7 @@ def recipe_with_an_unknown_key(scan):
     [
         wrong_number_of_bvals,
         truncated_gzip,
+        a_folder,
         wrong_checksum,
         three_dimensional,
         mask_of_another_shape,
@@ -231,7 +238,7 @@ def test_apply_takes_another_protocol_and_names_both(scan, run, tmp_path):
     record = json.loads((tmp_path / "applied/fit/fit.json").read_text())
     assert len(record["learned_on"]["bval"]) == 27
     assert len(record["protocol"]["bval"]) == 23
-    assert stated in html.unescape((tmp_path / "applied/report.html").read_text())
+    assert stated[1:] in html.unescape((tmp_path / "applied/report.html").read_text())
     methods = " ".join((tmp_path / "applied/methods.txt").read_text().split())
     assert "trained on a scan with another protocol (27 volumes; 3 at b = 0 s/mm2; 12 at b = 1000" in methods
     scan.write_gradients(np.where(b == 0, 700, b), g)

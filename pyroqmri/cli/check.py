@@ -4,31 +4,44 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import debug_option, example, model_options, say, say_loading, trust_option
+from pyroqmri.cli.common import (
+    coils_option,
+    debug_option,
+    example,
+    model_options,
+    overwrite_option,
+    quiet_option,
+    say,
+    say_loading,
+    seed_option,
+    trust_option,
+)
 from pyroqmri.cli.files import input_values, protocol_files, protocol_options, simulated_inputs
 
 
 @click.command(**example("pyroqmri check out/sub-01"))
 @click.argument("fit_dir", required=False)
-@click.option("--signal", metavar="S", help="Physics; without a fit.")
-@click.option("--recipe", metavar="R", help="Estimator; without a fit.")
+@click.option("--signal", metavar="S", help="Physics; see `pyroqmri list signals`. Needed unless a fit is given.")
+@click.option("--recipe", metavar="R", help="Estimator, a name or a .toml. Needed unless a fit is given.")
 @protocol_options
 @simulated_inputs
-@click.option("--snr", type=float, metavar="X", help="S0 over sigma; a fit's own by default.")
+@click.option("--snr", type=float, metavar="X", help="S0 over sigma; the fit's own by default.")
 @click.option("--truth", metavar="own|scan|tissue|both",
               help="Truths of the fit's own population, the same with the noise of the scan's residuals, or tissue. "
                    "[default: own and, where residuals are recorded, scan; without a fit both]")  # fmt: skip
+@coils_option("N")
 @model_options
-@click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, help="How many to simulate.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--voxels", type=click.IntRange(200), default=4000, show_default=True, metavar="N",
+              help="Voxels to simulate.")  # fmt: skip
+@seed_option
 @click.option("--recalibrate", is_flag=True, help="Correct the intervals, save that with the fit, and check again.")
 @click.option(
     "--stress", is_flag=True, help="Also try other noise, a lesion and a second fibre; no part of the verdict."
 )
 @trust_option
 @click.option("--out", metavar="DIR", help="Folder to write. [default: check in the fit's folder, else out/check]")
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
-@click.option("--quiet", is_flag=True, help="Print only the verdict.")
+@overwrite_option
+@quiet_option
 @debug_option
 def check(
     fit_dir: str | None, signal: str | None, recipe: str | None, snr: float | None, truth: str | None,

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyroqmri.cli.common import (
+    coils_option,
     debug_option,
     example,
     held_options,
     likelihood_option,
     options,
+    quiet_option,
     s0_option,
     say_loading,
+    seed_option,
     set_option,
     sigma_option,
     table,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pyroqmri.cohort import Cohort
 
 _COMMAND = "pyroqmri cohort data derivatives/pyroqmri participant --signal msdki --recipe hierarchical"
+_READING = ("sigma", "drop_volumes", "bmax", "averages", "weights", "grad_dev")
 _selection = options(
     click.option("--participant-label", "participants", multiple=True, metavar="LABEL",
                  help="Participant, with or without sub-; several in one option, separated by blanks, or repeated."),
@@ -51,17 +55,28 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @click.argument("more", nargs=-1, metavar="")
 @_selection
 @click.option("--signal", metavar="S", help="Physics; see `pyroqmri list signals`. Needed unless --fit is given.")
-@click.option("--recipe", metavar="R", help="Estimator, trained on voxels of all images. Needed unless --fit is given.")
+@click.option("--recipe", metavar="R",
+              help="Estimator, a name or a .toml, trained on voxels of all images. "
+                   "Needed unless --fit is given.")  # fmt: skip
 @click.option("--fit", "fit_dir", metavar="DIR", help="Map with this fit; nothing is trained.")
 @likelihood_option
+@coils_option("N")
 @sigma_option("X|estimate|field")
 @s0_option
-@set_option
+@set_option()
 @held_options
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_option
 @click.option("--averages", type=float, metavar="N", help="Magnitude images that each volume is the mean of.")
 @click.option("--bmax", type=float, metavar="B", help="Leave out volumes with b above B s/mm2.")
-@click.option("--drop-volumes", metavar="I,J-K,...", help="Volumes of every image to leave out, counted from 0.")
+@click.option("--drop-volumes", metavar="I,J-K,...",
+              help="Volumes of every image to leave out, counted from 0; ranges such as 20-41 are "
+                   "allowed.")  # fmt: skip
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Each image's weights of its volumes in each voxel; {subject}, {session}, {label} are its own.",
+)
+@click.option("--grad-dev", metavar="FILE", help="Each image's deviation of the gradients, named likewise.")
 @click.option("--voxels", type=click.IntRange(500), default=20_000, show_default=True, metavar="N",
               help="Voxels to train on, over all images.")  # fmt: skip
 @click.option("--subject-level/--no-subject-level", default=None,
@@ -76,8 +91,8 @@ def _labels(given: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--group-column", metavar="NAME", help="group: column of participants.tsv with groups to compare.")
 @_engine
 @click.option("--dry-run", is_flag=True, help="List the images and what would be done; write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace what another call wrote into the folder.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--overwrite", is_flag=True, help="Replace what another call of pyroqmri wrote into the output folder.")
+@quiet_option
 @debug_option
 def cohort(bids_dir: str, out_dir: str, level: str, dry_run: bool, quiet: bool, **given: Any) -> int:
     """Map every image of a BIDS data set with one fit that learned from all of them; a BIDS App.
@@ -134,8 +149,11 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     fit_dir = given["fit_dir"]
     if (fit_dir is None) == (given["signal"] is None or given["recipe"] is None):
         raise click.UsageError("give both --signal and --recipe, or the folder of a fit with --fit")
-    if fit_dir is not None and (given["signal"] or given["recipe"] or given["likelihood"] or given["settings"]):
-        raise click.UsageError("a fit brings its signal and recipe; leave out --signal, --recipe, --likelihood, --set")
+    own = ("signal", "recipe", "likelihood", "coils", "settings")
+    if fit_dir is not None and any(given[name] for name in own):
+        raise click.UsageError(
+            "a fit brings its signal and recipe; leave out --signal, --recipe, --likelihood, --coils, --set"
+        )
     if given["scheduler"] and given["slurm"]:
         raise click.UsageError("give --scheduler or --slurm, not both")
     from pyroqmri.cohort import Cohort, Reading, Selection
@@ -145,9 +163,11 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     from pyroqmri.io.fit_folder import read_fit_folder
 
     signal = str(given["signal"] if fit_dir is None else read_fit_folder(fit_dir).record["signal"])
+    coils = given["coils"]
+    of_coils = {} if coils is None else {"likelihood.kind": "ncchi", "likelihood.coils": coils}
     training = None if fit_dir is not None else Training(
-        signal, str(given["recipe"]), given["likelihood"], given["s0"], given["seed"], dict(given["settings"]),
-        dict(given["fix"]), dict(given["tie"]),
+        signal, str(given["recipe"]), given["likelihood"], given["s0"], given["seed"],
+        dict(given["settings"]) | of_coils, dict(given["fix"]), dict(given["tie"]),
     )  # fmt: skip
     if given["more"] and not given["participants"]:
         raise click.UsageError(f"{given['more'][0]} is no option; only --participant-label takes several words")
@@ -156,7 +176,7 @@ def _cohort(bids_dir: str, out_dir: str, given: dict[str, Any]) -> "Cohort":
     )
     if isinstance(given["sigma"], str) and given["sigma"] not in ("estimate", "field"):
         raise click.UsageError(f"--sigma of a cohort is a number, estimate or field, got {given['sigma']!r}")
-    reading = Reading(signal, given["sigma"], given["drop_volumes"], given["bmax"], given["averages"])
+    reading = Reading(signal, *(given[name] for name in _READING), coils=coils or 1.0)
     sites = {} if given["site_column"] is None else column_of(bids_dir, given["site_column"])
     return Cohort(
         Path(bids_dir), Path(out_dir), reading, training, None if fit_dir is None else Path(fit_dir), chosen,

@@ -73,6 +73,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 SECTIONS = {
     "Signal and estimator": (
         "signal",
+        "signals",
         "recipe",
         "recipes",
         "likelihood",
@@ -98,6 +99,7 @@ SECTIONS = {
         "inputs",
         "weights",
         "grad_dev",
+        "resample",
     ),
     "Volumes to leave out": ("drop_volumes", "drop_outliers", "bmax"),
     "Output": ("out", "overwrite", "quiet", "debug", "help"),
@@ -133,24 +135,36 @@ likelihood_option = click.option(
     metavar="gaussian|rician|ncchi",
     help="In place of the recipe's; ncchi is a sum of squares over --coils N coils.",
 )
-coils_option = click.option(
-    "--coils", type=NumberOrWord(), metavar="N|learn",
-    help="Coils whose sum of squares the magnitudes are roots of; their likelihood is ncchi.",
-)  # fmt: skip
+
+
+def coils_option(words: str) -> Callable[[Command], Command]:
+    """``--coils``, a number, and the word that a command knows."""
+    return click.option(
+        "--coils", type=float if words == "N" else NumberOrWord(), metavar=words,
+        help="Coils whose sum of squares the magnitudes are roots of; their likelihood is ncchi.",
+    )  # fmt: skip
+
+
 s0_option = click.option(
     "--s0", type=NumberOrWord(), metavar="measured|inferred|VALUE", default="measured", show_default=True,
     help="Signal without encoding: each voxel's own b0 volumes, a parameter, or a known value.",
 )  # fmt: skip
-set_option = click.option(
-    "--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
-    help="Change an entry of the recipe, such as training.steps=2000; may be repeated.",
-)  # fmt: skip
+
+
+def set_option(entry: str = "training.steps=2000") -> Callable[[Command], Command]:
+    """``--set`` with an entry that the command's recipes have as the example."""
+    return click.option(
+        "--set", "settings", type=Setting(toml_value), multiple=True, metavar="TABLE.KEY=VALUE",
+        help=f"Change an entry of the recipe, such as {entry}; may be repeated.",
+    )  # fmt: skip
+
+
 held_options = options(
     click.option("--fix", type=Setting(float), multiple=True, metavar="NAME=VALUE", help="Fix a parameter at a value."),
     click.option("--tie", type=Setting(str), multiple=True, metavar="NAME=OTHER",
                  help="Set a parameter equal to another."),
 )  # fmt: skip
-model_options = options(likelihood_option, coils_option, s0_option, set_option, held_options)
+model_options = options(likelihood_option, s0_option, set_option(), held_options)
 
 
 def sigma_option(words: str, default: str | None = "estimate", more: str = "") -> Callable[[Command], Command]:
@@ -161,12 +175,22 @@ def sigma_option(words: str, default: str | None = "estimate", more: str = "") -
     )
 
 
-run_options = options(
-    click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty."),
-    click.option("--device", metavar="auto|cpu|cuda", default="auto", show_default=True),
-    click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote."),
-    click.option("--quiet", is_flag=True, help="No progress; warnings are still shown."),
+out_option = click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
+quiet_option = click.option(
+    "--quiet", is_flag=True, help="No progress and no notes; warnings and results are still shown."
 )
+run_options = options(
+    out_option,
+    click.option("--device", metavar="auto|cpu|cuda", default="auto", show_default=True,
+                 help="Where to compute; auto is a GPU where there is one."),
+    overwrite_option,
+    quiet_option,
+)  # fmt: skip
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+    help="Of the random numbers: the same seed gives the same result.",
+)  # fmt: skip
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
     help="Processes that share the maps, each with one thread; starting one takes some seconds.",

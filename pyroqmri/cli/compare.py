@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from pyroqmri.cli.common import (
+    coils_option,
     debug_option,
     example,
     model_options,
@@ -14,6 +15,7 @@ from pyroqmri.cli.common import (
     run_options,
     say,
     say_loading,
+    seed_option,
     sigma_option,
     toml_value,
 )
@@ -77,9 +79,7 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
 
 
 @click.command(
-    **example(
-        "pyroqmri compare sub-01_dwi.nii.gz --signal msdki --recipe hierarchical --recipe least_squares --out out/cmp"
-    )
+    **example("pyroqmri compare sub-01_dwi.nii.gz --signal msdki --recipe hierarchical --recipe vae_unig --out out/cmp")
 )
 @click.argument("image")
 @click.option("--signal", "signals", metavar="S", required=True, multiple=True,
@@ -88,15 +88,16 @@ def shell_option(ctx: Any, param: Any, value: str) -> str | float | None:
               help="Estimator, once for each to compare: a name or a .toml, with changes in the same quotes such as "
               "'three=hierarchical_mixture prior.classes=3 likelihood=gaussian'.")  # fmt: skip
 @scan_options
+@coils_option("N")
 @model_options
 @sigma_option("X|FILE|estimate|field|learn")
-@click.option("--folds", type=click.IntRange(0), default=5, show_default=True,
+@click.option("--folds", type=click.IntRange(0), default=5, show_default=True, metavar="N",
               help="Parts in which volumes are left out; each trains every recipe once more, and 0 none.")  # fmt: skip
 @click.option("--shell", metavar="highest|B|none", default="highest", show_default=True, callback=shell_option,
               help="Shell that is left out.")  # fmt: skip
-@click.option("--voxels", type=click.IntRange(10), default=4000, show_default=True,
-              help="Voxels whose measurements are left out; the map of winners is of all.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--voxels", type=click.IntRange(10), default=4000, show_default=True, metavar="N",
+              help="Voxels to score by measurements left out; the map of winners is of all.")  # fmt: skip
+@seed_option
 @click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
 @run_options
 @debug_option

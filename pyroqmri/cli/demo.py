@@ -2,14 +2,16 @@
 
 import click
 
-from pyroqmri.cli.common import debug_option, say_loading, table
+from pyroqmri.cli.common import debug_option, example, overwrite_option, quiet_option, say_loading, table
 
 
-@click.command()
-@click.option("--out", metavar="DIR", default="out/demo", show_default=True)
-@click.option("--dataset", metavar="b1k_b2k|small", default="b1k_b2k", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.command(**example("pyroqmri demo --out out/demo"))
+@click.option("--out", metavar="DIR", default="out/demo", show_default=True,
+              help="Folder to write; must be new or empty.")  # fmt: skip
+@click.option("--dataset", metavar="b1k_b2k|small", default="b1k_b2k", show_default=True,
+              help="Real brain to fit; small is a crop too small to look at, and needs no network.")  # fmt: skip
+@overwrite_option
+@quiet_option
 @debug_option
 def demo(out: str, dataset: str, overwrite: bool, quiet: bool) -> None:
     """Fit a real brain that the package gets by itself, and show what it found."""
@@ -25,7 +27,7 @@ def demo(out: str, dataset: str, overwrite: bool, quiet: bool) -> None:
     click.echo(f"look at {folder / 'report.html'} and {folder / 'headline.png'}")
 
 
-@click.command()
+@click.command(**example("pyroqmri report out/sub-01"))
 @click.argument("folder", metavar="DIR")
 @click.option(
     "--viewer/--no-viewer",

@@ -12,6 +12,7 @@ from pyroqmri.cli.common import (
     held_options,
     run_options,
     say_loading,
+    seed_option,
     set_option,
     sigma_option,
 )
@@ -21,15 +22,20 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.command(**example("pyroqmri denoise sub-01_dwi.nii.gz --out out/denoised"))
 @click.argument("image")
 @click.option(
-    "--recipe", metavar="R", default="denoise_vae", show_default=True, help="denoise_vae, denoise_dae or a .toml."
+    "--recipe",
+    metavar="R",
+    default="denoise_vae",
+    show_default=True,
+    help="Estimator: denoise_vae, denoise_dae or a .toml.",
 )
 @click.option("--signal", metavar="S", default="dti", show_default=True, help="Physics of the training signals.")
-@click.option("--fit", "fit_dir", metavar="DIR", help="Use a denoiser that was saved; nothing is trained.")
+@click.option("--fit", "fit_dir", metavar="DIR", help="Denoise with this saved denoiser; nothing is trained.")
 @scan_options
 @sigma_option("X|FILE|estimate|field")
-@click.option("--s0", type=NumberOrWord(), metavar="measured|VALUE", default="measured", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@set_option
+@click.option("--s0", type=NumberOrWord(), metavar="measured|VALUE", default="measured", show_default=True,
+              help="Signal without encoding: each voxel's own b0 volumes, or a known value.")  # fmt: skip
+@seed_option
+@set_option("schedule.epochs=20")
 @held_options
 @click.option("--resume", is_flag=True, help="Go on from where the same command was interrupted.")
 @run_options

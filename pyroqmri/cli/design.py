@@ -5,7 +5,18 @@ from typing import Any
 
 import click
 
-from pyroqmri.cli.common import NumberOrWord, debug_option, example, options, say_loading, trust_option
+from pyroqmri.cli.common import (
+    NumberOrWord,
+    debug_option,
+    example,
+    options,
+    out_option,
+    overwrite_option,
+    quiet_option,
+    say_loading,
+    seed_option,
+    trust_option,
+)
 from pyroqmri.cli.files import SETTINGS
 
 PREFIX = "candidates_"
@@ -26,18 +37,20 @@ def _candidate_option(name: str, doc: str) -> Callable[[Any], Any]:
 @click.option("--seconds", type=NumberOrWord(), metavar="X|FILE", help="How long each candidate takes.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME",
               help="A parameter that counts; may be repeated. [default: all]")  # fmt: skip
+@click.option("--each", is_flag=True, help="Parameters count one by one; by default jointly, with correlations.")
 @click.option("--snr", type=float, metavar="X", help="S0 over sigma; the fit's own by default.")
-@click.option("--voxels", type=click.IntRange(0), default=1000, show_default=True,
-              help="Voxels on which the choice is tried by simulation; 0 for none.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--voxels", type=click.IntRange(0), default=1000, show_default=True, metavar="N",
+              help="Voxels to simulate, on which the choice is tried; 0 for none.")  # fmt: skip
+@seed_option
 @trust_option
-@click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
-@click.option("--quiet", is_flag=True, help="Print only the page's name.")
+@out_option
+@overwrite_option
+@quiet_option
 @debug_option
 def design(
     fit_dir: str, n: int | None, minutes: float | None, seconds: str | float | None, parameters: tuple[str, ...],
-    snr: float | None, voxels: int, seed: int, trust: bool, out: str, overwrite: bool, quiet: bool, **files: Any,
+    each: bool, snr: float | None, voxels: int, seed: int, trust: bool, out: str, overwrite: bool, quiet: bool,
+    **files: Any,
 ) -> None:  # fmt: skip
     """Which measurements of a list are worth most under the population of the fit in FIT_DIR.
 
@@ -54,7 +67,7 @@ def design(
 
     found = design_protocol(
         fit_dir, ProtocolFiles(**given), out=out, n=n, minutes=minutes, seconds=seconds,
-        parameters=parameters or None, snr=snr, voxels=voxels, seed=seed, trust=trust, overwrite=overwrite,
+        parameters=parameters or None, snr=snr, each=each, voxels=voxels, seed=seed, trust=trust, overwrite=overwrite,
     )  # fmt: skip
     for sentence in () if quiet else found.sentences:
         click.echo(sentence)

@@ -2,7 +2,7 @@
 
 import click
 
-from pyroqmri.cli.common import debug_option, example, say_loading
+from pyroqmri.cli.common import debug_option, example, overwrite_option, quiet_option, say_loading, seed_option
 from pyroqmri.cli.files import scan_files, scan_options
 
 
@@ -10,12 +10,13 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.argument("fit_dir", metavar="DIR")
 @click.argument("image", required=False)
 @click.option("--bedpostx", is_flag=True, help="Samples of sticks under the names of FSL's bedpostx.")
-@click.option("--out", metavar="DIR", help="Folder to write; DIR.bedpostX when left out.")
-@click.option("--samples", type=click.IntRange(2), default=50, show_default=True, help="Posterior samples per voxel.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", metavar="DIR", help="Folder to write. [default: DIR.bedpostX]")
+@click.option("--samples", type=click.IntRange(2), default=50, show_default=True, metavar="N",
+              help="Posterior samples per voxel.")  # fmt: skip
+@seed_option
 @scan_options
-@click.option("--overwrite", is_flag=True, help="Replace the folder, if pyroqmri wrote it.")
-@click.option("--quiet", is_flag=True, help="Print only the folder's name.")
+@overwrite_option
+@quiet_option
 @debug_option
 def export(
     fit_dir: str, image: str | None, bedpostx: bool, out: str | None, samples: int, seed: int, overwrite: bool,

@@ -24,6 +24,7 @@ SETTINGS = {
     "averages": "Magnitude images that each volume is the mean of: one number, or a file with one per volume.",
 }
 _NAMED = "pyroqmri.cli.files"
+_OWN = ("weights", "grad_dev")
 
 
 def _keep(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -71,6 +72,10 @@ simulated_inputs = _inputs(
     "NAME=FILE|X|[LOW,HIGH]",
     "Per-voxel input of the signal, such as B1: a map, one value, or uniform in a range; may be repeated.", toml_value,
 )  # fmt: skip
+simulated_own = options(
+    _file("weights", "4-D image of each volume's weight in each voxel: 0 loses the signal, below 1 adds noise."),
+    _file("grad_dev", "Deviation of the gradients in each voxel, nine volumes as of the HCP's grad_dev."),
+)
 
 
 def named_files() -> dict[str, Any]:
@@ -90,6 +95,11 @@ def protocol_files() -> "ProtocolFiles":
 def input_values() -> dict[str, Any]:
     """What the running command's :data:`simulated_inputs` are."""
     return named_files()["inputs"]
+
+
+def own_files() -> dict[str, str]:
+    """What the running command's :data:`simulated_own` name, by option."""
+    return {name: value for name, value in named_files().items() if name in _OWN and value is not None}
 
 
 def scan_files(image: str) -> "ScanFiles":

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from pyroqmri.cli.common import (
+    coils_option,
     debug_option,
     example,
     finish,
@@ -12,6 +13,7 @@ from pyroqmri.cli.common import (
     model_options,
     run_options,
     say_loading,
+    seed_option,
     sigma_option,
     trust_option,
 )
@@ -23,9 +25,10 @@ from pyroqmri.cli.files import scan_files, scan_options
 @click.option("--signal", metavar="S", required=True, help="Physics; see `pyroqmri list signals`.")
 @click.option("--recipe", metavar="R", required=True, help="Estimator, a name or a .toml; see `pyroqmri list recipes`.")
 @scan_options
+@coils_option("N|learn")
 @model_options
 @sigma_option("X|FILE|estimate|field|learn")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_option
 @click.option(
     "--khat",
     is_flag=True,

@@ -2,7 +2,7 @@
 
 import click
 
-from pyroqmri.cli.common import debug_option, table
+from pyroqmri.cli.common import debug_option, out_option, overwrite_option, table
 
 
 @click.group()
@@ -24,7 +24,7 @@ def list_fits(folder: str | None) -> None:
 
 
 @fits.command()
-@click.argument("name", metavar="NAME|DIR")
+@click.argument("name", metavar="NAME|DIR|ZIP")
 @debug_option
 def show(name: str) -> None:
     """The card of a fit: signal, population, protocol, noise, calibration, licence and citation."""
@@ -34,9 +34,9 @@ def show(name: str) -> None:
 
 
 @fits.command()
-@click.argument("name", metavar="NAME|DIR")
-@click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
+@click.argument("name", metavar="NAME|DIR|ZIP")
+@out_option
+@overwrite_option
 @debug_option
 def use(name: str, out: str, overwrite: bool) -> None:
     """Copy a fit to a folder of its own, for `pyroqmri apply`."""
@@ -50,8 +50,8 @@ def use(name: str, out: str, overwrite: bool) -> None:
 @click.option("--licence", required=True, metavar="TEXT", help="Terms of the data that it learned from.")
 @click.option("--citation", required=True, metavar="TEXT", help="What to cite.")
 @click.option("--source", required=True, metavar="TEXT", help="Which scan, on which scanner.")
-@click.option("--out", metavar="DIR", required=True, help="Folder to write; must be new or empty.")
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that pyroqmri wrote.")
+@out_option
+@overwrite_option
 @debug_option
 def share(fit_dir: str, licence: str, citation: str, source: str, out: str, overwrite: bool) -> None:
     """Write the fit of FIT_DIR alone, with its card: no maps and no voxels."""

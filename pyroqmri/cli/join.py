@@ -2,14 +2,14 @@
 
 import click
 
-from pyroqmri.cli.common import debug_option, say_loading
+from pyroqmri.cli.common import debug_option, example, quiet_option, say_loading
 
 
-@click.command()
+@click.command(**example("pyroqmri join sub-01_echo-1_MESE.nii.gz sub-01_echo-2_MESE.nii.gz --out sub-01_MESE.nii.gz"))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", metavar="FILE", required=True, help="Image to write; its sidecar comes beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace an image that is there.")
-@click.option("--quiet", is_flag=True, help="Print only the image's name.")
+@quiet_option
 @debug_option
 def join(images: tuple[str, ...], out: str, overwrite: bool, quiet: bool) -> None:
     """Write the images of a series, one an echo, inversion or flip angle, as one image that `fit` reads.

@@ -55,7 +55,8 @@ class Pool:
     """Voxels of several images of one protocol: ``y`` ``(N, M)``, their noise level ``sigma`` ``(N,)``.
 
     ``owner`` ``(N,)`` is the place of each voxel's image in ``labels`` and ``subjects``. ``left_out`` are images of
-    other protocols, which are mapped where the fit allows it.
+    other protocols, which are mapped where the fit allows it. ``inputs`` are as in
+    :class:`pyroqmri.cohort.sample.Sample`, of all N voxels.
     """
 
     y: np.ndarray
@@ -65,6 +66,7 @@ class Pool:
     subjects: list[str]
     acquisition: Acquisition
     left_out: list[str]
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def pooled(samples: Sequence[Sample], signal: str, s0: str | float = "measured") -> Pool:
@@ -82,6 +84,7 @@ def pooled(samples: Sequence[Sample], signal: str, s0: str | float = "measured")
         subjects=[one.subject for one in chosen],
         acquisition=acquisition,
         left_out=sorted({one.label for one in samples} - {one.label for one in chosen}),
+        inputs={name: np.concatenate([one.inputs[name] for one in chosen]) for name in chosen[0].inputs},
     )
 
 
@@ -123,13 +126,14 @@ def learn(
         When training diverges.
     """
     training = {**plan.record(), "reading": dict(reading)}
-    call = {**training, "labels": pool.labels, "n": len(pool.y), "sum": float(pool.y.sum(dtype=np.float64))}
+    sums = [float(values.sum(dtype=np.float64)) for values in (pool.y, *pool.inputs.values())]
+    call = {**training, "labels": pool.labels, "n": len(pool.y), "sum": sums}
     with output_folder(out / FIT, overwrite=True, resume=True) as folder:
         resume = _same_call(folder, call)
         found = fit(
             pool.y, pool.acquisition, signal=plan.signal, recipe=plan.recipe, likelihood=plan.likelihood,
             sigma=pool.sigma, s0=plan.s0, seed=plan.seed, settings=plan.settings, fixed=plan.fixed, tied=plan.tied,
-            device="cpu", progress=progress, checkpoint=folder / CHECKPOINT, resume=resume,
+            device="cpu", progress=progress, checkpoint=folder / CHECKPOINT, resume=resume, inputs=pool.inputs,
         )  # fmt: skip
         notes = [f"trained on {len(pool.y)} voxels of {len(pool.labels)} images: {', '.join(pool.labels)}"]
         if pool.left_out:
@@ -139,7 +143,7 @@ def learn(
         kept = replace(found, noise=replace(found.noise, level=found.noise.sigma, field=None))
         save_fit(kept, folder, {"notes": notes, "cohort": cohort})
         if has_level(found) and len(set(pool.subjects)) >= FEWEST:
-            levels = cohort_levels(found, pool.y, pool.sigma, pool.owner, pool.subjects, sites or {})
+            levels = cohort_levels(found, pool.y, pool.sigma, pool.owner, pool.subjects, sites or {}, pool.inputs)
             write_levels(folder, found, levels)
     return found
 

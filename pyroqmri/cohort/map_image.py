@@ -45,7 +45,7 @@ def _mapped(task: Task, log: Log) -> Record:
     assert task.fit is not None
     with one_image(task, log) as path:
         apply_image(
-            task.fit, task.reading.files(path, image.mask), out=work, sigma=task.reading.sigma, device="cpu",
+            task.fit, task.reading.files(path, image), out=work, sigma=task.reading.sigma, device="cpu",
             overwrite=True, pages=task.pages, rescale=True, adapt=_adapter(task, log),
         )  # fmt: skip
     fit = json.loads((work / "fit" / "fit.json").read_text())
@@ -70,7 +70,7 @@ def _adapter(task: Task, log: Log) -> "Callable[[Fit, Scan], Fit] | None":
     levels = read_levels(fit_place(task.fit))
 
     def adapt(fit: "Fit", scan: "Scan") -> "Fit":
-        moved, _ = for_subject(fit, levels, scan.y, fit.noise.level, task.site)
+        moved, _ = for_subject(fit, levels, scan.y, fit.noise.level, task.site, scan.inputs)
         known, own = constrained(fit, levels.of(task.site)), constrained(fit, population_of(moved)[0])
         words = ", ".join(f"{p.name} {own[p.name]:.4g} (cohort {known[p.name]:.4g})" for p in fit.signal.tissue)
         log(f"population of this subject, medians: {words}")

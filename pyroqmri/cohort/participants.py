@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +83,17 @@ class Cohort:
     def images(self) -> list[CohortImage]:
         """Images of the selection."""
         chosen = self.selection
-        return find_images(
+        found = find_images(
             self.bids_dir, self.reading.signal, participants=chosen.participants, sessions=chosen.sessions,
             filters=chosen.filters,
         )  # fmt: skip
+        return [self.reading.with_own(image) for image in found]
 
     def call(self) -> dict[str, Any]:
         """What all images of the folder have in common; another call needs another folder."""
         fit = _digest(self.fit) if self.fit is not None else None
         training = None if self.training is None else self.training.record()
-        read, level = asdict(self.reading), self.subject_level
+        read, level = self.reading.record(), self.subject_level
         if level is None:
             level = "where it is learned" if self.fit is None else self.has_level(self.fit)
         return {"reading": read, "training": training, "fit": fit, "subject level": level}
@@ -172,7 +173,7 @@ def _fit_of(
 
     if cohort.fit is not None:
         return cohort.fit
-    place, reading = cohort.out_dir / FIT, asdict(cohort.reading)
+    place, reading = cohort.out_dir / FIT, cohort.reading.record()
     if not again and is_trained(cohort.out_dir, {**cohort.training.record(), "reading": reading}):
         return place
     share = min(MOST, max(FEWEST, cohort.n_voxels // len(images)))
@@ -229,7 +230,7 @@ def _run(title: str, function: Any, tasks: Sequence[Task], run: Any, out: Path, 
 
 def _keys(cohort: Cohort, images: Sequence[CohortImage], fit: Path) -> dict[str, str]:
     """What determines each image's result beside its inputs, by label."""
-    common = key_of("map", _digest(fit), asdict(cohort.reading))
+    common = key_of("map", _digest(fit), cohort.reading.record())
     if not cohort.has_level(fit):
         return dict.fromkeys((image.label for image in images), common)
     level = _level(fit)

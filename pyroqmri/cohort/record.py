@@ -9,6 +9,7 @@ from typing import Any
 
 from pyroqmri import __version__
 from pyroqmri.cohort.image import CohortImage
+from pyroqmri.errors import InputError
 from pyroqmri.io.names import gradient_files, inherited, mask_beside
 from pyroqmri.whole_files import write_bytes
 
@@ -97,7 +98,8 @@ def is_done(out: Path, image: CohortImage, key: str) -> bool:
 
 def input_files(image: CohortImage) -> list[Path]:
     """Every file that the result depends on: images, mask, and what applies to them by BIDS inheritance."""
-    found: dict[Path, None] = dict.fromkeys([*image.paths, *([image.mask] if image.mask is not None else [])])
+    named = (image.mask, image.weights, image.grad_dev)
+    found: dict[Path, None] = dict.fromkeys([*image.paths, *(path for path in named if path is not None)])
     for path in image.paths:
         beside = [one for ending in (".json", ".bval", ".bvec") for rank in inherited(path, ending) for one in rank]
         extra = [*gradient_files(path), mask_beside(path)]
@@ -106,14 +108,23 @@ def input_files(image: CohortImage) -> list[Path]:
 
 
 def input_record(image: CohortImage) -> dict[str, dict[str, Any]]:
-    """Size, time of change and SHA-256 of each input."""
+    """Size, time of change and SHA-256 of each input.
+
+    Raises
+    ------
+    InputError
+        When a file that the call names for the image is not there.
+    """
+    for what, path in (("weights", image.weights), ("grad_dev", image.grad_dev)):
+        if path is not None and not path.is_file():
+            raise InputError(f"{what} {path} of {image.label} is no file; check --{what.replace('_', '-')}")
     return {str(path): _stat(path) | {"sha256": sha256_of(path)} for path in input_files(image)}
 
 
 def same_inputs(image: CohortImage, before: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the inputs are those of a record; a file of the same size and time of change is not read again."""
     paths = {str(path): path for path in input_files(image)}
-    if set(paths) != set(before):
+    if set(paths) != set(before) or not all(path.exists() for path in paths.values()):
         return False
     for name, path in paths.items():
         now, then = _stat(path), before[name]

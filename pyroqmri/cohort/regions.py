@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyroqmri.cohort.image import path_of
 from pyroqmri.cohort.record import Record
 from pyroqmri.cohort.status_table import read_table
 from pyroqmri.errors import InputError
@@ -117,11 +118,7 @@ def _value(
 def _regions(status: NDArray, affine: NDArray, atlas: str | None, record: Record) -> dict[str, NDArray[np.bool_]]:
     if atlas is None:
         return {WHOLE: status > 0}
-    session = f"ses-{record.session}" if record.session else ""
-    try:
-        path = Path(atlas.format(subject=f"sub-{record.subject}", session=session, label=record.label))
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"--atlas {atlas}: only {{subject}}, {{session}} and {{label}} stand for something") from error
+    path = path_of(atlas, "--atlas", record.subject, record.session, record.label)
     header = read_header(path)
     if header.shape != status.shape or np.abs(header.affine - affine).max() > _SAME_GRID:
         raise InputError(f"atlas {path} is on another grid than the maps of {record.label}; resample it to the image")

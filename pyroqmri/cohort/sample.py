@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,14 +17,15 @@ from pyroqmri.cohort.record import STATE, WAITING, Record, input_record, same_in
 from pyroqmri.cohort.task import Task
 from pyroqmri.whole_files import whole_file
 
-_SETTING = "setting "
+_SETTING, _INPUT = "setting ", "input "
 
 
 @dataclass(frozen=True)
 class Sample:
     """Voxels of one image: ``y`` ``(n, M)`` in its units, their noise level ``(n,)``, the ``scale`` of the units.
 
-    ``subject`` is the label of whom they are; ``inputs`` say which files they came from.
+    ``subject`` is the label of whom they are; ``inputs`` are weights ``(n, M)`` of the measurements and deviations
+    ``(n, 3, 3)`` of the gradients, where there are any.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Sample:
     sigma: np.ndarray
     scale: float
     acquisition: Acquisition
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def sample_image(task: Task) -> Record:
@@ -67,7 +69,8 @@ def read_sample(out: Path, label: str, subject: str) -> Sample:
             name.removeprefix(_SETTING): torch.from_numpy(found[name]) for name in found if name.startswith(_SETTING)
         }
         acquisition = Acquisition.trusted(**settings)
-        return Sample(label, subject, found["y"], found["sigma"], float(found["scale"]), acquisition)
+        own = {name.removeprefix(_INPUT): found[name] for name in found if name.startswith(_INPUT)}
+        return Sample(label, subject, found["y"], found["sigma"], float(found["scale"]), acquisition, own)
 
 
 def _sampled(task: Task, log: Log) -> Record:
@@ -77,17 +80,18 @@ def _sampled(task: Task, log: Log) -> Record:
 
     inputs, signal = input_record(task.image), task.reading.signal
     with one_image(task, log) as path:
-        scan = task.reading.files(path, task.image.mask).read(signal)
+        scan = task.reading.files(path, task.image).read(signal)
     index = _chosen(scan.y, task)
     y = scan.y[index]
-    level: Any = given_noise(scan, task.reading.sigma)
+    level: Any = given_noise(scan, task.reading.sigma, coils=task.reading.coils)
     level = level.of(index) if hasattr(level, "of") else level[index] if isinstance(level, np.ndarray) else level
-    position = np.argwhere(scan.mask)[index]
+    position, own = np.argwhere(scan.mask)[index], {name: value[index] for name, value in scan.inputs.items()}
     # the noise level is settled as for a fit of this image alone
-    alone = fit(y, scan.acquisition, signal=signal, recipe="least_squares", sigma=level, voxels=position)
+    alone = fit(y, scan.acquisition, signal=signal, recipe="least_squares", sigma=level, voxels=position, inputs=own)
     sigma = np.broadcast_to(np.asarray(alone.noise.level, dtype=np.float32), len(y))
     settings = {f"{_SETTING}{name}": value.numpy() for name, value in scan.acquisition.settings().items()}
-    _keep(task, inputs, {"y": y, "sigma": sigma, "scale": image_scale(scan.y, scan.acquisition, signal), **settings})
+    arrays = {"y": y, "sigma": sigma, "scale": image_scale(scan.y, scan.acquisition, signal), **settings}
+    _keep(task, inputs, arrays | {f"{_INPUT}{name}": value for name, value in own.items()})
     log(f"{len(y)} of {len(scan.y)} voxels, noise level {float(np.median(sigma)):.4g}: {alone.noise.note}")
     return replace(Record.of(task.image, WAITING, "sampled for the training"), inputs=inputs)
 

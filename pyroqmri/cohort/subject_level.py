@@ -32,8 +32,9 @@ def has_level(fit: Fit) -> bool:
 
 
 def cohort_levels(
-    fit: Fit, y: NDArray, sigma: NDArray, owner: NDArray, subjects: Sequence[str], sites: Mapping[str, str]
-) -> Levels:
+    fit: Fit, y: NDArray, sigma: NDArray, owner: NDArray, subjects: Sequence[str], sites: Mapping[str, str],
+    inputs: Mapping[str, NDArray] | None = None,
+) -> Levels:  # fmt: skip
     """Levels from the voxels that a fit was trained on.
 
     Parameters
@@ -46,6 +47,8 @@ def cohort_levels(
         Whose image each is; several images of one subject count as one.
     sites
         The site of a subject; one for all that are not in it.
+    inputs
+        Weights and deviations of the gradients of the voxels, as in :meth:`pyroqmri.Fit.posterior`.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def cohort_levels(
     home = [sites.get(name, "") for name in names]
     chosen = [np.flatnonzero(whose == i) for i in range(len(names))]
     chosen = [rows[:: -(-len(rows) // _LEARNED)] for rows in chosen]
-    voxels = [fit.prepare(y[rows], sigma[rows]) for rows in chosen]
+    voxels = [fit.prepare(y[rows], sigma[rows], _of(inputs, rows)) for rows in chosen]
     fits, levels = [fit] * len(names), None
     for _ in range(_ROUNDS):  # what a voxel states is Gaussian only near where it was expanded
         each = [_information(one, some) for one, some in zip(fits, voxels, strict=True)]
@@ -71,7 +74,9 @@ def cohort_levels(
     return levels
 
 
-def for_subject(fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = "") -> tuple[Fit, SubjectMean]:
+def for_subject(
+    fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = "", inputs: Mapping[str, NDArray] | None = None
+) -> tuple[Fit, SubjectMean]:
     """The fit under the population of one subject, its mean shrunk to that of its site.
 
     Parameters
@@ -82,11 +87,13 @@ def for_subject(fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = ""
         Voxels of the subject ``(N, M)`` and their noise level, one number or ``(N,)``.
     site
         Of the subject.
+    inputs
+        As in :func:`cohort_levels`.
     """
     every = max(1, len(y) // N_VOXELS)
     some = y[::every]
     level = sigma[::every] if isinstance(sigma, np.ndarray | torch.Tensor) and np.ndim(sigma) else sigma
-    voxels = fit.prepare(some, level)
+    voxels = fit.prepare(some, level, _of(inputs, slice(None, None, every)))
     found = with_population(fit, levels.of(site), levels.within)
     mean = SubjectMean(levels.of(site), levels.between)
     for _ in range(_ROUNDS):  # what a voxel states is linear only near where it was expanded
@@ -94,6 +101,10 @@ def for_subject(fit: Fit, levels: Levels, y: NDArray, sigma: Any, site: str = ""
         # the subject's mean is not known for certain either
         found = with_population(fit, mean.mean, levels.within + mean.covariance)
     return found, mean
+
+
+def _of(inputs: Mapping[str, NDArray] | None, rows: Any) -> dict[str, NDArray]:
+    return {name: values[rows] for name, values in (inputs or {}).items()}
 
 
 def with_population(fit: Fit, mean: NDArray, covariance: NDArray) -> Fit:

@@ -1,30 +1,59 @@
 """What a worker is handed: one image, and what is to be done with it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pyroqmri.cohort.image import CohortImage
+from pyroqmri.cohort.image import CohortImage, path_of
 
 if TYPE_CHECKING:
     from pyroqmri.commands.inputs import ScanFiles
 
 
+_OWN = ("weights", "grad_dev")
+
+
 @dataclass(frozen=True)
 class Reading:
-    """How each image is read; as the options of `pyroqmri fit` of these names."""
+    """How each image is read; as the options of `pyroqmri fit` of these names.
+
+    In ``weights`` and ``grad_dev`` ``{subject}``, ``{session}`` and ``{label}`` stand for each image's own.
+    """
 
     signal: str
     sigma: str | float = "estimate"
     drop: str | None = None
     bmax: float | None = None
     averages: float | None = None
+    weights: str | None = None
+    grad_dev: str | None = None
+    coils: float = 1.0
 
-    def files(self, image: Path, mask: Path | None) -> "ScanFiles":
-        """The files of one image."""
+    def record(self) -> dict[str, Any]:
+        """As plain values; per-voxel files and coils only where there are any, so that older records stay valid."""
+        left_out = {name for name in _OWN if getattr(self, name) is None} | ({"coils"} if self.coils == 1 else set())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+    def with_own(self, image: CohortImage) -> CohortImage:
+        """The image with the files of its own weights and gradients.
+
+        Raises
+        ------
+        InputError
+            When a name has something else in braces.
+        """
+        named = {name: getattr(self, name) for name in _OWN if getattr(self, name) is not None}
+        who = (image.subject, image.session, image.label)
+        return replace(image, **{key: path_of(text, f"--{key.replace('_', '-')}", *who) for key, text in named.items()})
+
+    def files(self, path: Path, image: CohortImage) -> "ScanFiles":
+        """The files of one image, whose volumes lie in ``path``."""
         from pyroqmri.commands.inputs import ScanFiles
 
-        return ScanFiles(image, mask=mask, drop=self.drop, bmax=self.bmax, averages=self.averages)
+        return ScanFiles(
+            path, mask=image.mask, drop=self.drop, bmax=self.bmax, averages=self.averages, weights=image.weights,
+            grad_dev=image.grad_dev,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

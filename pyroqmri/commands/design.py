@@ -18,7 +18,7 @@ from pyroqmri.io.text import read_vector
 from pyroqmri.maps import write_json
 from pyroqmri.planning.figure import gain_figure
 from pyroqmri.planning.plan import Plan, plan
-from pyroqmri.planning.simulated import Simulated, simulated
+from pyroqmri.planning.simulated import Simulated, checked, simulated
 from pyroqmri.protocol_checks.words import protocol_in_words
 from pyroqmri.signals import SIGNALS
 from pyroqmri.whole_files import write_bytes
@@ -46,6 +46,7 @@ def design_protocol(
     seconds: PathLike | float | None = None,
     parameters: Sequence[str] | None = None,
     snr: float | None = None,
+    each: bool = False,
     voxels: int = 1000,
     seed: int = 0,
     trust: bool = False,
@@ -59,7 +60,7 @@ def design_protocol(
         Folder of the fit, or the folder that :func:`fit_image` wrote.
     candidates
         Files of the candidates' settings.
-    n, minutes, parameters, snr, seed
+    n, minutes, parameters, snr, each, seed
         As in :func:`pyroqmri.design`.
     seconds
         How long each candidate takes: a number, or a file with one number per candidate.
@@ -80,12 +81,16 @@ def design_protocol(
         times = seconds if seconds is None or isinstance(seconds, int | float) else read_vector(
             seconds, "seconds", len(offered)
         )  # fmt: skip
-        found = plan(fit, offered, n, parameters=parameters, minutes=minutes, seconds=times, snr=snr, seed=seed)
+        found = plan(
+            fit, offered, n, parameters=parameters, minutes=minutes, seconds=times, snr=snr, seed=seed, each=each
+        )
         sentences, tried = found.sentences(), dict[str, Simulated]()
         if voxels:
             try:
                 tried = simulated(fit, offered, {"chosen": found.index, "even": found.even}, voxels, seed, snr)
                 sentences.append(_compared(tried, voxels))
+                verdict = checked(fit, offered[found.index], voxels, seed, snr)
+                sentences.extend([verdict] if verdict else [])
             except InputError as error:
                 sentences.append(f"not tried by simulation: {error}")
         used = (*SIGNALS[fit.signal_name].requires, *SIGNALS[fit.signal_name].optional)

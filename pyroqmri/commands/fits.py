@@ -16,6 +16,7 @@ from pyroqmri.fitting.fit import Fit
 from pyroqmri.fitting.load import load_fit
 from pyroqmri.fitting.save import save_fit
 from pyroqmri.fitting.shared import fit_folder, shared_fits
+from pyroqmri.io.fit_archive import unpacked
 from pyroqmri.io.fit_folder import RECIPE, RECORD, WEIGHTS, fit_place, read_fit_folder
 from pyroqmri.protocol_checks.words import protocol_in_words
 from pyroqmri.signals import SIGNALS
@@ -43,14 +44,18 @@ def fit_card(place: PathLike) -> list[tuple[str, str]]:
     Parameters
     ----------
     place
-        Name of a shared fit, or a folder of one.
+        Name of a shared fit, a folder of one, or a zip archive of it.
 
     Raises
     ------
     InputError
         When there is no such fit, or its files are damaged.
     """
-    folder = _existing(place)
+    with unpacked(_existing(place)) as folder:
+        return _card(folder)
+
+
+def _card(folder: Path) -> list[tuple[str, str]]:
     fit, record = load_fit(folder), read_fit_folder(folder).record
     card: dict[str, Any] = record.get("card") or {}
     signal = SIGNALS[fit.signal_name]
@@ -93,9 +98,10 @@ def use_fit(name: PathLike, out: PathLike, overwrite: bool = False) -> Path:
     name, out, overwrite
         As in :func:`fit_card` and :func:`pyroqmri.commands.fit_image`.
     """
-    source = fit_place(_existing(name))
-    read_fit_folder(source)  # damaged files are not handed on
-    with output_folder(out, overwrite=overwrite, inputs=[source]) as folder:
+    place = _existing(name)
+    with unpacked(place) as there, output_folder(out, overwrite=overwrite, inputs=[place]) as folder:
+        source = fit_place(there)
+        read_fit_folder(source)  # damaged files are not handed on
         for file in (RECIPE, WEIGHTS, RECORD):
             write_bytes(folder / file, (source / file).read_bytes())
     return Path(out)
@@ -143,9 +149,10 @@ def _calibration(fit: Fit, n: int, seed: int) -> list[str]:
     found = check(fit, n=n, seed=seed, truth="own")
     rows: Sequence[Any] = found.cells
     at = LEVELS.index(0.9)
+    names = [c.parameter if c.group == "all" else f"{c.parameter} in {c.group}" for c in rows]
     said = [
-        f"{cell.parameter}: {LEVELS[at]:.0%} intervals contain {cell.coverage[at]:.1%} of {cell.n} simulated voxels"
-        for cell in rows if cell.counts
+        f"{name}: {LEVELS[at]:.0%} intervals contain {cell.coverage[at]:.1%} of {cell.n} simulated voxels"
+        for name, cell in zip(names, rows, strict=True) if cell.counts
     ]  # fmt: skip
     return [*said, found.verdict]
 

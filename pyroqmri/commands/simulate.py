@@ -15,9 +15,11 @@ from pyroqmri.acquisition import Acquisition
 from pyroqmri.commands.output_folder import output_folder
 from pyroqmri.commands.protocol_files import PathLike, ProtocolFiles, write_protocol
 from pyroqmri.commands.simulated_inputs import inputs_on_grid
+from pyroqmri.commands.simulated_own_protocol import everywhere, own_on_grid, write_inputs
 from pyroqmri.errors import InputError
 from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.maps import scatter, write_bytes, write_json, write_volume
+from pyroqmri.measurements.own_protocol import OWN
 from pyroqmri.parameter import Direction, Parameter
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
 from pyroqmri.simulate import CLASSES, NOISES, brain_phantom, cluster_classes, clusters, simulate, uniform
@@ -38,7 +40,7 @@ MOST_NUMBERS = 1 << 27  # half a gigabyte on disk, some four times that in memor
 class Tissue:
     """Parameters of the N voxels of ``mask`` (X, Y, Z), each ``(N,)``, and their classes ``(N,)``, from 0, if known.
 
-    ``inputs`` are per-voxel inputs of the signal, each ``(N,)``.
+    ``inputs`` are per-voxel inputs of the signal, each ``(N,)``, weights ``(N, M)`` and deviations ``(N, 3, 3)``.
     """
 
     theta: dict[str, Tensor]
@@ -60,6 +62,8 @@ def simulate_files(
     protocol: ProtocolFiles | None = None,
     ranges: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    weights: PathLike | None = None,
+    grad_dev: PathLike | None = None,
     fixed: Mapping[str, float] | None = None,
     tied: Mapping[str, str] | None = None,
     overwrite: bool = False,
@@ -92,6 +96,9 @@ def simulate_files(
     inputs
         Per-voxel inputs of the signal by name: a number, a range ``[low, high]`` of uniform values, or a map of the
         phantom's shape. Each is written beside the image, for the fit.
+    weights, grad_dev
+        Images of the phantom's shape: what counts of each measurement (:func:`pyroqmri.simulate.simulate`), and nine
+        volumes of the gradients' deviations. They are written beside the image, for the fit.
     fixed, tied
         Parameters with one value everywhere, or with another's values.
     overwrite
@@ -106,12 +113,14 @@ def simulate_files(
     kind = ("gaussian" if model.signed else "rician") if noise is None else noise
     _check(signal, phantom, snr, shape, kind, coils)
     files = {} if protocol is None else protocol.settings
-    with output_folder(out, overwrite=overwrite, inputs=_paths(files, inputs)) as folder:
+    own = {"weights": weights, "grad_dev": grad_dev}
+    with output_folder(out, overwrite=overwrite, inputs=_paths(files, {**(inputs or {}), **own})) as folder:
         protocol = ProtocolFiles() if protocol is None else protocol
         acquisition = protocol.acquisition() if files else protocol.averaged(default_protocol(model))
         _check_protocol(signal, acquisition, shape)
         tissue = _tissue(signal, phantom, shape, seed, _bounds(model, phantom, acquisition, ranges))
         tissue = _with(tissue, model, acquisition, inputs_on_grid(model, inputs, tissue.mask, seed), fixed, tied)
+        tissue = replace(tissue, inputs=tissue.inputs | own_on_grid(weights, grad_dev, tissue.mask, acquisition))
         sigma = 0.0 if snr is None else S0 / snr
         _write_image(folder / IMAGE, model, acquisition, tissue, sigma, (kind, coils), seed)
         call = {"signal": signal, "phantom": phantom, "snr": snr, "shape": list(shape), "noise": kind, "seed": seed}
@@ -119,6 +128,7 @@ def simulate_files(
         call |= {} if protocol.averages is None else {"averages": str(protocol.averages)}
         call |= {"protocol": {k: str(v) for k, v in files.items()} or "default", "ranges": dict(ranges or {})}
         call |= {"inputs": {k: _plain(v) for k, v in (inputs or {}).items()}} if inputs else {}
+        call |= {name: str(path) for name, path in own.items() if path is not None}
         call |= {"fixed": dict(fixed or {}), "tied": dict(tied or {})} if fixed or tied else {}
         extra = {"Description": f"simulated, phantom {phantom}, signal {signal}", "Simulated": True}
         write_protocol(folder / IMAGE, acquisition, extra)
@@ -232,17 +242,12 @@ def _write_image(
 ) -> None:
     """Measurements of the whole volume with noise of a kind and coils; outside the mask there is nothing else."""
     inside = torch.as_tensor(tissue.mask).flatten()
-    # any parameters do where S0 is zero, and these are no zeros to divide by
-    theta = {name: value[:1].repeat(len(inside), *[1] * (value.ndim - 1)) for name, value in tissue.theta.items()}
-    for name, value in tissue.theta.items():
-        theta[name][inside] = value
-    inputs = {name: values[:1].repeat(len(inside)) for name, values in tissue.inputs.items()}
-    for name, values in tissue.inputs.items():
-        inputs[name][inside] = values
+    theta, whole = ({k: everywhere(v, inside, k) for k, v in some.items()} for some in (tissue.theta, tissue.inputs))
+    weights, grad_dev = (whole.pop(name, None) for name in OWN)
     kind, coils = noise
     y = simulate(
         model, acquisition, theta | {"S0": S0 * inside.float()}, sigma=None if kind == "none" else sigma, noise=kind,
-        coils=coils, seed=seed, inputs=inputs,
+        coils=coils, seed=seed, inputs=whole, weights=weights, grad_dev=grad_dev,
     )  # fmt: skip
     volume = y.float().numpy().reshape(*tissue.mask.shape, len(acquisition))
     write_volume(path, volume, AFFINE)
@@ -257,8 +262,7 @@ def _write_truth(folder: Path, model: type[SignalModel], tissue: Tissue) -> None
         _write_map(folder, p, truth[p.name], tissue.mask, model.suffix)
     level = Parameter("S0", "S_0", "arbitrary", 0.0, 2 * S0, "signal without encoding")
     _write_map(folder, level, torch.full((int(tissue.mask.sum()),), S0), tissue.mask, model.suffix)
-    for name, values in tissue.inputs.items():
-        write_volume(folder / f"sub-sim_input-{name}.nii.gz", scatter(values.numpy(), tissue.mask), AFFINE)
+    write_inputs(folder, tissue.inputs, tissue.mask, AFFINE)
     if tissue.labels is None:
         return
     volume = scatter((tissue.labels + 1).numpy(), tissue.mask, np.uint8)

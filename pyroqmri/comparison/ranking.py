@@ -168,7 +168,13 @@ class Comparison:
             f"{100 * self.khat_bad[criterion][name]:.0f} % of {_OF[criterion]}, so this score is unreliable"
             for criterion in self.khat_bad
             for name in self._doubtful(criterion)
+            if name in self._ranked
         ]
+
+    @property
+    def _ranked(self) -> set[str]:
+        """Recipes that there is another one to be ranked against."""
+        return {name for group in self.groups if len(group) > 1 for name in group}
 
     @property
     def winners(self) -> np.ndarray:
@@ -203,16 +209,17 @@ class Comparison:
         )
 
     def verdict(self) -> list[str]:
-        """One sentence a criterion, and one on single voxels."""
+        """One sentence a criterion that has something to compare, and one on single voxels."""
         said = []
+        alone = not self._ranked and not any(self.errors.values())
         for criterion, title in CRITERIA.items():
             doubtful = self._doubtful(criterion)
-            said += [f"{title}: {lead(rows, doubtful)}" for rows in self.ranking(criterion)]
+            said += [f"{title}: {lead(rows, doubtful)}" for rows in self.ranking(criterion) if len(rows) > 1 or alone]
         for criterion, title in ERRORS.items():
             rows = self.ranking_of_errors(criterion)
             if rows:
                 ends = ", ".join(f"{row.name} {row.rms:.2f} ± {row.se:.2f}" for row in rows)
-                said.append(f"{title}, in sd of the noise: {ends}")
+                said.append(f"{title}, in sd of the noise (1 is noise alone): {ends}")
         return said + self.by_voxel()
 
     def record(self) -> dict[str, Any]:

@@ -132,7 +132,11 @@ def _learn_population(fit: "Fit", guide: Guide, alone: Voxels, progress: bool) -
 def training_of(fit: "Fit") -> Training:
     """The recipe's plan of a training; of a field, whose guide has been trained on single voxels, a shorter one."""
     plan = Training(**fit.recipe.table("training"))
-    return replace(plan, steps=min(plan.steps, max(FEWEST, plan.steps // FEWER))) if fit.is_field else plan
+    if not fit.is_field:
+        return plan
+    steps = min(plan.steps, max(FEWEST, plan.steps // FEWER))
+    # as many looks at the loss as of the whole plan: enough to see whether it has converged
+    return replace(plan, steps=steps, check_every=max(1, plan.check_every * steps // plan.steps))
 
 
 def among_neighbours(

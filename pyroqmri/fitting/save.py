@@ -77,7 +77,7 @@ def population_record(fit: Fit) -> dict[str, Any]:
             steps = torch.zeros(3, *classes.loc.shape).to(classes.loc)
             steps[0, :, i], steps[2, :, i] = -sd[:, i], sd[:, i]
             moved = (classes.loc + steps)[..., : fit.signal.n_tissue]
-            spread = fit.signal.constrain_tissue(moved)[p.name]
+            spread = fit.signal.constrain_tissue(moved)[p.name] * _unit_of(fit, p.name)
             record[p.name] = {"unit": p.unit, "median_and_68%": spread[[1, 0, 2]].T.tolist()}
         if fit.model.prior.follows_draws:
             for name, medians in population_draws(fit).items():
@@ -101,7 +101,13 @@ def population_draws(fit: Fit, n: int = 1000, seed: int = 0) -> dict[str, torch.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loc, _ = fit.model.prior.draws(n)  # type: ignore[operator]
-    return {p.name: fit.signal.constrain_tissue(loc)[p.name].cpu() for p in fit.signal.tissue}
+    physical = fit.signal.constrain_tissue(loc)
+    return {p.name: physical[p.name].cpu() * _unit_of(fit, p.name) for p in fit.signal.tissue}
+
+
+def _unit_of(fit: Fit, name: str) -> float:
+    """What a parameter is multiplied by to be in its unit: the scan's scale for S0 and amplitudes."""
+    return fit.preparation.scale if name in fit.signal.in_scan_units else 1.0
 
 
 def save_fit(fit: Fit, folder: Path, extra: dict[str, Any] | None = None) -> None:

@@ -110,12 +110,17 @@ def read_scan(
     InputError
         When a file is missing, damaged or does not fit the others, or a needed setting is absent.
     """
+    if Path(image).is_dir():
+        raise InputError(f"image {image} is a folder; give one image, or map a BIDS data set with `pyroqmri cohort`")
     header = read_header(image)
     if header.n_volumes is None and "readout" in need:
         header = replace(header, n_volumes=1)  # a uniform image is the only measurement
     if header.n_volumes is None:
         shape = " x ".join(map(str, header.shape))
-        raise InputError(f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement")
+        raise InputError(
+            f"image {image} is 3-D ({shape}); expected a 4-D image with one volume per measurement: make one of the "
+            "images of a series with `pyroqmri join`"
+        )
     times = {"te": te, "ti": ti, "flip": flip, "tr": tr, "offset": offset, "mt": mt}
     whole, notes, warned = read_protocol(header, bval, bvec, times, json, need, optional)
     kept = np.arange(len(whole)) if leave_out is None else np.flatnonzero(~leave_out(whole))

@@ -5,7 +5,8 @@ quantities that count, the gain of a choice is
 
 .. math:: \tfrac12\, \mathbb E_s \big[ \log |G_s C_s^{0} G_s^\top| - \log |G_s C_s G_s^\top| \big]
 
-nats, the expected information of a Laplace posterior at the drawn voxels. One measurement more changes
+nats, the expected information of a Laplace posterior at the drawn voxels, or the sum of that for each quantity by
+itself where correlations are not to count. One measurement more changes
 :math:`C_s` by a matrix of rank one, so that all candidates are ranked by a few products.
 
 Source: Fedorov 1972, Theory of Optimal Experiments (exchange); Chaloner and Verdinelli 1995,
@@ -52,9 +53,12 @@ class Selection:
         v, q = self._pulled()
         targets = self.information.targets
         w = v @ targets.mT
-        inner = torch.linalg.solve(targets @ self.covariance @ targets.mT, w.mT).mT
-        share = ((w * inner).sum(-1) / (1 + q)).clamp(0, 1 - 1e-12)
-        found = -torch.log1p(-share).mean(0) / 2
+        before = targets @ self.covariance @ targets.mT
+        if self.information.apart:
+            share = w.square() / (before.diagonal(dim1=-2, dim2=-1).unsqueeze(1) * (1 + q).unsqueeze(-1))
+        else:
+            share = (w * torch.linalg.solve(before, w.mT).mT).sum(-1, keepdim=True) / (1 + q).unsqueeze(-1)
+        found = -torch.log1p(-share.clamp(0, 1 - 1e-12)).sum(-1).mean(0) / 2
         found[self.index] = -torch.inf
         found[self.cost > self.budget - self.spent + 1e-9] = -torch.inf
         return found
@@ -85,6 +89,9 @@ def gain_of(information: PopulationInformation, index: Tensor) -> float:
     """Expected information gain of the measurements ``index`` in nats."""
     targets = information.targets
     before, after = (targets @ c @ targets.mT for c in (information.covariance, information.spread(index)))
+    if information.apart:
+        alone = (m.diagonal(dim1=-2, dim2=-1).log().sum(-1).mean() for m in (before, after))
+        return float(next(alone) - next(alone)) / 2
     return float((before.logdet() - after.logdet()).mean() / 2)
 
 

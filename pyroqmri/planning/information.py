@@ -39,6 +39,8 @@ class PopulationInformation:
         Derivatives of all scalar quantities by the latents ``(S, Q, L)``, named by ``names``, in their ``units``.
     b0
         Candidates ``(M,)`` that S0 is measured on; none where it is no measured one.
+    apart
+        Each target counts by itself, its correlation with others nothing.
     """
 
     slopes: Tensor
@@ -48,6 +50,7 @@ class PopulationInformation:
     names: tuple[str, ...]
     units: tuple[str, ...]
     b0: Tensor
+    apart: bool = False
 
     def spread(self, index: Tensor) -> Tensor:
         """Covariance ``(S, L, L)`` of the latents after the measurements ``index``."""
@@ -71,6 +74,7 @@ def population_information(
     draws: int = 256,
     seed: int = 0,
     snr: float | None = None,
+    each: bool = False,
 ) -> PopulationInformation:
     """Draw voxels of a fit's population, with axes in all directions, and expand every candidate around them.
 
@@ -84,6 +88,8 @@ def population_information(
         Voxels, S.
     snr
         S0 over the noise level; the fit's own when None.
+    each
+        Quantities count one by one, all free scalars where ``parameters`` is None.
 
     Raises
     ------
@@ -110,7 +116,8 @@ def population_information(
     fisher = _likelihood(fit, candidates).information(signal, signal.clamp_min(1e-6), noise).fisher
     covariance = tril @ tril.mT
     scalars, names, units = _scalars(model, bound, z, frame)
-    targets = _targets(model, bound, parameters, scalars, names)
+    counted = [p.name for p in bound.tissue] if each and parameters is None else parameters
+    targets = _targets(model, bound, counted, scalars, names)
     b0 = torch.zeros(len(candidates), dtype=torch.bool)
     if fit.preparation.s0 == "measured":
         b0 = s0_volumes(candidates, fit.preparation.negligible_b)
@@ -122,7 +129,7 @@ def population_information(
         scalars, targets = _padded(scalars), _padded(targets)
     slopes = slope * fisher.clamp_min(0).sqrt().unsqueeze(-1)
     _check_finite(slopes, candidates, fit.signal_name)
-    return PopulationInformation(slopes, covariance, targets, scalars, names, units, b0)
+    return PopulationInformation(slopes, covariance, targets, scalars, names, units, b0, each)
 
 
 def _at(fit: Fit, candidates: Acquisition) -> tuple[VoxelModel, BoundSignal]:

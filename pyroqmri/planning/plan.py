@@ -90,6 +90,7 @@ def plan(
     snr: float | None = None,
     draws: int = 256,
     seed: int = 0,
+    each: bool = False,
 ) -> Plan:
     """The candidate measurements that are worth most under the fit's population, compared with an even choice.
 
@@ -115,6 +116,8 @@ def plan(
         Voxels of the population that the gain is averaged over.
     seed
         The same seed gives the same choice.
+    each
+        Count what each quantity gains by itself, and sum it up; together otherwise, where their correlation counts.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def plan(
     if fit.preparation.s0 == "measured":
         _check_b0(fit, candidates)
     _check_enough(fit, candidates, len(cost) if n is None else n)
-    found = population_information(fit, candidates, parameters, draws, as_seed(seed), snr)
+    found = population_information(fit, candidates, parameters, draws, as_seed(seed), snr, each)
     selection = choose(found, cost, budget)
     index = torch.tensor(sorted(selection.index))
     if "bvec" not in SIGNALS[fit.signal_name].requires and minutes is None:

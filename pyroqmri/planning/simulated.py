@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyroqmri.acquisition import Acquisition
+from pyroqmri.calibration.check import LEAST, check
 from pyroqmri.calibration.simulated_voxels import own_voxels
 from pyroqmri.fitting.fit import Fit
 from pyroqmri.posterior import Posterior
@@ -61,10 +62,7 @@ def simulated(
     InputError
         When the fit cannot be applied to another protocol.
     """
-    whole = fit.on(candidates)
-    if isinstance(whole.noise.level, Tensor):
-        whole = replace(whole, noise=replace(whole.noise, level=whole.noise.sigma))
-    voxels, found = own_voxels(whole, n, seed, snr), {}
+    voxels, found = own_voxels(_at_one_level(fit, candidates), n, seed, snr), {}
     for name, index in choices.items():
         inputs = voxels.inputs or None
         posterior = fit.on(candidates[index]).posterior(voxels.y[:, index], voxels.sigma, inputs)
@@ -81,3 +79,23 @@ def simulated(
             {key: float(((low[key] < truth[key]) & (truth[key] < high[key])).double().mean()) for key in names},
         )
     return found
+
+
+def checked(fit: Fit, chosen: Acquisition, n: int = 1000, seed: int = 0, snr: float | None = None) -> str:
+    """What :func:`pyroqmri.check` finds on a chosen protocol, in words; empty for fewer voxels than have power.
+
+    Parameters
+    ----------
+    fit, n, seed, snr
+        As in :func:`simulated`.
+    chosen
+        The measurements.
+    """
+    return check(_at_one_level(fit, chosen), n=n, seed=seed, snr=snr).verdict if n >= LEAST else ""
+
+
+def _at_one_level(fit: Fit, acquisition: Acquisition) -> Fit:
+    """The fit on a protocol at one noise level, as simulated voxels have no places."""
+    found = fit.on(acquisition)
+    one = isinstance(found.noise.level, Tensor)
+    return replace(found, noise=replace(found.noise, level=found.noise.sigma)) if one else found

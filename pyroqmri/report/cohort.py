@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pyroqmri import __version__
 from pyroqmri.maps import write_bytes
 from pyroqmri.posterior.voxel_sample import NORMAL_90
+from pyroqmri.report import words
 from pyroqmri.report.canvas import WIDTH, new_figure, png, styled
 from pyroqmri.report.page import template
 from pyroqmri.report.sections import Picture
@@ -23,9 +24,7 @@ _FIGURES = 6
 _NAMED = 40  # images whose labels fit under a figure
 _ALIKE = "No image is unlike the others"
 _COLOURS = ("#1f4e79", "#b5651d", "#3d7a4d", "#7a3d6d", "#666666")
-_CAPTION = Markup(
-    "{}: each image's mean over {}, sorted, with its 90 % interval (often smaller than the dot). Colours are groups."
-)
+_CAPTION = Markup("{}: each image's mean over {}, sorted, with its 90 % interval (often smaller than the dot).{}")
 _WORDS = {
     "population": (
         "Over subjects",
@@ -68,8 +67,8 @@ def write_cohort_page(folder: Path, tables: Any, records: Sequence[Any], groups:
     n_out = len({one.label for one in tables.outliers})
     outliers = [tables.outliers[0].header() if tables.outliers else (), *map(_outlier, tables.outliers[:SHOWN])]
     shown = [
-        (title, words + _cut(table), table[: SHOWN + 1])
-        for name, (title, words) in _WORDS.items()
+        (title, said + _cut(table), table[: SHOWN + 1])
+        for name, (title, said) in _WORDS.items()
         if len(table := getattr(tables, name)) > 1
     ]
     verb = "is" if n_out == 1 else "are"
@@ -102,7 +101,8 @@ def _pictures(values: Sequence[Any], groups: Mapping[str, str]) -> list[Picture]
     pictures = []
     for name in names[:_FIGURES]:
         chosen = [value for value in values if value.region == regions[0] and value.parameter == name]
-        caption = _CAPTION.format(name, f"region {regions[0]}")
+        coloured = " Colours are groups." if len({groups.get(value.subject, "") for value in chosen}) > 1 else ""
+        caption = _CAPTION.format(name, f"region {regions[0]}", coloured)
         pictures.append(Picture(png(_strip(chosen, groups)), caption, str(caption)))
     return pictures
 
@@ -119,8 +119,8 @@ def _strip(values: Sequence[Any], groups: Mapping[str, str]) -> "Figure":
         ax.errorbar(
             mine, means, NORMAL_90 * sds, fmt="o", ms=3, lw=0.8, color=_COLOURS[k % len(_COLOURS)], label=name or None
         )
-    unit = values[0].unit
-    ax.set_ylabel(values[0].parameter + (f" ({unit})" if unit not in ("", "1") else ""))
+    unit = words.drawn(words.unit_text(values[0].unit))
+    ax.set_ylabel(words.drawn(values[0].parameter) + (f" ({unit})" if unit else ""))
     ax.set_xticks([])
     if len(ordered) <= _NAMED:
         ax.set_xticks(range(len(ordered)), [value.label for value in ordered], rotation=60, ha="right", fontsize=6)

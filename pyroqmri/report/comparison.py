@@ -30,8 +30,8 @@ _TITLES = {
     "loo": ("PSIS-LOO", "each measurement given the others of its voxel"),
     "waic": ("WAIC", "the same, approximated by the variance of the log density"),
     "evidence": ("Evidence", "all measurements of a voxel, its parameters integrated out"),
-    "folds": ("Held-out volumes", "volumes that the recipe was trained without"),
-    "shell": ("Held-out shell", "a shell that the recipe was trained without: requires extrapolation"),
+    "folds": ("Held-out volumes", "volumes that were left out of the training"),
+    "shell": ("Held-out shell", "a shell that was left out of the training: requires extrapolation"),
 }
 _ERRORS = {"folds_error": "Held-out volumes", "shell_error": "Held-out shell"}
 
@@ -57,7 +57,7 @@ def write_comparison(out_dir: str | PathLike) -> Path:
 
 
 def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    rankings = record["rankings"]
+    rankings, kind = _contested(record), _kind(record)
     rows = [row for groups in rankings.values() for group in groups for row in group]
     return {
         "image": record.get("image", ""),
@@ -65,19 +65,34 @@ def _context(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "verdict": record["verdict"],
         "unreliable": record["unreliable"],
         "headline": record["verdict"][0] if record["verdict"] else "Nothing could be ranked.",
-        "tables": [_table(c, group) for c, groups in rankings.items() for group in groups],
-        "errors": [_error_table(c, group) for c, group in record.get("errors", {}).items() if group],
+        "tables": [_table(c, group, kind) for c, groups in rankings.items() for group in groups],
+        "errors": [_error_table(c, group, kind) for c, group in record.get("errors", {}).items() if group],
         "ranking": _ranking_picture(record) if rows else None,
-        "maps": _map_pictures(folder, record) if record["groups"] and rankings.get("evidence") else [],
+        "maps": _map_pictures(folder, record) if rankings.get("evidence") and len(record["groups"][0]) > 1 else [],
         "held_out": _held_out({*rankings, *record.get("errors", {})}),
         "notes": record["notes"],
         "warnings": [str(warning) for warning in record.get("warnings", [])],
+        "kind": kind,
         "recipes": [(name, said["recipe"]) for name, said in record.get("candidates", {}).items() if "recipe" in said],
         "noise": record.get("noise", ""),
         "halves": record.get("halves", True),
         "seconds": words.duration(float(record.get("seconds", 0.0))),
         "version": __version__,
     }
+
+
+def _contested(record: dict[str, Any]) -> dict[str, list[list[dict[str, Any]]]]:
+    """Rankings in which there are two at least."""
+    return {c: [group for group in groups if len(group) > 1] for c, groups in record["rankings"].items()}
+
+
+def _kind(record: dict[str, Any]) -> str:
+    """What is compared, in a word: signals under one recipe, recipes of one signal, or both."""
+    candidates = record.get("candidates", {})
+    signals = {candidates.get(name, {}).get("signal") for name in record["names"]}
+    if len(signals) < 2:
+        return "recipe"
+    return "signal" if len(signals) == len(record["names"]) else "model"
 
 
 def _held_out(criteria: set[str]) -> str:
@@ -88,38 +103,38 @@ def _held_out(criteria: set[str]) -> str:
     return "The held-out shell was" if shell else ""
 
 
-def _table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _table(criterion: str, rows: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     title, meaning = _TITLES[criterion]
     weighted = any(row["weight"] == row["weight"] for row in rows)
     cells = [
         [
             row["name"],
-            f"{row['total']:.1f} ± {row['se']:.1f}",
+            f"{row['total']:.1f} ± {row['se']:.1f}".replace("-", "−"),
             "best" if i == 0 else f"{row['behind']:.1f} ± {row['behind_se']:.1f}",
             "" if i == 0 else words.number(row["behind"] / row["n"]),
             f"{row['weight']:.2f}" if weighted else "",
         ]
         for i, row in enumerate(rows)
     ]
-    head = ["Recipe", "Sum, nats", "Behind, nats", "Behind per voxel", "Stacking weight" if weighted else ""]
+    head = [kind.capitalize(), "Sum, nats", "Behind, nats", "Behind per voxel", "Stacking weight" if weighted else ""]
     return {"title": title, "meaning": meaning, "head": head, "rows": cells, "n": words.count(rows[0]["n"])}
 
 
-def _error_table(criterion: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _error_table(criterion: str, rows: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     cells = [[row["name"], f"{row['rms']:.3f} ± {row['se']:.3f}"] for row in rows]
-    head = ["Recipe", "RMS error, sd of the noise"]
+    head = [kind.capitalize(), "RMS error, sd of the noise"]
     return {"title": _ERRORS[criterion], "head": head, "rows": cells, "n": words.count(rows[0]["n"])}
 
 
 def _ranking_picture(record: dict[str, Any]) -> Picture:
     caption = Markup(
-        "<b>How far each recipe lies behind the best</b>, in nats over all scored voxels; bars are two standard errors "
+        "<b>How far each {0} lies behind the best</b>, in nats over all scored voxels; bars are two standard errors "
         "of the paired difference over voxels. A bar that reaches the line cannot be distinguished from the best."
-    )
-    rows = {c: groups[0] for c, groups in record["rankings"].items() if groups}
+    ).format(_kind(record))
+    rows = {c: groups[0] for c, groups in _contested(record).items() if groups}
     ranked = {row["name"] for group in rows.values() for row in group}
     names = [name for name in record["names"] if name in ranked]
-    return Picture(png(ranking_figure(rows, names)), caption, "differences between recipes")
+    return Picture(png(ranking_figure(rows, names)), caption, "difference from the best in each score")
 
 
 @styled
@@ -173,7 +188,7 @@ def winner_picture(folder: Path, record: dict[str, Any], n_slices: int = 2) -> P
     shares = [float((best == i + 1).sum()) / n for i in range(len(names))]
     sure = [float(((probability[..., i] > SURE) & (best > 0)).sum()) / n for i in range(len(names))]
     figure = map_panel([[block]], aspect=view.aspect, letters=view.letters, width=WIDTH)
-    return Picture(png(figure), _legend(names, shares, sure), "map of winners")
+    return Picture(png(figure), _legend(names, shares, sure, _kind(record)), "map of winners")
 
 
 def _map_pictures(folder: Path, record: dict[str, Any]) -> list[Picture]:
@@ -203,13 +218,15 @@ def legend_square(i: int) -> Markup:
     return Markup('<span style="color:{}">■</span>').format(COLOURS[i % len(COLOURS)])
 
 
-def _legend(names: list[str], shares: list[float], sure: list[float]) -> Markup:
-    said = [Markup("<b>Where each recipe wins</b>, by the evidence of each voxel; faint voxels are undecided. ")]
+def _legend(names: list[str], shares: list[float], sure: list[float], kind: str) -> Markup:
+    said = [
+        Markup("<b>Where each {} wins</b>, by the evidence of each voxel; faint voxels are undecided. ").format(kind)
+    ]
     for i, name in enumerate(names):
         square = legend_square(i)
         text = Markup("{} {}: ahead in {} of voxels, with probability above 0.95 in {}. ")
         said.append(text.format(square, name, words.percent(shares[i]), words.percent(sure[i])))
-    said.append(Markup("Recipes are equally likely before the data, and each voxel is compared on its own."))
+    said.append(Markup("All are equally likely before the data, and each voxel is compared on its own."))
     return Markup().join(said)
 
 
@@ -227,7 +244,7 @@ def _difference_picture(evidence: NDArray, names: list[str], view: Any, outside:
         images.append(image)
     title = words.drawn(f"{names[first]} − {names[second]}")
     panel = map_panel([[Block(images, scale, title, slices)]], aspect=view.aspect)
-    text = "<b>Evidence of {} less that of {}</b>: blue where the first predicts better; median over voxels {} nats."
+    text = "<b>Log evidence of {} minus that of {}</b>: blue where the first predicts better; median {} nats."
     caption = Markup(text).format(names[first], names[second], words.number(float(np.median(gap[inside]))))
     return Picture(png(panel), caption, "map of the difference of log evidence")
 

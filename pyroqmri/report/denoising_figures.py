@@ -63,7 +63,7 @@ def training_figure(trace: dict[str, Any]) -> "Figure":
     if any(trace["kl_weight"]):
         other = ax.twinx()
         other.plot(trace["epoch"], trace["kl_weight"], color=_EXPECTED, lw=0.9, ls="--")
-        other.set_ylabel("weight of the KL term over that of the loss", color=_EXPECTED)
+        other.set_ylabel("KL weight over loss weight", color=_EXPECTED)
         other.spines["right"].set_visible(True)
     ax.legend(fontsize=8)
     return figure

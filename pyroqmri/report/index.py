@@ -25,6 +25,7 @@ def write_index(
     fits: Sequence[str] = (),
     table: Sequence[Sequence[str]] | None = None,
     *,
+    groups: Sequence[tuple[str, int]] = (),
     intro: str = "",
     notes: Sequence[str] = (),
     better: Mapping[str, str] | None = None,
@@ -43,6 +44,8 @@ def write_index(
         Subfolders, each with its own ``report.html``; shown with a map and a verdict.
     table
         Rows of cells, the first the header.
+    groups
+        Words over the header and how many columns each is of.
     intro, notes
         A paragraph under the title; sentences at the end.
     better
@@ -67,6 +70,7 @@ def write_index(
         "figures": pictures,
         "cards": [_card(folder, name, better or {}) for name in fits],
         "table": table,
+        "groups": groups,
         "notes": notes,
         "version": __version__,
     }

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from pyroqmri import __version__
 from pyroqmri.maps import write_bytes
-from pyroqmri.report import records, sections, uncertainty
+from pyroqmri.report import records, sections, uncertainty, words
 from pyroqmri.report.atlas import Atlas, is_angle
 from pyroqmri.report.figures import equation, png
 from pyroqmri.report.folder_of_maps import FolderOfMaps, read_folder
@@ -201,6 +201,7 @@ def _environment() -> "Environment":
     # width of an image whose file has 300 dots an inch, in CSS pixels; the PNG header says how wide it is
     environment.filters["pixels"] = lambda content: round(int.from_bytes(content[16:20]) * 96 / 300 * 1.15)
     environment.filters["inches"] = _inches
+    environment.filters["sentence"] = words.sentence
     return environment
 
 

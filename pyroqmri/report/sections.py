@@ -180,12 +180,12 @@ def direction_picture(atlas: Atlas, name: str) -> Picture:
 def predictive_pictures(atlas: Atlas) -> list[Picture]:
     """Where the signal does not describe the measurements, and how often."""
     name = p_name(atlas.results)
-    scale = Scale(name, "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
+    scale = Scale("p-value", "1", P_MISFIT, 1.0, "cividis", "min", _MISFIT)
     words_map = Markup("<b>Where.</b> {}; red voxels lie below {}.").format(name[0].upper() + name[1:], f"{P_MISFIT:g}")
     words_bars = Markup(
         "<b>How often.</b> The dashed line is the distribution of p-values if signal and noise level are right; "
         "because the same data were fitted, a mild excess away from 0 is expected. A peak at 0 is misfit; a peak at 1 "
-        "means that the fit has more freedom, or the noise level is higher, than those voxels need."
+        "means overfitting, or a noise level that is too high."
     )
     pictures = [
         Picture(atlas.panel([[atlas.block(atlas.images("", "ppc"), scale)]], 5.0), words_map, f"map of the {name}"),

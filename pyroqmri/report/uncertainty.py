@@ -49,10 +49,9 @@ def certainty_picture(atlas: Atlas, name: str) -> Picture:
     scale, unit = atlas.scale(parameter, "mean"), parameter.unit
     blocks = [faded(atlas, name, scale, spread)]
     text = (
-        "<b>{}.</b> Left: the colour is the posterior mean, its opacity how certain that is: opaque where the sd "
-        "is 0, transparent where it reaches {}, half of what lies between the 16th and 84th percentile of the "
-        "voxels, so that they can no longer be distinguished; the bar fades the same way to its left. Median opacity "
-        "{}. "
+        "<b>{}.</b> Left: posterior mean, fading with uncertainty: opaque where the sd is 0, transparent where the sd "
+        "is {}, as large as the spread between voxels (half the distance of their 16th and 84th percentiles). Median "
+        "opacity {}. "
     )
     middle = percentiles(certainty(mean, sd, spread), 50)[0]
     said = [Markup(text).format(words.named(name, parameter.symbol), words.sized(spread, unit), words.percent(middle))]
@@ -61,7 +60,7 @@ def certainty_picture(atlas: Atlas, name: str) -> Picture:
         slices = zip(atlas.images(name, "q95"), atlas.images(name, "q05"), strict=True)
         bar = robust_scale(widths, "width", unit, cmap="inferno", floor=0.0)
         blocks.append(atlas.block([upper - lower for upper, lower in slices], bar, "width of the 90 % interval"))
-        text = "Right: from the 5th to the 95th percentile of each voxel’s posterior; {} wide in the median voxel."
+        text = "Right: from the 5th to the 95th percentile of each voxel’s posterior; median width {}."
         said.append(Markup(text).format(words.sized(percentiles(widths, 50)[0], unit)))
     figure = map_panel([blocks], aspect=atlas.view.aspect, letters=atlas.view.letters)
     _fade_bar(figure.axes[0])  # the bar of the first block

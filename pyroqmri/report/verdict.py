@@ -173,14 +173,14 @@ def _noise(factor: float | None, noun: str) -> FitCheck:
     found = f"{factor:.2f}"
     if factor > NOISE_HIGH:
         text = Markup(
-            "The {} signal leaves more unexplained than noise alone would: the fit needs a noise level {} times the "
-            "measured one. The parameters absorb what the signal cannot describe; sd maps do not include that error."
+            "Residuals of the {} signal are larger than the noise: the fit needs {} times the measured noise level. "
+            "The parameters absorb what the signal cannot describe, and the sd maps do not include that error."
         )
         return FitCheck(title, "alarm", found, limit, text.format(noun, found), "misfit")
     if factor < NOISE_LOW:
         text = Markup(
             "The fit needs a noise level only {} times the measured one: either the measured one is too high "
-            "(pulsation between b0 repeats does this) or the signal follows the noise."
+            "(pulsation between b0 repeats does this) or the signal fits the noise."
         )
         return FitCheck(title, "alarm", found, limit, text.format(found), "noise")
     return FitCheck(title, "fine", found, limit, Markup(), "noise")
@@ -201,7 +201,7 @@ def _bounds(fit: FitNumbers) -> list[FitCheck]:
             continue
         beyond = share if fit.beyond_bound is None else fit.beyond_bound.get(name, share)
         check = _share_check(title, beyond, text, "bound")
-        if fit.beyond_bound is not None:
+        if fit.beyond_bound is not None and share > 0:
             found = f"{found}; the data favour a value beyond it in {words.percent(beyond)}"
         checks.append(replace(check, found=found))
     return checks
@@ -212,8 +212,8 @@ def _predictive(fit: FitNumbers, noun: str) -> FitCheck:
     if share is None:
         return FitCheck(title, "unknown", "no map", _SHARE_LIMIT, Markup(), "misfit")
     text = Markup(
-        "In {} of voxels the measurements lie further from the fitted {} signal than noise would put them in 999 of "
-        "1000 repeats; by chance this would be {}."
+        "In {} of voxels the residuals of the {} signal are larger than noise gives in 999 of 1000 repeats; by chance "
+        "it would be {}."
     )
     return _share_check(title, share, text.format(words.percent(share), noun, words.percent(P_MISFIT)), "misfit")
 
@@ -231,8 +231,8 @@ def _few_fine(fit: FitNumbers) -> list[FitCheck]:
         return []
     each = "; ".join(f"{words.percent(s)} {STATUS[c]}" for c, s in fit.codes.items() if c != FINE and s >= SHARE)
     text = Markup(
-        "Only {} of the voxels in the mask are fine ({}): the mask, the noise level or the settings are not those of "
-        "these data, or the signal does not suit them."
+        "Only {} of the voxels in the mask are fine ({}): check the mask, the noise level and the settings, and "
+        "whether the signal suits these data."
     ).format(words.percent(share), each)
     title, limit = Markup("Voxels with status fine"), f"below {100 * FEW:g} % of voxels"
     return [FitCheck(title, "alarm", words.percent(share), limit, text, "few")]
@@ -249,7 +249,7 @@ def _aside(found: Mapping[str, Any]) -> FitCheck | None:
     seen = f"{words.percent(found['inside'])} ({each})"
     text = Markup(
         "90 % predictive intervals contain {} of the measurements in {} volumes that were kept aside for this ({}): "
-        "the signal or the noise level is not right for these data, and intervals of the parameters are too narrow."
+        "the signal or the noise level is wrong for these data, and intervals of the parameters are too narrow."
     )
     alarm = found["inside"] < LEAST
     said = text.format(words.percent(found["inside"]), len(found["volumes"]), each) if alarm else Markup()

@@ -5,7 +5,11 @@ from functools import lru_cache
 
 from markupsafe import Markup
 
+from pyroqmri.signals import SIGNALS
+
 _UNITS = {"um2/ms": "µm²/ms", "degrees": "°", "1": ""}
+# short words that begin a sentence, unlike names such as dti or te
+_WORDS = "a all an at both by each few from in it its mask more no not of one only some the this two when with"
 _GREEK = {
     "parallel": "∥", "perp": "⊥", "theta": "θ", "phi": "φ", "sigma": "σ", "alpha": "α", "beta": "β", "kappa": "κ",
     "eta": "η", "gamma": "γ", "delta": "δ", "epsilon": "ε", "lambda": "λ", "mu": "μ", "nu": "ν", "rho": "ρ", "tau": "τ",
@@ -84,6 +88,17 @@ def percent(share: float) -> str:
     if 0 < share < 0.0005:
         return "< 0.1 %"
     return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def sentence(text: str) -> str:
+    """A remark as a sentence: a capital where it begins with a word, and a full stop.
+
+    Names of signals, recipes and settings keep their small letters.
+    """
+    first = text.partition(" ")[0].rstrip(":,;")
+    plain = first.isalpha() and first.islower() and (len(first) > 4 or first in _WORDS.split()) and first not in SIGNALS
+    whole = text[:1].upper() + text[1:] if plain else text
+    return whole if not text or text.endswith((".", "!", "?", ":")) else whole + "."
 
 
 def count(value: int) -> str:

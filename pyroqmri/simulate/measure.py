@@ -8,6 +8,14 @@ from torch import Tensor
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
 from pyroqmri.measurements.arguments import as_seed
+from pyroqmri.measurements.own_protocol import (
+    GRAD_DEV,
+    WEIGHTS,
+    check_directions,
+    checked_own,
+    counting,
+    with_own_protocol,
+)
 from pyroqmri.signals.base import SignalModel
 from pyroqmri.signals.bound import BoundSignal
 
@@ -26,8 +34,10 @@ def simulate(
     averages: int | Tensor | None = None,
     seed: int = 0,
     inputs: Mapping[str, Tensor] | None = None,
+    weights: Tensor | None = None,
+    grad_dev: Tensor | None = None,
 ) -> Tensor:
-    """Measurements ``(N, M)`` of N voxels with parameters ``theta``, each ``(N,)``, directions ``(N, 3)``.
+    r"""Measurements ``(N, M)`` of N voxels with parameters ``theta``, each ``(N,)``, directions ``(N, 3)``.
 
     Parameters
     ----------
@@ -39,21 +49,34 @@ def simulate(
         As in :func:`add_noise`, or ``"none"`` (which needs no level). Averages are the acquisition's own when None.
     seed
         Same seed, same noise.
+    weights
+        ``(N, M)`` from 0 to 1: a measurement of weight 0 has lost its signal, and one of weight w has the noise of w
+        measurements, of level :math:`\sigma / \sqrt w`.
+    grad_dev
+        Deviations L of the gradients ``(N, 3, 3)``: where g is played out, (I + L) g is seen.
 
     Raises
     ------
     InputError
-        When the noise is unknown or its level is not given once, or ``theta`` lacks a parameter.
+        When the noise is unknown or its level is not given once, or ``theta`` lacks a parameter, or weights or
+        deviations are no such numbers.
     """
     if noise not in NOISES:
         raise InputError(f"noise is {noise!r}; choose one of {', '.join(NOISES)}")
     missing = [p.name for p in signal.parameters if p.name not in theta]
     if missing:
         raise InputError(f"theta lacks {', '.join(missing)}, which {signal.__name__} needs")
-    clean = BoundSignal(signal, acquisition, infer_s0="S0" in theta)(theta, inputs)
+    own = checked_own(with_own_protocol(None, weights, grad_dev), len(next(iter(theta.values()))))
+    if GRAD_DEV in own:
+        check_directions(acquisition)
+        inputs = {**(inputs or {}), GRAD_DEV: own[GRAD_DEV]}
+    clean = counting(BoundSignal(signal, acquisition, infer_s0="S0" in theta)(theta, inputs), own)
     if noise == "none":
         return clean
     level = noise_level(snr, sigma).to(clean)
+    if WEIGHTS in own:
+        power = torch.where(own[WEIGHTS] > 0, own[WEIGHTS], 1.0).to(clean)
+        level = (level.unsqueeze(-1) if level.ndim else level) / power.sqrt()
     counts = acquisition.n_averages if averages is None else averages
     return add_noise(clean, level, noise, torch.Generator().manual_seed(as_seed(seed)), coils, counts)
 
@@ -66,7 +89,7 @@ def add_noise(
     coils: float = 1.0,
     averages: int | Tensor = 1,
 ) -> Tensor:
-    r"""Noise-free measurements ``(N, M)`` with noise of level ``sigma``, a number or ``(N,)``, in the same units.
+    r"""Noise-free measurements ``(N, M)`` with noise of level ``sigma`` in their units, ``()``, ``(N,)`` or ``(N, M)``.
 
     Parameters
     ----------
@@ -81,7 +104,7 @@ def add_noise(
     averages
         How many measurements each entry is the mean of: a whole number, or one per measurement ``(M,)``.
     """
-    level = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) and sigma.ndim else sigma
+    level = sigma.unsqueeze(-1) if isinstance(sigma, Tensor) and sigma.ndim == 1 else sigma
     counts = torch.as_tensor(averages).expand(clean.shape[-1])
     total = torch.zeros_like(clean)
     for i in range(int(counts.max())):

@@ -232,7 +232,7 @@ def tissue_classes(signal: type[SignalModel], weights: Sequence[float] = (1, 1, 
     if missing := [name for name in CLASSES if name not in table]:
         raise InputError(
             f"no tissue values are known for {signal.__name__}: its typical_tissue lacks {', '.join(missing)}; "
-            "simulate uniform parameters, or add them to the signal's file"
+            "simulate uniform parameters (--phantom uniform), or add them to the signal's file"
         )
     means, sds = ([{p: values[j] for p, values in table[name].items()} for name in CLASSES] for j in (0, 1))
     return signal_classes(signal, means, sds, weights, CLASSES)

@@ -72,3 +72,19 @@ def test_a_wrong_call_is_exit_code_2_in_a_line(made, tmp_path, capsys, words, me
     assert code == 2
     assert re.search(message, said.err)
     assert len(said.err.strip().splitlines()) == 1
+
+
+def test_coils_are_those_of_the_noise_level_and_of_the_likelihood(tmp_path, capsys, monkeypatch):
+    plans = []
+    monkeypatch.setattr("pyroqmri.cohort.planned", lambda plan: plans.append(plan) or [])
+    words = [tmp_path, tmp_path / "out", "participant", "--signal", "msdki", "--recipe", "hierarchical", "--dry-run"]
+    assert run(capsys, *words, "--coils", 4)[0] == 0
+    assert run(capsys, *words)[0] == 0
+    several, one = plans
+    assert several.reading.coils == 4
+    assert '[likelihood]\nkind = "ncchi"\ncoils = 4.0\n' in several.training.record()["recipe"]
+    assert several.reading.record()["coils"] == 4
+    assert "coils" not in one.reading.record()  # folders of before there was the option stay those of their call
+    code, said = run(capsys, *words[:3], "--fit", "x", "--coils", 4, "--dry-run")
+    assert code == 2
+    assert "leave out --signal, --recipe, --likelihood, --coils" in said.err

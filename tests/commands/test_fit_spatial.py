@@ -58,7 +58,7 @@ def test_fit_and_apply_map_an_image_among_neighbours(tmp_path):
         assert volume.max() <= 1
     assert np.median(share) > 0.4
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "What neighbours state" in page
+    assert "What neighbours add" in page
     call = ["check", str(tmp_path / "out"), "--out", str(tmp_path / "check"), "--voxels", "200"]
     done = CliRunner().invoke(cli, call)
     assert done.exit_code in (0, 1), done.output

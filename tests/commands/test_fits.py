@@ -1,6 +1,7 @@
 """Fits to share: their cards, those that come with the package, and folders that are handed on."""
 
 import json
+import zipfile
 
 import pytest
 import torch
@@ -67,6 +68,27 @@ def test_folders_are_listed_and_copied(saved, shared, tmp_path):
     with pytest.raises(InputError, match="damaged"):
         use_fit(copy, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_an_archive_is_shown_and_copied_and_its_names_go_nowhere(saved, shared, tmp_path):
+    path = tmp_path / "brain.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for one in shared.iterdir():
+            archive.write(one, f"../../brain/{one.name}")  # a name that would leave the folder
+        archive.writestr("../../evil.txt", "no file of a fit")
+    assert fit_card(path) == fit_card(shared)
+    copy = use_fit(path, tmp_path / "a" / "copy")
+    assert (copy / "fit.json").read_bytes() == (shared / "fit.json").read_bytes()
+    assert {one.name for one in tmp_path.iterdir()} == {"brain.zip", "a"}
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("fit.json", "recipe.toml", "weights.safetensors"):
+            archive.write(shared / name, f"other/{name}")
+    with pytest.raises(InputError, match="has 2 fits"):
+        fit_card(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(InputError, match="cannot be read as a zip archive"):
+        use_fit(path, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_spoiled_volume_is_warned_of_and_left_out(tmp_path):
     folder = fit_image(scan.image, out=tmp_path / "a", signal="ball_stick", recipe="least_squares")
     record = json.loads((folder / "fit" / "fit.json").read_text())
     assert any("volume 20 " in warning for warning in record["warnings"])
-    assert "<li>volume 20 " in (folder / "report.html").read_text()
+    assert "<li>Volume 20 " in (folder / "report.html").read_text()
     # the same fit on an image without the volume; its own warning was of the other image
     other = apply_image(folder, ScanFiles(scan.image, drop="4,20"), out=tmp_path / "b")
     record = json.loads((other / "fit" / "fit.json").read_text())

@@ -15,6 +15,8 @@ from pyroqmri.io.map_names import file_unit, map_suffix
 from pyroqmri.signals import SIGNALS, BoundSignal, SignalModel
 from pyroqmri.simulate.protocols import default_protocol
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 
 def volume(folder, pattern):
     (path,) = folder.glob(pattern)

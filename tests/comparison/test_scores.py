@@ -134,3 +134,16 @@ def test_what_cannot_be_relied_on_is_said():
     assert "50 % of measurements" in found.unreliable[0]
     assert {"rankings", "verdict", "unreliable", "notes"} <= set(found.record())
     assert "a note" in str(found)
+
+
+def test_a_recipe_that_nothing_is_ranked_against_is_judged_by_its_errors_alone():
+    rng = np.random.default_rng(4)
+    scores = {"loo": {"vae": rng.normal(size=50)}}
+    errors = {"folds_error": {"vae": rng.chisquare(1, 50), "ls": 2 * rng.chisquare(1, 50)}}
+    found = Comparison(("vae", "ls"), scores, errors, (("vae",),), {"loo": {"vae": 1.0}})
+    (sentence,) = found.verdict()
+    assert sentence.startswith("Error of held-out volumes")
+    assert found.unreliable == []  # a score that ranks nothing misleads nobody
+    assert Comparison(("vae",), scores, {}, (("vae",),), {}).verdict() == [
+        "PSIS-LOO (a measurement left out): vae is the only recipe"
+    ]

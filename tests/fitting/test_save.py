@@ -100,6 +100,13 @@ def test_the_record_says_what_happened(tmp_path):
     assert low < median < high
 
 
+def test_the_population_of_s0_is_in_the_units_of_the_scan(tmp_path):
+    quick(s0="inferred").save(tmp_path)
+    median, low, high = json.loads((tmp_path / "fit.json").read_text())["population"]["S0"]["median_and_68%"][0]
+    assert median == pytest.approx(300, rel=0.3)
+    assert low < median < high
+
+
 def test_the_record_is_json_that_any_reader_takes(tmp_path):
     # nobody is kept aside, so their ELBO is no number
     quick(y=Y[:12], settings=QUICK | {"training.held_out": 0}).save(tmp_path)

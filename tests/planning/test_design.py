@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pyroqmri as pq
-from benchmarks.design_gain import candidates_of
+from benchmarks.design_gain import TR, candidates_of, two_flips
 from benchmarks.transfer import CASES, measured
 from pyroqmri.acquisition import Acquisition
 from pyroqmri.errors import InputError
@@ -15,7 +15,7 @@ from pyroqmri.planning.choice import gain_of
 from pyroqmri.planning.directions import spread_subset
 from pyroqmri.planning.information import population_information
 from pyroqmri.planning.plan import even_choice, plan
-from pyroqmri.planning.simulated import simulated
+from pyroqmri.planning.simulated import checked, simulated
 from pyroqmri.signals import SIGNALS
 from tests.helpers import SIGMA, TE, Quadratic, msdki_data, quadratic_data, shells, sphere
 
@@ -36,8 +36,8 @@ def kurtosis():
     return pq.fit(y, acq, signal="msdki", recipe="hierarchical", sigma=NOISE, settings=QUICK)
 
 
-def exact_gains(fit, te, n, rows=slice(None)):
-    """Information gain of every subset of a linear design about some coefficients, in nats."""
+def exact_gains(fit, te, n, rows=slice(None), each=False):
+    """Information gain of every subset of a linear design about some coefficients, in nats; summed up over each."""
     tril = fit.model.prior.classes().scale_tril[0].detach().double().numpy()
     prior = tril @ tril.T
     x = np.stack([np.ones(len(te)), te, te**2], -1) / SIGMA
@@ -45,19 +45,23 @@ def exact_gains(fit, te, n, rows=slice(None)):
     for subset in itertools.combinations(range(len(te)), n):
         some = x[list(subset)]
         after = np.linalg.inv(np.linalg.inv(prior) + some.T @ some)
+        if each:
+            found[subset] = np.log(np.diag(prior)[rows] / np.diag(after)[rows]).sum() / 2
+            continue
         found[subset] = (np.linalg.slogdet(prior[rows][:, rows])[1] - np.linalg.slogdet(after[rows][:, rows])[1]) / 2
     return found
 
 
-@pytest.mark.parametrize(("parameters", "rows"), [(None, slice(None)), (["b"], slice(1, 2)), (["a", "c"], [0, 2])])
-def test_the_choice_is_the_best_of_all_subsets_of_a_linear_signal(linear, parameters, rows):
+def test_the_choice_is_the_best_of_all_subsets_of_a_linear_signal(linear):
     te = np.linspace(-0.9, 1.5, 11)
-    exact = exact_gains(linear, te, 4, np.arange(3)[rows])
     candidates = Acquisition(te=te + 1)
-    chosen = pq.design(linear, candidates, 4, parameters=parameters, draws=4)
-    found = population_information(linear, candidates, parameters, draws=4)
-    assert gain_of(found, chosen) == pytest.approx(exact[tuple(chosen.tolist())], rel=1e-4)
-    assert exact[tuple(chosen.tolist())] > max(exact.values()) - 1e-3
+    counted = ((None, slice(None)), (["b"], slice(1, 2)), (["a", "c"], [0, 2]))
+    for (parameters, rows), each in itertools.product(counted, (False, True)):
+        exact = exact_gains(linear, te, 4, np.arange(3)[rows], each)
+        chosen = pq.design(linear, candidates, 4, parameters=parameters, draws=4, each=each)
+        found = population_information(linear, candidates, parameters, draws=4, each=each)
+        assert gain_of(found, chosen) == pytest.approx(exact[tuple(chosen.tolist())], rel=1e-4)
+        assert exact[tuple(chosen.tolist())] > max(exact.values()) - 1e-3
 
 
 def test_expected_sds_of_a_linear_signal_are_those_on_paper(linear):
@@ -194,6 +198,9 @@ def test_the_gain_is_seen_on_simulated_voxels(kurtosis):
     assert tried["chosen"].variance["K"] < tried["even"].variance["K"]
     for one, sd in ((tried["chosen"], found.sd), (tried["even"], found.even_sd)):
         assert one.variance["K"] ** 0.5 == pytest.approx(sd["K"], rel=0.25)
+    # what the command adds: a check on the choice, where its voxels can show anything
+    assert "alibrated on voxels of the fit's own population" in checked(kurtosis, candidates[found.index], 400)
+    assert checked(kurtosis, candidates[found.index], 100) == ""
 
 
 CANDIDATES = Acquisition(bval=[0.0, 0, 1, 1, 2, 2])
@@ -221,6 +228,32 @@ CANDIDATES = Acquisition(bval=[0.0, 0, 1, 1, 2, 2])
 def test_wrong_calls_are_refused_in_a_sentence(kurtosis, candidates, arguments, expected):
     with pytest.raises(InputError, match=expected):
         pq.design(kurtosis, candidates, **arguments, draws=4)
+
+
+def test_flip_angles_for_t1_are_those_of_theory():
+    # two angles, at 0.71 of the signal at the Ernst angle, are the best for T1 (Deoni et al. 2003)
+    acq = Acquisition(flip=np.deg2rad(np.repeat([2.0, 5, 10, 20], 3)), tr=np.full(12, TR))
+    rng = np.random.default_rng(0)
+    T1, S0 = rng.normal(1000, 60, (80, 1)), rng.normal(1, 0.1, (80, 1))
+    left, flip = np.exp(-TR / T1), acq.flip.numpy()
+    y = S0 * np.sin(flip) * (1 - left) / (1 - left * np.cos(flip)) + rng.normal(scale=0.003, size=(80, 12))
+    call = {"signal": "t1_vfa", "recipe": "hierarchical", "likelihood": "gaussian", "sigma": 0.003}
+    fit = pq.fit(y, acq, **call, settings=QUICK)
+    low, high = two_flips(1000.0)
+    offered = (
+        np.repeat(np.array([0.5, 0.7, 1.0, 1.4, 2.0]) * low, 10),
+        np.repeat(high * np.array([0.5, 0.75, 1, 1.4]), 10),
+    )
+    flips = np.concatenate(offered)
+    chosen = pq.design(fit, Acquisition(flip=flips, tr=np.full(90, TR)), 20, parameters=["T1"], draws=32)
+    found, counts = np.unique(
+        np.round(flips[chosen] / np.where(flips[chosen] < 0.15, low, high), 2), return_counts=True
+    )
+    assert counts[found == 1].sum() >= 16
+    # in numpy: on either side of the Ernst angle the signal has that share
+    ernst = np.arccos(np.exp(-TR / 1000))
+    share = [np.sin(a) / (1 - np.exp(-TR / 1000) * np.cos(a)) for a in (low, high, ernst)]
+    np.testing.assert_allclose(np.array(share[:2]) / share[2], 0.71, atol=2e-3)
 
 
 def test_candidates_with_nan_and_fits_without_a_population_are_refused(kurtosis):

@@ -39,6 +39,7 @@ def test_entries_are_whole_and_cited_once():
     assert re.findall(r"^@\w+\{(\w+),", text, re.MULTILINE) == ["behrens2003", "bingham2019"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_paragraph_states_what_was_run_and_its_references_are_beside_it(tmp_path, mask):
     folder = make(tmp_path / "out", mask, rec=record("msdki", **TRAINED))
     (folder / "fit" / "recipe.toml").write_text(RECIPE)
@@ -58,6 +59,7 @@ def test_the_paragraph_states_what_was_run_and_its_references_are_beside_it(tmp_
     assert set(cited) == set(found)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_folder_whose_record_or_recipe_is_lost_still_has_its_page(tmp_path, mask):
     folder = make(tmp_path / "out", mask)
     (folder / "fit" / "recipe.toml").write_text("doc = [")

@@ -17,7 +17,7 @@ from pyroqmri.errors import InputError
 from pyroqmri.maps import write_maps
 from pyroqmri.measurements.status import NO_INPUT, STATUS, UNINFORMED
 from pyroqmri.report import canvas as figures
-from pyroqmri.report import sections, write_index, write_report
+from pyroqmri.report import sections, words, write_index, write_report
 from pyroqmri.report.atlas import Atlas
 from pyroqmri.report.canvas import status_colour
 from pyroqmri.report.comparison import COMPARISON, write_comparison
@@ -33,14 +33,6 @@ EVIL = (
     "<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", '"><svg onload=alert(3)>',
     "<!--<script>", "$\\frac{1$ {{ 7*7 }} {% raw %}", "javascript:alert(4)", "&lt;b&gt;\u2028</title></style><b>",
 )  # fmt: skip
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Pages with empty pictures, which are most of the time that a page takes."""
-    dot = figures.png(figures.new_figure(0.1, 0.1), dpi=20)
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, stream, **_: stream.write(dot))
-    return monkeypatch
 
 
 class Live(HTMLParser):
@@ -172,7 +164,7 @@ def test_a_scan_that_was_warned_of_is_not_fine(tmp_path, quick, warnings):
     assert "No check raised an alarm" not in text
     assert "read it before the maps" in text if len(warnings) == 1 else f"{len(warnings)} warnings" in text
     for warning in warnings:
-        assert warning.replace("<", "&lt;") in text.split("<p>")[0]  # before anything else is explained
+        assert words.sentence(warning).replace("<", "&lt;") in text.split("<p>")[0]  # before anything else is explained
     index = write_index(tmp_path, "x", (), ["f"]).read_text()
     assert '<p class="warning">' in index
     level, text = verdict_part(write_report(make(tmp_path / "g", MASK, rec=record("msdki"))))
@@ -186,7 +178,7 @@ def test_warnings_stand_before_alarms_and_alarms_stand_once(tmp_path, quick):
     (folder / "fit" / "fit.json").write_text(json.dumps(rec))
     level, text = verdict_part(write_report(folder))
     assert level == "alarm"
-    assert text.index("volume 3 was left out") < text.index("lies at a bound")
+    assert text.index("Volume 3 was left out.") < text.index("lies at a bound")
     assert text.count("lies at a bound") == 1
 
 
@@ -240,7 +232,7 @@ def unoriented(folder):
 
 def test_without_orientation_no_side_is_named(tmp_path, quick):
     letters, signal = [], "ball_stick"
-    quick.setattr("pyroqmri.report.panels.draw_letters", lambda ax, which: letters.append(which))
+    quick.setattr("pyroqmri.report.panels.draw_letters", lambda *drawn: letters.append(drawn[-1]))
     folder = make(tmp_path / "f", MASK, signal)
     assert "left" in text_of(write_report(folder))
     assert letters
@@ -367,3 +359,21 @@ def test_no_string_runs_in_the_viewer(tmp_path, signal):
         assert window.run("return window.ran ?? null") is None
         assert window.run("return document.querySelectorAll('iframe, [onerror], [onload]').length") == 0
         assert window.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("remark", "sentence"),
+    [
+        ("noise level: shells give sigma 11", "Noise level: shells give sigma 11."),
+        ("in 41 % of voxels what is left varies", "In 41 % of voxels what is left varies."),
+        ("b 50 lies above the fit", "b 50 lies above the fit."),
+        ("dti reaches beyond b 1500.", "dti reaches beyond b 1500."),
+        ("ball_stick fails: why?", "ball_stick fails: why?"),
+        ("mwf leaves more", "mwf leaves more."),
+        ("TE 10 ms lies above the fit", "TE 10 ms lies above the fit."),
+        ("", ""),
+    ],
+)
+def test_a_remark_is_shown_as_a_sentence_and_names_stay_as_they_are(remark, sentence):
+    assert words.sentence(remark) == sentence
+    assert words.sentence(sentence) == sentence

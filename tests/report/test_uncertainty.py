@@ -72,7 +72,7 @@ def test_the_map_of_means_fades_where_the_sd_is_large(tmp_path):
     caption = uncertainty.certainty_picture(atlas, "D").caption.striptags()
     values = atlas.values("D", "mean")
     half = np.diff(np.percentile(values, [16, 84]))[0] / 2
-    assert f"transparent where it reaches {half:.3g} µm²/ms" in caption
+    assert f"transparent where the sd is {half:.3g} µm²/ms" in caption
     share = np.median(uncertainty.certainty(values, atlas.values("D", "sd"), half))
     assert f"Median opacity {words.percent(share)}" in caption
 
@@ -81,7 +81,7 @@ def test_interval_widths_are_those_of_the_quantile_maps(tmp_path):
     atlas = atlas_of(tmp_path / "f", MASK)
     caption = uncertainty.certainty_picture(atlas, "D").caption.striptags()
     width = np.median(0.9 * 0.05 * (1 + np.linspace(0.3, 0.6, int(MASK.sum()))))
-    assert f"{width:.3g} µm²/ms wide in the median voxel" in caption
+    assert f"median width {width:.3g} µm²/ms" in caption
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_classes_are_told_apart_by_their_probability(tmp_path):
 
 
 def test_a_page_has_the_sections_that_its_fit_can_fill(tmp_path, page):
-    opacity = "its opacity how certain that is"
+    opacity = "fading with uncertainty"
     text = text_of(page)
     for said in ("Coefficient of variation", opacity, "By tissue class", "Look around", "Pareto k of the importance"):
         assert said in text, said

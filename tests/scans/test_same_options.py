@@ -210,7 +210,7 @@ def test_compare_says_what_is_wrong_with_the_scan(tmp_path):
     assert code == 0, error
     said = "volumes 27-41 are 0.50 times as bright as volumes 0-14"
     assert f"warning: {said}" in error
-    assert said in (tmp_path / "out" / "report.html").read_text()
+    assert said.capitalize() in (tmp_path / "out" / "report.html").read_text()
     record = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert record["warnings"][0].startswith(said)
 

@@ -13,10 +13,9 @@ from pyroqmri.report import words, write_index
 from pyroqmri.report.comparison import legend_square
 
 INDEX, HEADLINE, BEST = "demo.json", "headline.png", "best_signal.png"
-HEADER = (
-    "parameter", "voxels", "|error| median: LS", "posterior", "own", "P90: LS", "posterior", "own",
-    "90 % coverage: LS", "posterior", "own",
-)  # fmt: skip
+GROUPS = (("", 2), ("|error|, median", 3), ("|error|, 90th percentile", 3), ("90 % interval coverage", 3))
+SHORT = ("parameter", "voxels", *("LS", "posterior", "own") * 3)  # under GROUPS
+HEADER = (*SHORT[:2], *(f"{what} {who}" for what in ("median", "P90", "90 % CI") for who in SHORT[2:5]))
 LS, POSTERIOR = "least squares", "posterior mean"
 PAIRS = ((LS, LS), (POSTERIOR, LS), (POSTERIOR, POSTERIOR))
 _TITLE = "A real brain from a quarter of its volumes"
@@ -90,12 +89,13 @@ def write_demo_index(folder: Path) -> Path:
     notes = [f"Data: {data['source']}; licence {data['licence']}.", *_NOTES, *failed]
     figures, best = [(folder / HEADLINE, caption)], record.get("signals")
     if best:
-        figures.append((folder / BEST, _best_caption(best)))
-        notes.append(f"The comparison of signals, with evidence maps: {FOLDER}/report.html.")
+        more = Markup(' <a href="{0}/report.html">The whole comparison, with evidence maps</a>.').format(FOLDER)
+        figures.append((folder / BEST, _best_caption(best) + more))
     better = better_signals(best) if best else {}
     return write_index(
-        folder, _TITLE, figures, record["runs"], demo_table(record), intro=intro, notes=notes, better=better
-    )
+        folder, _TITLE, figures, record["runs"], [SHORT, *demo_table(record)[1:]], groups=GROUPS, intro=intro,
+        notes=notes, better=better,
+    )  # fmt: skip
 
 
 def better_signals(best: Mapping[str, Any]) -> dict[str, str]:
