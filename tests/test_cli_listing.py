@@ -40,7 +40,7 @@ def test_the_command_alone_shows_every_command_in_a_section(run):
 
 # options whose help says something else for a reason: another kind of file, another default, a fit in their place
 OWN_WORDS = {"--out", "--overwrite", "--signal", "--recipe", "--fit", "--voxels", "--sigma", "--snr", "--s0", "--coils",
-             "--averages", "--drop-volumes", "--input", "--set"}  # fmt: skip
+             "--averages", "--drop-volumes", "--input", "--set", "--weights", "--grad-dev"}  # fmt: skip
 
 
 def commands(group=cli, before=""):

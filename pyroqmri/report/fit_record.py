@@ -89,7 +89,7 @@ def check_record(record: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
         as_kind(PageRecord, found)
         for entry in ("protocol", "learned_on"):
-            if entry in found:
+            if found.get(entry):
                 acquisition_in(entry, found[entry])
         for name, value in found.get("population", {}).items():
             _check_population(name, value)

@@ -77,7 +77,7 @@ def poison(folder, text):
     rec |= {"recipe": text, "notes": [text], "warnings": [text], "sources": [text], "device": text, "s0": text}
     rec |= {"likelihood": text, "versions": {text: text}, "weights_sha256": text, "pyroqmri": text}
     rec["sigma"] |= {"note": text, "method": text}
-    rec["population"] = {text: [text, 1.0], "weights": [0.5, 0.5]}
+    rec["population"] = {text: [1.0, 1.0], "weights": [0.5, 0.5]}  # anything but numbers is refused
     rec["seconds"] = {text: 1.0}
     rec["tied"] = {text: text}
     (folder / "fit" / "fit.json").write_text(json.dumps(rec))
