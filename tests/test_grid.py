@@ -93,7 +93,8 @@ def signal_cells():
     for name, signal in SIGNALS.items():
         for parts in (("hierarchical", "identity", "structured"), ("standard_normal", "network", "encoder")):
             first = "gaussian" if signal.signed or parts[0] == "standard_normal" else "rician"
-            slow = ("dki", "cest_lorentz", "mwf", "mp2rage_free_b1", "t2_epg_given_b1", "ball_sticks_gamma")
+            slow = ("dki", "fwdti", "noddi", "cest_lorentz", "t2_biexp", "mwf", "mp2rage_free_b1", "t2_epg_given_b1",
+                    "ball_sticks_gamma")  # fmt: skip
             large = name in slow and parts[0] == "hierarchical"  # many latents take a while
             for likelihood in LIKELIHOODS:
                 yield pytest.param(*parts, name, likelihood, marks=[pytest.mark.slow] * (large or likelihood != first))

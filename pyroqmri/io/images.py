@@ -1,5 +1,6 @@
 """Scans: the masked voxels of a 4-D image with the settings they were measured at."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -110,7 +111,7 @@ def read_scan(
     InputError
         When a file is missing, damaged or does not fit the others, or a needed setting is absent.
     """
-    if Path(image).is_dir():
+    if os.path.isdir(image):  # false of a name too long
         raise InputError(f"image {image} is a folder; give one image, or map a BIDS data set with `pyroqmri cohort`")
     header = read_header(image)
     if header.n_volumes is None and "readout" in need:

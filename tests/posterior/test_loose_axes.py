@@ -69,6 +69,7 @@ def test_the_stick_in_them_is_told_right_too():
     assert z.mean().abs() < before.mean().abs()
 
 
+@pytest.mark.slow
 def test_other_voxels_are_left_as_they_were():
     _, post, plain, loose = asked()
     tight = torch.ones(2000, dtype=torch.bool)

@@ -122,6 +122,7 @@ def test_a_guide_that_does_not_draw_it_is_refused():
         pq.fit(torch.rand(40, len(acq)), acq, signal="ball_stick", recipe="hierarchical", sigma=0.1, settings=settings)
 
 
+@pytest.mark.slow
 def test_a_fit_of_few_voxels_says_how_well_it_knows_their_population(tmp_path):
     acq = pq.Acquisition(bval=torch.tensor([0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]))
     torch.manual_seed(0)
