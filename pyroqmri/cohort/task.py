@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyroqmri.cohort.image import CohortImage, path_of
+from pyroqmri.measurements.own_protocol import OWN
 
 if TYPE_CHECKING:
     from pyroqmri.commands.inputs import ScanFiles
-
-
-_OWN = ("weights", "grad_dev")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Reading:
 
     def record(self) -> dict[str, Any]:
         """As plain values; per-voxel files and coils only where there are any, so that older records stay valid."""
-        left_out = {name for name in _OWN if getattr(self, name) is None} | ({"coils"} if self.coils == 1 else set())
+        left_out = {name for name in OWN if getattr(self, name) is None} | ({"coils"} if self.coils == 1 else set())
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def with_own(self, image: CohortImage) -> CohortImage:
@@ -42,7 +40,7 @@ class Reading:
         InputError
             When a name has something else in braces.
         """
-        named = {name: getattr(self, name) for name in _OWN if getattr(self, name) is not None}
+        named = {name: getattr(self, name) for name in OWN if getattr(self, name) is not None}
         who = (image.subject, image.session, image.label)
         return replace(image, **{key: path_of(text, f"--{key.replace('_', '-')}", *who) for key, text in named.items()})
 

@@ -48,10 +48,10 @@ def note_shape(fit: Fit, voxels: Voxels, refined: bool) -> None:
     some = evenly(voxels, VOXELS)
     with seeded(fit.seed, voxels.y):
         gain, each = two_classes(fit.model, fit.guide, some)
-    fit.rests_on_shape = refined and gain > 0
-    moved = float(each.double().mean())
-    if moved > MOVED:
-        moved = float((each & _fine(fit, some)).double().mean())
+        fit.rests_on_shape = refined and gain > 0
+        # statuses take a posterior, which is only made where they may matter
+        silent = each & _fine(fit, some) if float(each.double().mean()) > MOVED else each
+    moved = float(silent.double().mean())
     if fit.rests_on_shape or moved > MOVED:
         words = _SHAPE + (_DRAWN if moved > MOVED else "") + (_OPEN if fit.rests_on_shape else "") + _USE
         fit.warnings.append(words.format(gain=gain, moved=moved))

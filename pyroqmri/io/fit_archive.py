@@ -2,6 +2,7 @@
 
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ def unpacked(place: Path) -> Iterator[Path]:
             with zipfile.ZipFile(place) as archive:
                 for name, member in _members(archive, place).items():
                     (Path(folder) / name).write_bytes(archive.read(member))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
             raise InputError(
                 f"{place} cannot be read as a zip archive ({error}); give a fit's folder or its zip"
             ) from error

@@ -159,7 +159,7 @@ def colours_of(image: NDArray, scale: Scale) -> NDArray:
 def draw_image(
     figure: "Figure", place: Place, image: NDArray, scale: Scale | None, missing: NDArray[np.bool_] | None
 ) -> None:
-    """One map on a grey background at ``place``: without axes, whose ticks take most of a page's time to make."""
+    """One map on a grey background at ``place``: without axes, whose ticks are slow to make."""
     from matplotlib.colors import ListedColormap, Normalize
     from matplotlib.image import BboxImage
     from matplotlib.patches import Rectangle

@@ -85,6 +85,14 @@ def test_an_archive_is_shown_and_copied_and_its_names_go_nowhere(saved, shared, 
             archive.write(shared / name, f"other/{name}")
     with pytest.raises(InputError, match="has 2 fits"):
         fit_card(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("fit.json", "{}" * 100)
+        archive.write(shared / "recipe.toml", "recipe.toml")
+        archive.write(shared / "weights.safetensors", "weights.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:38] + b"\xff" * 8 + whole[46:])  # no stream that zlib knows
+    with pytest.raises(InputError, match="cannot be read as a zip archive"):
+        fit_card(path)
     path.write_bytes(b"no archive")
     with pytest.raises(InputError, match="cannot be read as a zip archive"):
         use_fit(path, tmp_path / "b")
