@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyroqmri.likelihoods import Likelihood
 from pyroqmri.measurements.preparation import Batch
-from pyroqmri.measurements.status import NOT_CONVERGED
+from pyroqmri.measurements.status import AT_BOUND, FINE, NOT_CONVERGED
 from pyroqmri.measurements.voxels import Voxels
 from pyroqmri.posterior.estimates import Estimates, in_model_units, with_findings
 from pyroqmri.posterior.goodness_of_fit import GoodnessOfFit, judge_fit
@@ -110,7 +110,8 @@ class PointEstimates(Estimates):
         point = box.point(theta)
         information = Problem(box, self.likelihood, voxels).look(point).information
         information = information + torch.eye(box.n_latents, dtype=information.dtype).to(information).unsqueeze(-1)
-        slopes = box.slopes(self._scalars, point)[1].mT
+        values, slopes = box.slopes(self._scalars, point)
+        slopes = slopes.mT
         variance = quadratic_form(information, slopes)
         s0_variance = self.likelihood.of(voxels).s0_variance(voxels.noise)
         if s0_variance is not None:
@@ -122,7 +123,17 @@ class PointEstimates(Estimates):
         widths = [
             torch.inf if name in self.signal.in_scan_units else p.upper - p.lower for name, p in self.parameters.items()
         ]
-        return torch.minimum(sd, sd.new_tensor(widths))
+        sd = torch.minimum(sd, sd.new_tensor(widths))
+        # what is cut to its range does not move with the parameters, and is not certain for that
+        return torch.where((sd == 0) & self._at_ends(values), sd.new_tensor(widths), sd)
+
+    def _at_ends(self, values: Tensor) -> Tensor:
+        """Whether quantities ``(n, Q)`` that are derived lie at an end of their range."""
+        derived = {p.name for p in self.signal.signal.derived_parameters}
+        free = (-torch.inf, torch.inf)
+        ends = [(p.lower, p.upper) if name in derived else free for name, p in self.parameters.items()]
+        lower, upper = values.new_tensor(ends).unbind(-1)
+        return (values <= lower) | (values >= upper)
 
     def _pull_of_s0(self, voxels: Voxels, point: Point) -> Tensor:
         """Change of the log-likelihood's gradient ``(L, 1, N)`` with a relative error of S0."""
@@ -180,5 +191,7 @@ class PointEstimates(Estimates):
         status = with_findings(self)
         stuck = torch.zeros_like(status, dtype=torch.bool)
         stuck[self.batch.index] = ~self.converged
-        status[stuck & (status == 1)] = NOT_CONVERGED
+        status[stuck & (status == FINE)] = NOT_CONVERGED
+        cut = self._at_ends(torch.stack(list(self.mean.values()), -1)).any(-1)
+        status[cut & (status == FINE)] = AT_BOUND
         return status

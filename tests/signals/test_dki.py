@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import pyroqmri as pq
+from pyroqmri.measurements.status import FINE
 from pyroqmri.signals import DKI, BoundSignal
 from pyroqmri.signals.kurtosis import QUARTIC
 from pyroqmri.signals.tensor import ELEMENTS
@@ -171,3 +172,15 @@ def test_weighted_least_squares_is_dipys():
         # those that noise put outside the bounds are moved to them
         assert float((inside.mean[name] - torch.from_numpy(value)).abs().quantile(0.5)) < 2e-4
     assert float((inside.mean["MK"] - torch.from_numpy(expected.mk(-3 / 7, 10))).abs().quantile(0.5)) < 2e-3
+
+
+def test_a_kurtosis_that_is_cut_is_not_certain():
+    # noise leaves radial kurtosis far below its bound, where it moves with no element of the tensors
+    theta, _ = compartments(300, seed=3)
+    y = rician(BoundSignal(DKI, ACQ)({k: v.float() for k, v in theta.items()}), 0.08, seed=1)
+    post = pq.fit(y, ACQ, signal="dki", recipe="least_squares", sigma=0.08).posterior(y)
+    cut = post.mean["RK"] <= -3 / 7
+    assert cut.sum() > 5
+    assert (post.sd["RK"][cut] > 10).all()
+    assert (post.status[cut] != FINE).all()
+    assert (post.sd["RK"] > 0).all()
