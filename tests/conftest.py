@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,10 @@ torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell starts what runs in the background with these ignored, and tests interrupt themselves
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if "PYROQMRI_CACHE" not in os.environ:
         os.environ["PYROQMRI_CACHE"] = str(_cache_folder(config))
 
